@@ -1,0 +1,110 @@
+# make help lists the targets.  Everything that is built goes to build/ (make dist: to dist/).
+
+CFLAGS   ?= -O2 -g
+PREFIX   ?= /usr/local
+PYTHON   ?= python3
+HEADERS   = rm.h rm_pool.h rm_cache.h rm_breaker.h rm_metrics.h
+WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef \
+            -Wdouble-promotion
+FLAGS     = -std=c11 $(WARNINGS) -I. -Itests -MMD -MP $(CPPFLAGS)
+LIBS      = -lsqlite3 -lcurl -lmicrohttpd
+
+LESSONS   = $(filter-out examples/demo.c,$(wildcard examples/*.c))
+EXAMPLES  = $(patsubst %.c,build/%,$(wildcard examples/*.c))
+BENCHES   = $(patsubst %.c,build/%,$(wildcard bench/*.c))
+UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
+VARIANTS ?= plain clang asan tsan dist m32 musl wine
+TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%))
+
+.PHONY: help demo examples test check format bench dist install uninstall clean programs
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1 -- \2/p' Makefile | awk -F' -- ' '{printf "%-16s %s\n", $$1, $$2}'
+
+# ---- programs
+
+demo: build/examples/demo ## build and run the demo: a cached SQLite catalogue and an HTTP origin that dies
+	./build/examples/demo
+
+examples: $(LESSONS:%.c=build/%) ## build and run every lesson in examples/
+	@set -e; for lesson in $^; do echo "== $$lesson"; ./$$lesson; done
+
+test: setup-test ## build and run all tests; the last line is "N passed, N failed"
+	@MAKE="$(MAKE)" $(PYTHON) tests/run.py
+
+check: setup-check ## check format, contract comments, warnings and include cost
+	@$(PYTHON) tests/check.py
+
+format: ## let clang-format rewrite the sources
+	clang-format -i $(HEADERS) $(wildcard $(addsuffix /*.[ch],tests tests/unit examples examples/* bench))
+
+bench: $(BENCHES) ## build and run the benchmarks; the results go to build/bench.tsv
+	@printf 'area\tcase\tthreads\timplementation\tmetric\tvalue\n' > build/bench.tsv
+	@set -e; for bench in $^; do echo "== $$bench"; ./$$bench >> build/bench.tsv; done
+	@column -t -s '	' build/bench.tsv
+
+# ---- the headers as products
+
+dist: ## write each header as a single file to dist/ (RENAME=foo_ changes every rm_ name)
+	rm -rf dist
+	$(PYTHON) tools/dist.py dist $(RENAME)
+
+install: ## copy headers, pkg-config file and CMake package to PREFIX (/usr/local); DESTDIR is honoured
+	install -d $(INCLUDE_DIR) $(PKGCONFIG_DIR) $(CMAKE_DIR)
+	install -m 644 $(HEADERS) $(INCLUDE_DIR)
+	sed 's/@VERSION@/$(VERSION)/' tools/rm.pc.in > $(PKGCONFIG_DIR)/rm.pc
+	sed 's/@VERSION@/$(VERSION)/' tools/rm-config-version.cmake.in > $(CMAKE_DIR)/rm-config-version.cmake
+	install -m 644 tools/rm-config.cmake $(CMAKE_DIR)
+
+uninstall: ## remove what install copied
+	rm -f $(HEADERS:%=$(INCLUDE_DIR)/%) $(PKGCONFIG_DIR)/rm.pc $(CMAKE_DIR)/rm-config*.cmake
+	-rmdir $(INCLUDE_DIR) $(CMAKE_DIR)
+
+clean: ## remove build/ and dist/
+	rm -rf build dist
+
+INCLUDE_DIR   = $(DESTDIR)$(PREFIX)/include/rm
+PKGCONFIG_DIR = $(DESTDIR)$(PREFIX)/share/pkgconfig
+CMAKE_DIR     = $(DESTDIR)$(PREFIX)/share/cmake/rm
+VERSION       = $(shell awk '/define RM_BASE_VERSION / { \
+                  print int($$3 / 10000) "." int($$3 / 100 % 100) "." $$3 % 100 }' rm.h)
+
+# ---- rules
+
+setup-%: # installs what the target needs, if it is missing
+	@tools/setup.sh $*
+
+build/examples/%: examples/%.c | setup-demo
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(CFLAGS) -pthread $< -o $@ $(LDFLAGS) $(LIBS)
+
+build/bench/%: bench/%.c | setup-bench
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(CFLAGS) -pthread $< -o $@ $(LDFLAGS) $(LIBS)
+
+programs: $(TESTS) $(EXAMPLES)
+
+# One unit test, built in every variant.
+SANITIZE = -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
+build/unit/plain/%: UNIT = $(CC) $(FLAGS) $(CFLAGS)
+build/unit/clang/%: UNIT = clang $(FLAGS) -O2 -g
+build/unit/asan/%:  UNIT = $(CC) $(FLAGS) $(SANITIZE) -fsanitize=address,undefined
+build/unit/tsan/%:  UNIT = $(CC) $(FLAGS) $(SANITIZE) -fsanitize=thread
+build/unit/dist/%:  UNIT = $(CC) -Ibuild/dist $(FLAGS) $(CFLAGS)
+build/unit/m32/%:   UNIT = $(CC) $(FLAGS) $(CFLAGS) -m32
+build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(CFLAGS) -static
+build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(CFLAGS) -static
+
+define unit_rule
+build/unit/$(1)/%: tests/unit/%.c
+	@mkdir -p $$(@D)
+	$$(UNIT) -pthread $$< -o $$@ $$(LDFLAGS)
+endef
+$(foreach variant,$(VARIANTS),$(eval $(call unit_rule,$(variant))))
+
+$(UNITS:%=build/unit/dist/%): | build/dist/rm_all.h
+build/dist/rm_all.h: $(HEADERS) tools/dist.py tools/headers.py
+	$(PYTHON) tools/dist.py build/dist
+
+-include $(wildcard build/*/*.d build/unit/*/*.d)
