@@ -14,12 +14,10 @@ import statistics
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'tools'))
-from headers import HEADERS, ROOT, blank, functions  # noqa: E402
+from headers import HEADERS, ROOT, STRICT, blank, functions  # noqa: E402
 from tap import Failed, Skipped, check, report, run  # noqa: E402
 
 BUILD = ROOT / 'build/matrix'
-STRICT = ('-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef '
-          '-Wdouble-promotion -Werror').split()
 COMPILERS = [(cc, std) for cc in ('gcc', 'clang') for std in ('c11', 'c17', 'c++11', 'c++20')]
 CXX = {'gcc': 'g++', 'clang': 'clang++'}
 PARTS = ['BASE', 'MANAGER', 'POOL', 'CACHE', 'BREAKER', 'METRICS']

@@ -1,9 +1,11 @@
-"""What the other tools know about the headers: their names, and the public functions in a text."""
+"""What the other tools know about the headers: names, warnings, the public functions in a text."""
 import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADERS = ['rm.h', 'rm_pool.h', 'rm_cache.h', 'rm_breaker.h', 'rm_metrics.h']
+STRICT = ('-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef '
+          '-Wdouble-promotion -Werror').split()
 
 TOKEN = re.compile(r'''/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*\'''', re.S)
 FUNCTION = re.compile(r'^(?:RM_API|static inline)\b([^;{}()=]*?)\b(\w+)\(([^;{]*)\)', re.M)
