@@ -6,7 +6,7 @@ PYTHON   ?= python3
 HEADERS   = rm.h rm_pool.h rm_cache.h rm_breaker.h rm_metrics.h
 WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef \
             -Wdouble-promotion
-FLAGS     = -std=c11 $(WARNINGS) -I. -Itests -MMD -MP $(CPPFLAGS)
+FLAGS     = -std=c11 $(WARNINGS) -I. -Itests -MMD -MP -MT $@ -MF $@.d $(CPPFLAGS)
 LIBS      = -lsqlite3 -lcurl -lmicrohttpd
 
 LESSONS   = $(filter-out examples/demo.c,$(wildcard examples/*.c))
@@ -14,7 +14,7 @@ EXAMPLES  = $(patsubst %.c,build/%,$(wildcard examples/*.c))
 BENCHES   = $(patsubst %.c,build/%,$(wildcard bench/*.c))
 UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
 VARIANTS ?= plain clang asan tsan dist m32 musl wine
-TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%))
+TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%.test))
 
 .PHONY: help demo examples test check format bench dist install uninstall clean programs
 .DELETE_ON_ERROR:
@@ -31,18 +31,18 @@ examples: $(LESSONS:%.c=build/%) ## build and run every lesson in examples/
 	@set -e; for lesson in $^; do echo "== $$lesson"; ./$$lesson; done
 
 test: setup-test ## build and run all tests; the last line is "N passed, N failed"
-	@MAKE="$(MAKE)" $(PYTHON) tests/run.py
+	@MAKE="$(MAKE)" $(PYTHON) tests/run.py test
 
 check: setup-check ## check format, contract comments, warnings and include cost
-	@$(PYTHON) tests/check.py
+	@$(PYTHON) tests/run.py check
 
 format: ## let clang-format rewrite the sources
-	clang-format -i $(HEADERS) $(wildcard $(addsuffix /*.[ch],tests tests/unit examples examples/* bench))
+	clang-format -i $(HEADERS) $(shell find tests examples bench -name '*.[ch]')
 
 bench: $(BENCHES) ## build and run the benchmarks; the results go to build/bench.tsv
 	@printf 'area\tcase\tthreads\timplementation\tmetric\tvalue\n' > build/bench.tsv
 	@set -e; for bench in $^; do echo "== $$bench"; ./$$bench >> build/bench.tsv; done
-	@column -t -s '	' build/bench.tsv
+	@awk -F'\t' '{ printf "%-10s %-32s %8s  %-20s %-16s %14s\n", $$1, $$2, $$3, $$4, $$5, $$6 }' build/bench.tsv
 
 # ---- the headers as products
 
@@ -97,14 +97,17 @@ build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(CFLAGS) -static
 build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(CFLAGS) -static
 
 define unit_rule
-build/unit/$(1)/%: tests/unit/%.c
+build/unit/$(1)/%.test: tests/unit/%.c
 	@mkdir -p $$(@D)
 	$$(UNIT) -pthread $$< -o $$@ $$(LDFLAGS)
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call unit_rule,$(variant))))
 
-$(UNITS:%=build/unit/dist/%): | build/dist/rm_all.h
+$(UNITS:%=build/unit/dist/%.test): build/dist/rm_all.h
+$(UNITS:%=build/unit/wine/%.test): | build/wine
+build/wine: # the home of Windows programs; made once, before several start at a time
+	WINEDEBUG=-all WINEPREFIX=$(abspath $@) wine wineboot -i >/dev/null 2>&1
 build/dist/rm_all.h: $(HEADERS) tools/dist.py tools/headers.py
 	$(PYTHON) tools/dist.py build/dist
 
--include $(wildcard build/*/*.d build/unit/*/*.d)
+-include $(wildcard build/examples/*.d build/bench/*.d build/unit/*/*.d)

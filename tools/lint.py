@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Reads the sources and complains: format, contract comments, warnings, plain text.  TAP output.
 
-Every public function stands under a comment that begins with a sentence and has the lines
-"Returns:", "Threads:", "Blocks:", "Allocates:" and "Owns:".  A function without a result needs no
-Returns, one that hands no pointer over needs no Owns.  Every field of a desc has a comment.
+Every public function stands under a comment that begins with a sentence and says "Returns:",
+"Threads:", "Blocks:", "Allocates:" and "Owns:", each at the start of a line or a sentence.  A
+function without a result needs no Returns, one that hands no pointer over needs no Owns.  Every
+field of a desc has a comment.
 """
 import functools
 import re
@@ -20,33 +21,35 @@ TEXTS = SOURCES + sorted(
     for path in ROOT.glob(pattern) if path.is_file())
 PROGRAMS = [path for path in SOURCES if path.suffix == '.c']
 
+TAG = re.compile(r'(?:^|[.;] +)(Returns|Threads|Blocks|Allocates|Owns|Cost):', re.M)
+
 
 def problems(found):
     check(not found, '\n'.join(found))
 
 
 def comment_above(text, offset):
-    """The lines of the comment that ends on the line before the offset."""
+    """The text of the comment that ends on the line before the offset."""
     above = text[:offset]
     if above.endswith('*/\n'):
         above = above[above.rindex('/*'):]
     else:
         above = re.search(r'(?:^ *//.*\n)*\Z', above, re.M).group()
-    return [line.strip(' */') for line in above.splitlines()]
+    return '\n'.join(line.strip(' */') for line in above.splitlines()).strip()
 
 
 def contracts(path):
     text, found = path.read_text(), []
     for offset, kind, name, parameters in functions(text):
-        lines = [line for line in comment_above(text, offset) if line]
-        tags = {match.group(1) for line in lines if (match := re.match(r'([A-Z][a-z]+):', line))}
+        comment = comment_above(text, offset)
+        tags = set(TAG.findall(comment))
         wanted = {'Threads', 'Blocks', 'Allocates'}
         if kind != 'void':
             wanted.add('Returns')
-        if '*' in kind or '**' in parameters:
+        if ('*' in kind and 'const' not in kind) or '**' in parameters:
             wanted.add('Owns')
         where = f'{path.name}:{text.count(chr(10), 0, offset) + 1}: {name}'
-        if not lines or re.match(r'[A-Z][a-z]+:', lines[0]):
+        if not comment or TAG.match(comment):
             found.append(f'{where}: no summary')
         if wanted - tags:
             found.append(f'{where}: no {", ".join(sorted(wanted - tags))}')

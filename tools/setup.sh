@@ -3,7 +3,7 @@
 # Debian and Ubuntu: installs what is missing through apt.  Elsewhere: names the packages and stops.
 set -eu
 
-libraries='sqlite curl microhttpd'
+libraries='cc make sqlite curl microhttpd'
 case ${1-} in
 demo | bench) needs=$libraries ;;
 test) needs="$libraries g++ clang python pkg-config cmake sanitizers musl 32bit mingw wine" ;;
@@ -14,6 +14,8 @@ esac
 # Each need, how to see that it is there, and its packages.  "-": not there, the tests skip those rows.
 # need        there if                    apt                        dnf                   pacman       apk               brew
 table='
+cc            flag:-pthread               gcc,libc6-dev              gcc                   gcc           gcc,musl-dev      gcc
+make          tool:make                   make                       make                  make          make              make
 sqlite        header:sqlite3.h            libsqlite3-dev             sqlite-devel          sqlite        sqlite-dev        sqlite
 curl          header:curl/curl.h          libcurl4-openssl-dev       libcurl-devel         curl          curl-dev          curl
 microhttpd    header:microhttpd.h         libmicrohttpd-dev          libmicrohttpd-devel   libmicrohttpd libmicrohttpd-dev libmicrohttpd

@@ -38,7 +38,7 @@ def outcome(function):
         return True, '', ''
     except Skipped as reason:
         return True, f' # SKIP {reason}', ''
-    except Failed as error:
+    except (Failed, OSError) as error:
         return False, '', str(error)
     except Exception:  # a mistake in the check itself is a failure too
         return False, '', traceback.format_exc()

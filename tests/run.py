@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Runs all that make test or make check stands for, and adds up: tests/run.py test|check
+
+A step shows one line, and all it said if something failed.  A program that crashes, hangs, stops
+early or announces no tests counts as failed.  The last line is "N passed, N failed".
+"""
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+JOBS = os.cpu_count() or 1
+UNITS = sorted(path.stem for path in (ROOT / 'tests/unit').glob('*.c'))
+EXAMPLES = sorted(path.stem for path in (ROOT / 'examples').glob('*.c'))
+ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'build/wine')}
+totals = {'passed': 0, 'failed': 0, 'skipped': 0}
+
+
+def execute(*command, timeout=300):
+    """Runs a command; returns its exit status and all it printed."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, timeout=timeout, text=True,
+                              errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+        return done.returncode, done.stdout
+    except subprocess.TimeoutExpired as late:
+        return 1, f'{(late.stdout or b"").decode(errors="replace")}\nran longer than {timeout} s'
+    except OSError as error:
+        return 1, str(error)
+
+
+def works(*command):
+    return shutil.which(command[0]) is not None and execute(*command)[0] == 0
+
+
+def tally(status, said):
+    """Counts the TAP lines; what was announced but not reported has failed."""
+    results = re.findall(r'^(ok|not ok) \d+(.*# SKIP)?', said, re.M)
+    plan = re.search(r'^1\.\.(\d+)$', said, re.M)
+    planned = int(plan.group(1)) if plan else 0
+    skipped = sum(skip != '' for _, skip in results)
+    passed = sum(result == 'ok' for result, _ in results) - skipped
+    failed = max(planned, len(results)) - passed - skipped
+    if failed == 0 and (status != 0 or planned == 0):
+        failed = 1
+    return passed, failed, skipped
+
+
+def exit_only(status, _):
+    """For a program that checks itself and has no TAP lines: its exit status is one result."""
+    return int(status == 0), int(status != 0), 0
+
+
+def step(name, commands, count=tally, jobs=1):
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        outcomes = list(pool.map(lambda command: execute(*command), commands))
+    sums = [sum(numbers) for numbers in zip(*(count(*outcome) for outcome in outcomes))]
+    for key, number in zip(totals, sums):
+        totals[key] += number
+    passed, failed, skipped = sums
+    print(f'{name:<14}{passed:5} passed {failed:5} failed'
+          + (f' {skipped:5} skipped' if skipped else ' ' * 14)
+          + f'{time.monotonic() - started:8.1f} s', flush=True)
+    for command, (status, said) in zip(commands, outcomes):
+        if count(status, said)[1] or name == 'build':
+            show(command, status, said)
+        elif '# SKIP' in said:
+            show(command, status, '\n'.join(re.findall('.*# SKIP.*', said)))
+
+
+def show(command, status, said):
+    if said:
+        print(f'  | {" ".join(map(str, command))} (exit status {status})')
+        print(''.join(f'  | {line}\n' for line in said.splitlines()), end='', flush=True)
+
+
+def variants():
+    """How each unit test is built, and the command that runs it there."""
+    plain = {'plain': [], 'clang': [], 'asan': [], 'tsan': [], 'dist': [], 'm32': [], 'musl': [],
+             'wine': ['wine']}
+    probe = ROOT / 'build/probe.c'
+    probe.parent.mkdir(exist_ok=True)
+    probe.write_text('int main(void) { return 0; }\n')
+    if works('setarch', '-R', 'true'):
+        plain['tsan'] = ['setarch', '-R']  # its shadow memory does not fit every random layout
+    if not works('clang', '--version'):
+        del plain['clang']
+    if not works('gcc', '-m32', str(probe), '-o', '/dev/null'):
+        del plain['m32']
+    if not works('musl-gcc', '--version'):
+        del plain['musl']
+    if not works('x86_64-w64-mingw32-gcc', '--version') or shutil.which('wine') is None:
+        del plain['wine']
+    return plain
+
+
+def tests():
+    runners = variants()
+    make = os.environ.get('MAKE', 'make')
+    step('build', [[make, '-s', '-k', f'-j{JOBS}', 'programs', f'VARIANTS={" ".join(runners)}']],
+         exit_only)
+    for variant, runner in runners.items():
+        step(f'units {variant}', [[*runner, f'build/unit/{variant}/{unit}.test'] for unit in UNITS],
+             jobs=JOBS)
+    step('matrix', [[sys.executable, 'tests/matrix.py']])
+    step('documentation', [[sys.executable, 'tools/doc_blocks.py']])
+    for example in EXAMPLES:
+        step(example, [[f'build/examples/{example}']], exit_only)
+
+
+def checks():
+    step('sources', [[sys.executable, 'tools/lint.py']])
+    step('include cost', [[sys.executable, 'tests/matrix.py', '--cost']])
+
+
+if __name__ == '__main__':
+    {'test': tests, 'check': checks}[sys.argv[1]]()
+    print(f'{totals["passed"]} passed, {totals["failed"]} failed')
+    sys.exit(totals['failed'] > 0 or totals['passed'] == 0)
