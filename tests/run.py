@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs all that make test or make check stands for, and adds up: tests/run.py test|check
 
-A step shows one line, and all it said if something failed.  A program that crashes, hangs, stops
-early or announces no tests counts as failed.  The last line is "N passed, N failed".
+A step shows one line; if something failed, also what its programs said, less the tests that passed.
+A program that crashes, hangs, stops early or announces no tests counts as failed.  The last line is
+"N passed, N failed".
 """
 import concurrent.futures
 import os
@@ -69,7 +70,8 @@ def step(name, commands, count=tally, jobs=1):
           + f'{time.monotonic() - started:8.1f} s', flush=True)
     for command, (status, said) in zip(commands, outcomes):
         if count(status, said)[1] or name == 'build':
-            show(command, status, said)
+            finished = re.search(r'^\d+ passed, \d+ failed$', said, re.M)
+            show(command, status, re.sub(r'(?m)^ok .*\n', '', said) if finished else said)
         elif '# SKIP' in said:
             show(command, status, '\n'.join(re.findall('.*# SKIP.*', said)))
 
