@@ -1,0 +1,4168 @@
+#if defined(RM_STATIC) && !defined(RM_IMPLEMENTATION)
+#define RM_IMPLEMENTATION
+#endif
+#if defined(RM_IMPLEMENTATION) && !defined(RM_BASE_IMPLEMENTATION)
+#define RM_BASE_IMPLEMENTATION
+#endif
+#if defined(RM_IMPLEMENTATION) && !defined(RM_MANAGER_IMPLEMENTATION)
+#define RM_MANAGER_IMPLEMENTATION
+#endif
+#if defined(RM_BASE_IMPLEMENTATION) && !defined(_WIN32) && !defined(RM_BASE_IMPLEMENTATION_DONE)
+#if defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
+#define _DARWIN_C_SOURCE 1
+#elif !defined(__APPLE__) && !defined(_GNU_SOURCE) && !defined(_DEFAULT_SOURCE)
+#define _DEFAULT_SOURCE 1 /* getrandom, clock_gettime; only where the base is implemented */
+#endif
+#endif
+/*  rm.h 0.1.0 - the base of the rm headers, and the manager.
+    SPDX-License-Identifier: MIT OR Unlicense
+
+QUICK START
+    #define RM_IMPLEMENTATION // in exactly one C or C++ file, before the first system header
+    #include "rm.h"
+    #include <stdio.h>
+
+    static rm_status db_start(void *user, rm_deadline deadline, rm_error *error) {
+        (void)deadline, (void)error;
+        *(int *)user = 1; // open the connection here
+        return RM_OK;
+    }
+    static rm_status db_stop(void *user, rm_deadline deadline, rm_error *error) {
+        (void)deadline, (void)error;
+        *(int *)user = 0;
+        return RM_OK;
+    }
+
+    int main(void) {
+        int open = 0;
+        rm_manager *manager = NULL;
+        rm_errors errors;
+        rm_resource db = rm_resource_make("db", "database", &open);
+        db.start_fn = db_start;
+        db.stop_fn = db_stop;
+        if (rm_manager_create(NULL, &manager, NULL) != RM_OK) return 1;
+        if (rm_manager_add(manager, &db, NULL) != RM_OK) return 1;
+        if (rm_manager_start(manager, RM_SEC(5), &errors) != RM_OK) {
+            fprintf(stderr, "%s: %s\n", errors.items[0].where, errors.items[0].message);
+            return 1;
+        }
+        if (rm_manager_stop(manager, RM_SEC(5), &errors) != RM_OK) return 1;
+        return rm_manager_destroy(manager) == RM_OK && !open ? 0 : 1;
+    }
+
+WHAT IT DOES
+    What the four rooms (rm_pool.h, rm_cache.h, rm_breaker.h, rm_metrics.h) share, each thing once:
+    status and error records, time and injected clocks, memory, threads, the wait queue and the
+    semaphore, cancellation, random numbers, SipHash-1-3, log-linear histograms, a bounded registry
+    by key, text and log formatting, the resource interface and the guard hook. On top of it the
+    manager starts resources in the order of their registration and stops them in reverse.
+
+WHAT IT DOES NOT DO
+    No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
+    one after the other in the caller's thread, and cannot interrupt a callback that overruns its
+    deadline. Names are limited to 47 bytes, error messages to 159 bytes, an error list to 16.
+
+DEFINES
+    RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]
+    RM_BASE_IMPLEMENTATION     emit the base only [one C file]
+    RM_MANAGER_IMPLEMENTATION  emit the manager only [one C file]
+    RM_STATIC                  everything static in this file; implies RM_IMPLEMENTATION [that file]
+    RM_NO_THREADS              no locks and no threads; a call that had to wait returns RM_E_BUSY
+                               [every file of the program alike]
+    RM_MALLOC(size), RM_FREE(pointer)  both or neither (malloc, free) [implementation file]
+    RM_ASSERT(condition)       checked on broken inner invariants (nothing) [implementation files]
+
+CONCEPTS
+    Time      Nanoseconds in int64_t, from a monotonic clock that can be replaced. A single call
+              takes a relative `timeout_ns`; a composed call takes one rm_deadline. 0 means "the
+              documented default" everywhere; RM_NOWAIT, RM_FOREVER, RM_NONE and RM_STRICT are
+              the other words. Any other negative time is RM_E_INVALID.
+    Objects   Every create call takes a desc (zeroed = defaults; NULL = all defaults where nothing
+              is required) with a `const rm_env *env`: allocator, clock, random numbers, log. What
+              env points at must outlive the object. Zero a desc with memset, `= {0}` in C, `= {}`
+              in C++, or the header's rm_x_desc_default().
+    Callbacks Hooks (start, stop, health, create, loader, completion ...) run under no lock of ours
+              and may call anything. Primitives (allocator, clock, random, log, try) may run under
+              a lock of ours, must return promptly and must not call back.
+    Errors    By status. Where there is more to say, a trailing `rm_error *` (may be NULL) is filled
+              on failure and left alone on success. Out parameters are written on success only.
+    Waiting   rm_waitq is the one place where threads wait for something of ours. See its section.
+
+THREADS
+    "Threads: any" means: any number of threads, also from hooks. "Threads: owner" means: the caller
+    sees to it that no other call on the same object runs at the same time.
+    Lock order: rm_cancel, then rm_waitq, then what the try callback takes; never the other way.
+
+MEMORY
+    The base allocates in rm_registry_create and _get only; the manager in _create and _add.
+
+ERRORS
+    RM_E_INVALID is a bad argument or setting and names the field. RM_E_STALE is a handle whose
+    object has gone or a second release. The other codes are beside their declaration.
+
+GLOBALS
+    One counter of thread numbers; per thread its number.
+*/
+#if defined(RM_BASE_VERSION) && RM_BASE_VERSION != 100
+#error "rm.h: two releases of rm.h meet in this file; use the headers of one release"
+#endif
+#ifndef RM_RM_H_INCLUDED
+#define RM_RM_H_INCLUDED
+#define RM_BASE_VERSION 100 /* major * 10000 + minor * 100 + patch, here 0.1.0 */
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define RM_MUST_USE __attribute__((warn_unused_result))
+#define RMI_UNUSED __attribute__((unused))
+#define RMI_ALIGN(n) __attribute__((aligned(n)))
+#define RMI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define RM_MUST_USE
+#define RMI_UNUSED
+#define RMI_ALIGN(n) __declspec(align(n))
+#define RMI_PRINTF(fmt, args)
+#endif
+#ifdef RM_STATIC
+#define RM_API static RMI_UNUSED
+#else
+#define RM_API extern
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* >>status -------------------------------------------------------------------------------- */
+
+/* The result of every fallible call. The numbers are stable across releases. */
+typedef enum rm_status {
+    RM_OK = 0,
+    RM_E_INVALID = 1,      /* a bad argument or setting; a programming error */
+    RM_E_NOMEM = 2,        /* the allocator returned NULL, or a size overflows */
+    RM_E_TIMEOUT = 3,      /* the deadline passed */
+    RM_E_BUSY = 4,         /* would have to wait, or is still in use */
+    RM_E_CANCELLED = 5,    /* its rm_cancel was requested */
+    RM_E_CLOSED = 6,       /* the object is closed or closing */
+    RM_E_FULL = 7,         /* a configured bound is reached */
+    RM_E_NOT_FOUND = 8,    /* no such key, name or entry */
+    RM_E_EXISTS = 9,       /* that name is taken */
+    RM_E_STALE = 10,       /* the handle's object is gone, or was released before */
+    RM_E_FOREIGN = 11,     /* the handle belongs to another object */
+    RM_E_REJECTED = 12,    /* refused by a guard, such as an open circuit breaker */
+    RM_E_TOO_LARGE = 13,   /* does not fit a limit or the caller's buffer */
+    RM_E_DEADLOCK = 14,    /* would wait for itself */
+    RM_E_STATE = 15,       /* not in this state, such as starting what runs */
+    RM_E_UNSUPPORTED = 16, /* not in this build or on this platform */
+    RM_E_SYSTEM = 17,      /* an operating system call failed; native has its code */
+    RM_E_FAILED = 18,      /* a hook failed and said no more */
+    RM_E_REFUSED = 19,     /* the other side refused or closed the connection */
+    RM_E_AUTH = 20,        /* the other side did not accept the credentials */
+    RM_E_PROTOCOL = 21,    /* the other side answered what it must not */
+    RM_E_INTERNAL = 22     /* a bug of ours: please report it */
+} rm_status;
+
+/* What to do about a status: the coarse categories that statistics count. */
+typedef enum rm_class {
+    RM_CLASS_OK = 0,
+    RM_CLASS_TIMEOUT,
+    RM_CLASS_REFUSED,
+    RM_CLASS_AUTH,
+    RM_CLASS_PROTOCOL,
+    RM_CLASS_EXHAUSTED,
+    RM_CLASS_REJECTED,
+    RM_CLASS_CANCELLED,
+    RM_CLASS_BUSY,
+    RM_CLASS_INVALID,
+    RM_CLASS_INTERNAL
+} rm_class;
+
+/* One failure: what, where and why. No secrets: names only, never values. */
+typedef struct rm_error {
+    int32_t native;    /* errno or the library's own code; 0 = none */
+    rm_status status;  /* never RM_OK in a record that was filled */
+    char where[48];    /* the resource or the field */
+    char message[160]; /* a sentence for a person, with what to do next */
+} rm_error;
+
+enum { RM_ERRORS_MAX = 16 };
+
+/* Several failures. The first stays the first; what does not fit is counted. */
+typedef struct rm_errors {
+    uint32_t count;   /* items filled */
+    uint32_t dropped; /* failures beyond RM_ERRORS_MAX */
+    rm_error items[RM_ERRORS_MAX];
+} rm_errors;
+
+/* Names a status, such as "RM_E_TIMEOUT".
+   Returns: a static string; "RM_E_UNKNOWN" for a number that is no status.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API const char *rm_status_name(rm_status status);
+
+/* The category of a status.
+   Returns: RM_CLASS_INTERNAL for a number that is no status.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_class rm_status_class(rm_status status);
+
+/* Names a category, such as "timeout".
+   Returns: a static string; "internal" for a number that is no class.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API const char *rm_class_name(rm_class cls);
+
+/* Fills an error record; where and message are cut to fit at a UTF-8 boundary.
+   Returns: status, so that a call can end with `return rm_error_set(...)`.
+   Threads: owner of error (may be NULL). Blocks: no. Allocates: no. */
+RM_API rm_status rm_error_set(rm_error *error, rm_status status, int32_t native, const char *where,
+                              const char *format, ...) RMI_PRINTF(5, 6);
+
+/* Adds a record to a list, or counts it as dropped when the list is full.
+   Threads: owner of list (may be NULL). Blocks: no. Allocates: no. */
+RM_API void rm_errors_add(rm_errors *list, const rm_error *error);
+
+/* >>time ---------------------------------------------------------------------------------- */
+
+#define RM_US(n) ((int64_t)(n)*INT64_C(1000))
+#define RM_MS(n) ((int64_t)(n)*INT64_C(1000000))
+#define RM_SEC(n) ((int64_t)(n)*INT64_C(1000000000))
+#define RM_MIN(n) ((int64_t)(n)*INT64_C(60000000000))
+#define RM_NOWAIT INT64_C(-1)  /* a timeout: do not wait at all */
+#define RM_FOREVER INT64_C(-2) /* a timeout: wait without limit */
+#define RM_NONE INT64_C(-3)    /* a setting: off, without limit */
+#define RM_STRICT INT64_C(-4)  /* rm_waitq: first come, first served, no barging */
+
+struct rm_mutex;
+struct rm_cond;
+
+/* A source of time. All five callbacks are primitives. wait_fn is told of every blocking wait,
+   which is what lets a virtual clock know its sleepers. */
+typedef struct rm_clock {
+    int64_t (*now_fn)(void *user);    /* monotonic ns, fine; never goes back */
+    int64_t (*coarse_fn)(void *user); /* the same clock, cheaper, up to some ms behind */
+    int64_t (*wall_fn)(void *user);   /* ns since 1970 UTC; for display only */
+    /* sleeps for ns > 0 */
+    rm_status (*sleep_fn)(int64_t ns, void *user);
+    /* waits on cond with mutex held, until signalled, until_ns or spuriously; INT64_MAX = no end */
+    void (*wait_fn)(struct rm_cond *cond, struct rm_mutex *mutex, int64_t until_ns, void *user);
+    void *user;
+} rm_clock;
+
+/* A point in time on some clock. Zeroed = none: it never passes. */
+typedef struct rm_deadline {
+    int64_t at_ns; /* 0 and INT64_MAX = never; INT64_MIN = has passed */
+} rm_deadline;
+
+/* The operating system's monotonic clock.
+   Returns: a static clock; CLOCK_MONOTONIC, coarse CLOCK_MONOTONIC_COARSE where there is one.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API const rm_clock *rm_clock_system(void);
+
+/* Reads a clock (NULL = the system's), about 20 to 40 ns for the system's.
+   Returns: monotonic nanoseconds.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API int64_t rm_now(const rm_clock *clock);
+
+/* Reads a clock cheaply (NULL = the system's), about 3 ns; up to 4 ms (Linux) behind rm_now.
+   Returns: monotonic nanoseconds.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API int64_t rm_now_coarse(const rm_clock *clock);
+
+/* Reads the wall clock of a clock (NULL = the system's), for display only.
+   Returns: nanoseconds since 1970-01-01 UTC.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API int64_t rm_wall(const rm_clock *clock);
+
+struct rm_cancel;
+
+/* Sleeps ns (<= 0: not at all) on a clock (NULL = the system's); a token (may be NULL) ends it.
+   Returns: RM_OK; RM_E_CANCELLED when the token was requested; RM_E_SYSTEM when the platform could
+   not make a condition variable; RM_E_UNSUPPORTED from a clock that cannot sleep.
+   Threads: any. Blocks: for ns. Allocates: no. */
+RM_API rm_status rm_sleep(const rm_clock *clock, int64_t ns, struct rm_cancel *cancel);
+
+/* Adds two times and stays at the ends of int64_t instead of overflowing.
+   Returns: the sum.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API int64_t rm_time_add(int64_t a, int64_t b);
+
+/* Multiplies a duration and stays at the ends of int64_t instead of overflowing.
+   Returns: the product.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API int64_t rm_time_mul(int64_t ns, int64_t factor);
+
+/* Tells whether a timeout is one: >= 0, RM_NOWAIT or RM_FOREVER.
+   Returns: false for any other negative number.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API bool rm_timeout_valid(int64_t timeout_ns);
+
+/* The point timeout_ns from now; RM_FOREVER gives none, RM_NOWAIT and 0 one that has passed.
+   Returns: a deadline on that clock (NULL = the system's), which is read when needed only.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_deadline rm_deadline_after(const rm_clock *clock, int64_t timeout_ns);
+
+/* The earlier of two deadlines.
+   Returns: a or b.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_deadline rm_deadline_min(rm_deadline a, rm_deadline b);
+
+/* Tells whether a deadline has passed.
+   Returns: true from its nanosecond on; false for none.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API bool rm_deadline_passed(const rm_clock *clock, rm_deadline deadline);
+
+/* The time that is left, as a timeout for a single call.
+   Returns: > 0 ns, RM_NOWAIT when it has passed, RM_FOREVER for none.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API int64_t rm_deadline_left(const rm_clock *clock, rm_deadline deadline);
+
+/* >>memory -------------------------------------------------------------------------------- */
+
+/* A source of memory, aligned as by malloc. Both callbacks are primitives, both are required. */
+typedef struct rm_allocator {
+    void *(*alloc_fn)(size_t size, void *user); /* size > 0; NULL = no memory */
+    void (*free_fn)(void *pointer, size_t size, void *user);
+    void *user;
+} rm_allocator;
+
+/* Allocates size bytes (0 counts as 1) from an allocator (NULL = RM_MALLOC).
+   Returns: NULL when there is no memory.
+   Threads: any. Blocks: no. Allocates: yes. Owns: the caller; give it to rm_free. */
+RM_API void *rm_alloc(const rm_allocator *allocator, size_t size);
+
+/* Frees what rm_alloc gave, with the same allocator and size; NULL is allowed.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API void rm_free(const rm_allocator *allocator, void *pointer, size_t size);
+
+/* Adds two sizes.
+   Returns: false, and leaves *sum alone, when it overflows or sum is NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API bool rm_size_add(size_t a, size_t b, size_t *sum);
+
+/* Multiplies two sizes.
+   Returns: false, and leaves *product alone, when it overflows or product is NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API bool rm_size_mul(size_t a, size_t b, size_t *product);
+
+/* >>threads ------------------------------------------------------------------------------- */
+
+/* Room for a pthread_mutex_t, an SRWLOCK or nothing. Private. */
+typedef struct rm_mutex {
+    union {
+        uint64_t align;
+        void *pointer;
+        unsigned char bytes[64];
+    } rmi;
+} rm_mutex;
+
+/* Room for a pthread_cond_t or a CONDITION_VARIABLE. Private. */
+typedef struct rm_cond {
+    union {
+        uint64_t align;
+        void *pointer;
+        unsigned char bytes[64];
+    } rmi;
+} rm_cond;
+
+/* A thread of ours. Private; lives until rm_thread_join. */
+typedef struct rm_thread {
+    void (*fn)(void *user);
+    void *user;
+    uint64_t handle;
+} rm_thread;
+
+/* Makes a mutex, not recursive.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM with nothing made.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_mutex_destroy. */
+RM_API RM_MUST_USE rm_status rm_mutex_init(rm_mutex *mutex);
+
+/* Ends a mutex that nobody holds.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API void rm_mutex_destroy(rm_mutex *mutex);
+
+/* Takes a mutex. There is no timed form: time out on a condition instead.
+   Threads: any; not one that holds it. Blocks: until it is free. Allocates: no. */
+RM_API void rm_mutex_lock(rm_mutex *mutex);
+
+/* Takes a mutex if it is free.
+   Returns: false when somebody holds it.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API RM_MUST_USE bool rm_mutex_try_lock(rm_mutex *mutex);
+
+/* Gives a mutex back.
+   Threads: the one that holds it. Blocks: no. Allocates: no. */
+RM_API void rm_mutex_unlock(rm_mutex *mutex);
+
+/* Makes a condition variable on the monotonic clock.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM with nothing made.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_cond_destroy. */
+RM_API RM_MUST_USE rm_status rm_cond_init(rm_cond *cond);
+
+/* Ends a condition variable that nobody waits on.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API void rm_cond_destroy(rm_cond *cond);
+
+/* Waits, with mutex held, until signalled or until until_ns on the system's clock (INT64_MAX = no
+   end); may wake for no reason. What waits on an injected clock calls the clock's wait_fn instead.
+   Threads: holder of mutex. Blocks: yes; with RM_NO_THREADS it returns at once. Allocates: no. */
+RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns);
+
+/* Wakes one waiter; call it with the mutex held.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API void rm_cond_signal(rm_cond *cond);
+
+/* Wakes all waiters; call it with the mutex held.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API void rm_cond_broadcast(rm_cond *cond);
+
+/* Starts a thread that runs fn(user).
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM when the platform has no thread to give;
+   RM_E_UNSUPPORTED with RM_NO_THREADS.
+   Threads: any. Blocks: no. Allocates: what the platform does. Owns: the caller; rm_thread_join. */
+RM_API RM_MUST_USE rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user);
+
+/* Waits for the end of a thread; NULL is allowed.
+   Threads: one, once per rm_thread_start, not itself. Blocks: until it ends. Allocates: no. */
+RM_API void rm_thread_join(rm_thread *thread);
+
+/* A small number of the calling thread, to choose a shard by.
+   Returns: 1, 2, 3 ... in the order of the threads' first calls; never reused.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API uint32_t rm_thread_number(void);
+
+/* >>virtual clock ------------------------------------------------------------------------- */
+
+/* A clock that moves only when told to. Private fields. */
+typedef struct rm_virtual_clock {
+    RMI_ALIGN(8) int64_t now_ns;
+    rm_mutex mutex;
+    rm_cond changed;
+    struct rmi_sleeper *sleepers;
+    uint32_t sleeping;
+    bool sleep_advances;
+} rm_virtual_clock;
+
+/* Makes a virtual clock that shows start_ns. With sleep_advances, rm_sleep on it moves the clock
+   itself and returns: simulation in one thread.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM with nothing made.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_virtual_clock_destroy. */
+RM_API RM_MUST_USE rm_status rm_virtual_clock_init(rm_virtual_clock *clock, int64_t start_ns,
+                                                   bool sleep_advances);
+
+/* Ends a virtual clock that nobody waits on.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API void rm_virtual_clock_destroy(rm_virtual_clock *clock);
+
+/* The clock to hand to an rm_env. Its wall clock shows the same number as its monotonic clock.
+   Returns: a clock whose user is the virtual clock, which must outlive it.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_clock rm_virtual_clock_clock(rm_virtual_clock *clock);
+
+/* Moves the clock on (ns <= 0: not at all) and wakes exactly the waits whose time has come.
+   Threads: any. Blocks: for the mutexes of those waits. Allocates: no. Cost: O(waits). */
+RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns);
+
+/* Waits, in real time, until at least count threads wait on the clock: no sleeping in tests.
+   Threads: any but those. Blocks: yes; with RM_NO_THREADS it returns at once. Allocates: no. */
+RM_API void rm_virtual_clock_await(rm_virtual_clock *clock, uint32_t count);
+
+/* >>random -------------------------------------------------------------------------------- */
+
+/* A source of random numbers; a primitive, called from any thread. */
+typedef struct rm_random {
+    uint64_t (*next_fn)(void *user);
+    void *user;
+} rm_random;
+
+/* A generator: splitmix64 (Steele, Lea, Flood 2014) on one atomic word. Not for secrets. */
+typedef struct rm_rng {
+    RMI_ALIGN(8) uint64_t state;
+} rm_rng;
+
+/* 64 unpredictable bits from the operating system; where it has none, from addresses and clocks.
+   Returns: the bits.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API uint64_t rm_random_seed(void);
+
+/* Seeds a generator: the same seed gives the same numbers.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API void rm_rng_seed(rm_rng *rng, uint64_t seed);
+
+/* The next number.
+   Returns: 64 bits; 0 for NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API uint64_t rm_rng_next(rm_rng *rng);
+
+/* The generator as a hook for an rm_env.
+   Returns: a hook whose user is rng, which must outlive it.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_random rm_rng_random(rm_rng *rng);
+
+/* A number in [0, bound) from a hook (NULL = the operating system), without modulo bias (Lemire
+   2019).
+   Returns: 0 for bound 0.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API uint64_t rm_random_below(const rm_random *random, uint64_t bound);
+
+/* >>environment --------------------------------------------------------------------------- */
+
+struct rm_log;
+
+/* What an object takes from outside. It is copied; what it points at must outlive the object. */
+typedef struct rm_env {
+    const rm_allocator *allocator; /* 0 = RM_MALLOC and RM_FREE */
+    const rm_clock *clock;         /* 0 = rm_clock_system() */
+    const rm_random *random;       /* 0 = the operating system's */
+    const struct rm_log *log;      /* 0 = silent */
+} rm_env;
+
+/* The function behind rm_env_resolve. If the linker misses it, do what its name says.
+   Returns: as rm_env_resolve.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_status rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(const rm_env *env, rm_env *out,
+                                                                     rm_error *error);
+
+/* Checks an environment (NULL = all defaults) and fills in the clock. Every create call does it.
+   Returns: RM_E_INVALID naming the member with a callback missing, or for out NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+static inline rm_status rm_env_resolve(const rm_env *env, rm_env *out, rm_error *error) {
+    return rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(env, out, error);
+}
+
+/* >>hash ---------------------------------------------------------------------------------- */
+
+/* A key for rm_hash. One object, one random key: collisions cannot be prepared from outside. */
+typedef struct rm_hash_key {
+    uint64_t k0, k1;
+} rm_hash_key;
+
+/* A fresh random key from a hook (NULL = the operating system).
+   Returns: the key.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_hash_key rm_hash_key_random(const rm_random *random);
+
+/* SipHash-1-3 (Aumasson, Bernstein 2012) of size bytes, with straight-line code for 8 and 16.
+   Returns: the hash, the same on every platform; size 0 when data is NULL.
+   Threads: any. Blocks: no. Allocates: no. Cost: O(size). */
+RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size);
+
+/* >>histogram ----------------------------------------------------------------------------- */
+
+/* A log-linear histogram whose decades are cut at 1-2-5: bin edges are round decimal numbers, so
+   that counts "<= bound" are exact at every such bound. All calls: Threads owner. */
+typedef struct rm_hist_desc {
+    uint32_t first_decade; /* linear from 0 to 10^first_decade, logarithmic above; 0..18 */
+    uint32_t last_decade;  /* values above 10^last_decade count as overflow; first+1..18; 0 = 9 */
+    uint32_t per_decade;   /* 16, 32, 80 or 160 bins: error <= 20, 10, 4 or 2 %; 0 = 16 */
+} rm_hist_desc;
+
+/* Private fields; counts lives in the memory handed to rm_hist_init. */
+typedef struct rm_hist {
+    uint64_t *counts;
+    uint64_t count;
+    uint64_t refused;
+    int64_t sum;
+    int64_t min, max;
+    uint32_t bins;
+    uint32_t first, last, cut;
+} rm_hist;
+
+/* The bytes that the bins need: 8 for each of about per_decade * decades.
+   Returns: 0 for a bad desc or NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API size_t rm_hist_footprint(const rm_hist_desc *desc);
+
+/* Makes an empty histogram in the caller's memory (8-byte aligned, rm_hist_footprint bytes).
+   Returns: RM_E_INVALID for NULL or a bad desc; RM_E_TOO_LARGE when size is too small.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the memory stays the caller's. */
+RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *memory, size_t size);
+
+/* Counts a value; a negative one is refused and counted as such.
+   Returns: RM_E_INVALID for NULL or a negative value.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API rm_status rm_hist_record(rm_hist *hist, int64_t value);
+
+/* Adds the counts of a histogram with the same desc.
+   Returns: RM_E_INVALID when the descs differ or for NULL.
+   Threads: owner of both. Blocks: no. Allocates: no. Cost: O(bins). */
+RM_API rm_status rm_hist_merge(rm_hist *into, const rm_hist *from);
+
+/* Forgets everything.
+   Threads: owner. Blocks: no. Allocates: no. Cost: O(bins). */
+RM_API void rm_hist_reset(rm_hist *hist);
+
+/* The value below which a share q of all values lies, interpolated inside its bin.
+   Returns: 0 for an empty histogram, NULL or q NaN; q is taken into 0..1. Never outside min..max.
+   Threads: owner. Blocks: no. Allocates: no. Cost: O(bins). */
+RM_API int64_t rm_hist_quantile(const rm_hist *hist, double q);
+
+/* How many values are <= bound: exact when bound is a bin edge, else whole bins below it.
+   Returns: the count; 0 for NULL.
+   Threads: owner. Blocks: no. Allocates: no. Cost: O(bins). */
+RM_API uint64_t rm_hist_count_le(const rm_hist *hist, int64_t bound);
+
+/* The upper edge, inclusive, of a bin.
+   Returns: INT64_MAX for the last (overflow) bin and for an index out of range.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin);
+
+/* >>cancel -------------------------------------------------------------------------------- */
+
+/* A cancellation token: requested once, seen by every wait that was given it. Private fields. */
+typedef struct rm_cancel {
+    rm_mutex mutex;
+    struct rm_waiter *waiters;
+    uint32_t requested;
+} rm_cancel;
+
+/* Makes a token.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM with nothing made.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_cancel_destroy. */
+RM_API RM_MUST_USE rm_status rm_cancel_init(rm_cancel *cancel);
+
+/* Ends a token that no call uses any more.
+   Returns: RM_E_BUSY, with nothing done, while a wait is registered with it; RM_E_INVALID for NULL.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API rm_status rm_cancel_destroy(rm_cancel *cancel);
+
+/* Requests cancellation: every wait with this token ends with RM_E_CANCELLED, unless its grant or
+   its deadline came first. Completion callbacks run before it returns.
+   Threads: any. Blocks: for short locks. Allocates: no. Cost: O(waits). */
+RM_API void rm_cancel_request(rm_cancel *cancel);
+
+/* Tells whether cancellation was requested.
+   Returns: false for NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API bool rm_cancel_requested(const rm_cancel *cancel);
+
+/* >>wait queue ---------------------------------------------------------------------------- */
+/* The one place where threads wait for something of ours: a mutex, a FIFO of waiters that live on
+   their thread's stack (or, with a completion callback, in the caller's memory), and a word that
+   says whether anyone waits.
+
+   The owner has units that it hands out without a lock of its own. Its try_fn takes one:
+     acquire   if (!rm_waitq_must_queue(q) && take one) done; else rm_waitq_wait(q, ...)
+     release   give the unit back with a seq_cst operation; rm_waitq_notify(q)
+   rm_waitq_wait publishes the waiter first and calls try_fn after that, so that a release next to
+   it either sees the waiter or leaves a unit for the try: seq_cst on both sides, no lost wake-up.
+
+   Policy: a release wakes the head of the queue and lets running threads take the unit first
+   (barging: fast). Once the head has waited barge_ns, newcomers must queue and every unit is
+   handed to the head under the lock: starvation is bounded. RM_STRICT always does the latter.
+   One wake is in flight at a time; whoever leaves the queue passes on what is left. Waiters whose
+   deadline has passed or whose token was requested are never granted anything.
+
+   An owner may guard its own state with the queue's lock (rm_waitq_lock) and end waits by request
+   (rm_waitq_complete): single flight is built so. */
+
+/* Takes one unit for a request; a primitive, called with the queue's lock held.
+   Returns true and writes *grant, or false when there is none. */
+typedef bool (*rm_waitq_try_fn)(void *owner, void *request, uint64_t *grant);
+
+/* The end of an asynchronous wait; a hook, called once, without a lock. The waiter's memory is the
+   caller's again when it is called. */
+typedef void (*rm_waitq_done_fn)(rm_status status, uint64_t grant, void *user);
+
+typedef struct rm_waitq_desc {
+    const rm_clock *clock;   /* 0 = the system's */
+    rm_waitq_try_fn try_fn;  /* 0 = waits end through rm_waitq_complete only */
+    void *owner;             /* first argument of try_fn */
+    int64_t barge_ns;        /* newcomers may barge until the head has waited so long; 0 = 50 us;
+                                RM_STRICT = first come, first served */
+    uint32_t max_waiters;    /* more are turned away with RM_E_FULL; 0 = no bound */
+    rm_hist *wait_histogram; /* waiting times of all ended waits, timed out or not; 0 = none */
+} rm_waitq_desc;
+
+/* Totals since creation, and the present length. */
+typedef struct rm_waitq_stats {
+    uint64_t waits;     /* waiters that entered the queue */
+    uint64_t granted;   /* ended with RM_OK */
+    uint64_t timeouts;  /* ended with RM_E_TIMEOUT */
+    uint64_t cancelled; /* ended with RM_E_CANCELLED */
+    uint64_t refused;   /* turned away with RM_E_FULL */
+    uint32_t waiting;   /* in the queue now */
+} rm_waitq_stats;
+
+/* A place in a queue. Private; only rm_waitq_add needs one from the caller. */
+typedef struct rm_waiter {
+    struct rm_waiter *next, *prev;
+    struct rm_waiter *cancel_next, *cancel_prev;
+    struct rm_waitq *queue;
+    rm_cancel *cancel;
+    void *request;
+    rm_cond *cond;
+    rm_waitq_done_fn done_fn;
+    void *user;
+    rm_deadline deadline;
+    int64_t since_ns;
+    uint64_t grant;
+    rm_status status;
+    uint8_t state;
+    bool registered;
+} rm_waiter;
+
+/* Private fields; embed it. */
+typedef struct rm_waitq {
+    uint32_t word;
+    bool closed;
+    rm_mutex mutex;
+    rm_waiter *head, *tail, *woken, *done;
+    rm_waitq_desc desc;
+    rm_waitq_stats stats;
+    uint32_t inside;
+} rm_waitq;
+
+/* Makes a queue.
+   Returns: RM_E_INVALID for NULL or a bad barge_ns; RM_E_SYSTEM with nothing made.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_waitq_destroy. */
+RM_API RM_MUST_USE rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc);
+
+/* Ends a queue.
+   Returns: RM_E_BUSY, with nothing done, while a waiter has not left it; RM_E_INVALID for NULL.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API rm_status rm_waitq_destroy(rm_waitq *q);
+
+/* Tells a newcomer whether it must queue instead of taking a unit itself.
+   Returns: true while the head is owed the next unit.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API bool rm_waitq_must_queue(const rm_waitq *q);
+
+/* Waits for a unit.
+   Returns: RM_OK with *grant as try_fn or rm_waitq_complete wrote it; RM_E_TIMEOUT; RM_E_CANCELLED
+   (both: nothing was granted); RM_E_FULL; RM_E_CLOSED; the status of rm_waitq_complete;
+   RM_E_BUSY with RM_NO_THREADS; RM_E_SYSTEM; RM_E_INVALID for NULL.
+   Threads: any. Blocks: until then. Allocates: no. */
+RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline,
+                                           rm_cancel *cancel, uint64_t *grant);
+
+/* Queues a completion callback instead of a thread. done_fn may run before this returns. Its
+   deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
+   Returns: RM_OK: done_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
+   RM_E_CANCELLED, RM_E_INVALID for NULL.
+   Threads: any. Blocks: for a short lock. Allocates: no. Owns: the queue has *waiter until done_fn. */
+RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request,
+                                          rm_deadline deadline, rm_cancel *cancel,
+                                          rm_waitq_done_fn done_fn, void *user);
+
+/* Takes an asynchronous waiter out: its done_fn is called with RM_E_CANCELLED before this returns.
+   Returns: RM_E_STALE when it came too late; RM_E_INVALID for NULL.
+   Threads: any, while the waiter's memory lives. Blocks: for a short lock. Allocates: no. */
+RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter);
+
+/* Call it after a unit came back: wakes the head or hands it over. Costs one load when nobody waits.
+   Threads: any; not with the queue's lock. Blocks: for a short lock. Allocates: no. */
+RM_API void rm_waitq_notify(rm_waitq *q);
+
+/* Ends the asynchronous waits whose deadline has passed.
+   Returns: the earliest deadline of those that are left; INT64_MAX when there is none.
+   Threads: any. Blocks: for a short lock. Allocates: no. Cost: O(waiters). */
+RM_API int64_t rm_waitq_expire(rm_waitq *q);
+
+/* Refuses further waiters and ends all waits with RM_E_CLOSED.
+   Threads: any. Blocks: for a short lock. Allocates: no. Cost: O(waiters). */
+RM_API void rm_waitq_close(rm_waitq *q);
+
+/* Reads the statistics.
+   Returns: RM_E_INVALID for NULL.
+   Threads: any. Blocks: for a short lock. Allocates: no. */
+RM_API rm_status rm_waitq_stats_get(rm_waitq *q, rm_waitq_stats *out);
+
+/* Takes the queue's lock, for an owner that keeps its state under it.
+   Threads: any; not one that holds it. Blocks: until it is free. Allocates: no. */
+RM_API void rm_waitq_lock(rm_waitq *q);
+
+/* Gives the lock back and then runs the completion callbacks that became due under it.
+   Threads: the one that holds it. Blocks: no. Allocates: no. */
+RM_API void rm_waitq_unlock(rm_waitq *q);
+
+/* As rm_waitq_wait, but with the lock held on entry and on return; it is free in between.
+   Returns: as rm_waitq_wait.
+   Threads: the one that holds the lock. Blocks: yes. Allocates: no. */
+RM_API RM_MUST_USE rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline deadline,
+                                                  rm_cancel *cancel, uint64_t *grant);
+
+/* Ends, with the lock held, every wait for this request (NULL = every wait).
+   Returns: how many.
+   Threads: the one that holds the lock. Blocks: no. Allocates: no. Cost: O(waiters). */
+RM_API uint32_t rm_waitq_complete(rm_waitq *q, const void *request, rm_status status,
+                                  uint64_t grant);
+
+/* >>semaphore ----------------------------------------------------------------------------- */
+
+/* A counting semaphore on a wait queue. Private fields. */
+typedef struct rm_sem {
+    rm_waitq queue;
+    uint32_t permits;
+    uint32_t max;
+} rm_sem;
+
+typedef struct rm_sem_desc {
+    const rm_clock *clock; /* 0 = the system's */
+    uint32_t permits;      /* how many may hold one at once; 0 = 1 */
+    uint32_t max_waiters;  /* more are turned away with RM_E_FULL; 0 = no bound */
+    int64_t barge_ns;      /* as in rm_waitq_desc; 0 = 50 us, RM_STRICT = first come first served */
+} rm_sem_desc;
+
+/* Makes a semaphore with all permits free.
+   Returns: RM_E_INVALID for NULL or a bad barge_ns; RM_E_SYSTEM with nothing made.
+   Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_sem_destroy. */
+RM_API RM_MUST_USE rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc);
+
+/* Ends a semaphore.
+   Returns: RM_E_BUSY, with nothing done, while a permit is out or somebody waits; RM_E_INVALID.
+   Threads: owner. Blocks: no. Allocates: no. */
+RM_API rm_status rm_sem_destroy(rm_sem *sem);
+
+/* Takes a permit; timeout_ns 0 and RM_NOWAIT do not wait.
+   Returns: RM_E_BUSY when there is none and it may not wait; RM_E_TIMEOUT; RM_E_CANCELLED;
+   RM_E_FULL; RM_E_INVALID for NULL or a bad timeout; RM_E_SYSTEM.
+   Threads: any. Blocks: up to timeout_ns. Allocates: no. Owns: the caller; rm_sem_release. */
+RM_API RM_MUST_USE rm_status rm_sem_acquire(rm_sem *sem, int64_t timeout_ns, rm_cancel *cancel);
+
+/* Gives a permit back.
+   Returns: RM_E_STALE when all permits are free already; RM_E_INVALID for NULL.
+   Threads: any. Blocks: for a short lock when somebody waits. Allocates: no. */
+RM_API rm_status rm_sem_release(rm_sem *sem);
+
+/* The permits that are free now.
+   Returns: 0 for NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API uint32_t rm_sem_available(const rm_sem *sem);
+
+/* >>registry ------------------------------------------------------------------------------ */
+
+/* A bounded map from keys to objects that are made on first use, with lock stripes. Opaque. */
+typedef struct rm_registry rm_registry;
+
+/* A borrowed entry. While it is out, the entry is neither evicted nor destroyed. */
+typedef struct rm_registry_ref {
+    void *value;
+    uint32_t slot;
+    uint32_t generation;
+} rm_registry_ref;
+
+typedef struct rm_registry_desc {
+    const rm_env *env;    /* 0 = defaults */
+    uint32_t max_entries; /* the bound; 0 = 1024; at most 2^24 */
+    uint32_t max_key;     /* longest key in bytes; 0 = 255 */
+    uint32_t stripes;     /* locks, rounded up to a power of two; 0 = 8; at most 256 */
+    /* hook: makes the object of a key; 0 = rm_registry_get does not create */
+    rm_status (*create_fn)(const void *key, size_t size, void **value, rm_error *error, void *user);
+    /* hook: ends an object; 0 = nothing to do */
+    void (*destroy_fn)(void *value, void *user);
+    /* primitive: may this unborrowed object make room for another? 0 = none may */
+    bool (*evictable_fn)(void *value, void *user);
+    void *user; /* last argument of the callbacks */
+} rm_registry_desc;
+
+/* Makes a registry.
+   Returns: RM_E_INVALID naming the field; RM_E_NOMEM; RM_E_SYSTEM.
+   Threads: owner. Blocks: no. Allocates: yes. Owns: the caller; rm_registry_destroy. */
+RM_API RM_MUST_USE rm_status rm_registry_create(const rm_registry_desc *desc, rm_registry **out,
+                                                rm_error *error);
+
+/* Ends a registry and its objects; NULL is allowed.
+   Returns: RM_E_BUSY, with nothing done, while a reference is out.
+   Threads: owner. Blocks: in destroy_fn. Allocates: no. Cost: O(entries). */
+RM_API rm_status rm_registry_destroy(rm_registry *registry);
+
+/* Borrows the object of a key and makes it when there is none. Two threads that meet on a new key
+   may both run create_fn; one object wins, the other is destroyed at once.
+   Returns: RM_E_NOT_FOUND without create_fn; RM_E_FULL when the bound is reached and nothing can be
+   evicted; RM_E_TOO_LARGE for a key above max_key; RM_E_NOMEM; RM_E_INVALID; create_fn's status.
+   Threads: any. Blocks: for a short lock, in hooks. Allocates: on creation.
+   Owns: the caller; rm_registry_put. Cost: O(max_entries) when full. */
+RM_API RM_MUST_USE rm_status rm_registry_get(rm_registry *registry, const void *key, size_t size,
+                                             rm_registry_ref *out, rm_error *error);
+
+/* Gives a borrowed entry back and clears *ref.
+   Returns: RM_E_STALE for a second put or a foreign reference; RM_E_INVALID for NULL.
+   Threads: any. Blocks: for a short lock. Allocates: no. */
+RM_API rm_status rm_registry_put(rm_registry *registry, rm_registry_ref *ref);
+
+/* Removes and destroys the object of a key.
+   Returns: RM_E_NOT_FOUND; RM_E_BUSY while it is borrowed; RM_E_INVALID for NULL.
+   Threads: any. Blocks: for a short lock, in destroy_fn. Allocates: no. */
+RM_API rm_status rm_registry_remove(rm_registry *registry, const void *key, size_t size);
+
+/* Calls fn for every entry, each borrowed during its call; entries that come or go meanwhile may or
+   may not be seen. fn returns false to stop.
+   Threads: any. Blocks: for short locks, in fn. Allocates: no. Cost: O(max_entries). */
+RM_API void rm_registry_each(rm_registry *registry,
+                             bool (*fn)(const void *key, size_t size, void *value, void *user),
+                             void *user);
+
+/* The number of entries.
+   Returns: 0 for NULL.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API uint32_t rm_registry_count(const rm_registry *registry);
+
+/* >>text ---------------------------------------------------------------------------------- */
+
+/* A writer into the caller's buffer. Without flush_fn, what does not fit is dropped and `overflow`
+   set; with it, a full buffer is handed on and reused. All calls: Threads owner. */
+typedef struct rm_text {
+    char *buffer;
+    size_t size;
+    size_t used;
+    bool overflow;
+    bool (*flush_fn)(const char *data, size_t size, void *user); /* false = stop; 0 = none */
+    void *user;
+} rm_text;
+
+/* Starts a text in a buffer (NULL or size 0: everything overflows). Not NUL-terminated.
+   Returns: the writer.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_text rm_text_make(char *buffer, size_t size);
+
+/* Hands what the buffer holds to flush_fn, if there is one.
+   Returns: false when anything was dropped or flush_fn has said stop.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API bool rm_text_flush(rm_text *text);
+
+/* Appends bytes.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. Cost: O(size). */
+RM_API void rm_text_bytes(rm_text *text, const void *data, size_t size);
+
+/* Appends a NUL-terminated string; NULL appends nothing.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API void rm_text_string(rm_text *text, const char *string);
+
+/* Appends a decimal number.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API void rm_text_uint(rm_text *text, uint64_t value);
+
+/* Appends a signed decimal number.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API void rm_text_int(rm_text *text, int64_t value);
+
+/* Appends value * 10^-decimals exactly, without floating point and without trailing zeros:
+   rm_text_decimal(t, 1500, 3) writes 1.5. At most 18 decimals.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API void rm_text_decimal(rm_text *text, int64_t value, uint32_t decimals);
+
+/* Appends the shortest decimal that reads back as the same double, whatever the locale; NaN, +Inf
+   and -Inf for those.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API void rm_text_double(rm_text *text, double value);
+
+/* Appends a JSON string with its quotes: control characters, quotes and backslashes escaped,
+   invalid UTF-8 replaced by U+FFFD.
+   Threads: owner. Blocks: in flush_fn. Allocates: no. */
+RM_API void rm_text_json(rm_text *text, const char *data, size_t size);
+
+/* The length of the UTF-8 sequence at data, by RFC 3629 (no overlong forms, no surrogates).
+   Returns: 1 to 4; 0 when it is invalid or cut off.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API size_t rm_utf8_length(const char *data, size_t size);
+
+/* >>log ----------------------------------------------------------------------------------- */
+
+typedef enum rm_log_level {
+    RM_LOG_DEFAULT = 0, /* in a setting: RM_LOG_INFO */
+    RM_LOG_DEBUG = 1,
+    RM_LOG_INFO = 2,
+    RM_LOG_WARN = 3,
+    RM_LOG_ERROR = 4,
+    RM_LOG_OFF = 5
+} rm_log_level;
+
+typedef enum rm_kv_type { RM_KV_STRING = 0, RM_KV_INT, RM_KV_DOUBLE, RM_KV_BOOL } rm_kv_type;
+
+/* A key and a value of a log event. */
+typedef struct rm_kv {
+    const char *key;
+    const char *string;
+    int64_t integer; /* also the bool */
+    double number;
+    rm_kv_type type;
+} rm_kv;
+
+/* One log event. The strings live during the call only. */
+typedef struct rm_log_event {
+    int64_t wall_ns;       /* since 1970 UTC */
+    const char *component; /* such as "rm_pool" */
+    const char *event;     /* such as "create_failed"; a name, not a sentence */
+    const rm_kv *values;
+    size_t count;
+    rm_log_level level;
+} rm_log_event;
+
+/* The log hook; a primitive. Events below level are not even built. */
+typedef struct rm_log {
+    void (*log_fn)(const rm_log_event *event, void *user);
+    void *user;
+    rm_log_level level; /* the lowest level to report; 0 = RM_LOG_INFO */
+} rm_log;
+
+/* Writes JSON lines to a stdio stream, then hands the event to next: console and file with a level
+   of their own each. Use rm_log_to_stream as log_fn and the address of this as user. */
+typedef struct rm_log_stream {
+    void *stream;                     /* a FILE *; 0 = stderr */
+    const struct rm_log_stream *next; /* 0 = the last */
+    rm_log_level level;               /* the lowest level to write; 0 = RM_LOG_INFO */
+} rm_log_stream;
+
+/* A key with a string.
+   Returns: the pair; NULL is written as null.
+   Threads: any. Blocks: no. Allocates: no. Owns: nothing; the strings must live as long. */
+RM_API rm_kv rm_kv_string(const char *key, const char *value);
+
+/* A key with an integer.
+   Returns: the pair.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_kv rm_kv_int(const char *key, int64_t value);
+
+/* A key with a double; NaN and infinities are written as null.
+   Returns: the pair.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_kv rm_kv_double(const char *key, double value);
+
+/* A key with true or false.
+   Returns: the pair.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_kv rm_kv_bool(const char *key, bool value);
+
+/* Reports an event to a log (NULL = silent) if its level asks for it.
+   Threads: any. Blocks: as log_fn does. Allocates: no. */
+RM_API void rm_log_emit(const rm_log *log, const rm_clock *clock, rm_log_level level,
+                        const char *component, const char *event, const rm_kv *values,
+                        size_t count);
+
+/* Formats an event as one JSON object and a newline:
+   {"time":"2026-01-31T12:00:00.123456Z","level":"warn","component":"rm_pool","event":"...",...}
+   Pairs that do not fit are left out and "truncated":true ends the object: always a whole line.
+   Returns: its length, not NUL-terminated; 0 when not even the head fits (size < 256) or for NULL.
+   Threads: any. Blocks: no. Allocates: no. Cost: O(bytes). */
+RM_API size_t rm_log_format(const rm_log_event *event, char *buffer, size_t size);
+
+/* A log_fn that writes to the rm_log_stream chain in user; one write a line, at most 2 KiB.
+   Threads: any. Blocks: as the stream does. Allocates: no. */
+RM_API void rm_log_to_stream(const rm_log_event *event, void *user);
+
+/* Names a level, such as "warn".
+   Returns: a static string; "off" for a number that is no level.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API const char *rm_log_level_name(rm_log_level level);
+
+/* >>resource ------------------------------------------------------------------------------ */
+
+/* How well a resource does; says nothing about its lifecycle. */
+typedef enum rm_health {
+    RM_HEALTH_UNKNOWN = 0,
+    RM_HEALTH_HEALTHY,
+    RM_HEALTH_DEGRADED,
+    RM_HEALTH_UNHEALTHY
+} rm_health;
+
+typedef enum rm_stat_type { RM_STAT_COUNTER = 0, RM_STAT_GAUGE, RM_STAT_HISTOGRAM } rm_stat_type;
+
+/* One statistic of a resource, as a visitor sees it; everything lives during the call only. */
+typedef struct rm_stat {
+    const char *name;        /* Prometheus style with unit: rm_pool_wait_seconds */
+    const char *help;        /* one sentence */
+    const char *label;       /* an extra label such as "state"; 0 = none */
+    const char *label_value; /* its value such as "idle" */
+    int64_t value;           /* in units of 10^-decimals */
+    const rm_hist *hist;     /* for RM_STAT_HISTOGRAM, in units of 10^-decimals */
+    uint32_t decimals;       /* 9 for a value in ns under a name in seconds */
+    rm_stat_type type;
+} rm_stat;
+
+/* Receives one statistic; a hook. */
+typedef void (*rm_stat_fn)(const rm_stat *stat, void *user);
+
+/* What can be managed: a pool, a cache, a task, or whatever the user brings. A callback that is
+   NULL has nothing to do. All are hooks. */
+typedef struct rm_resource {
+    const char *name; /* at most 47 bytes, unique in its manager */
+    const char *kind; /* such as "database" or "cache"; free text, at most 31 bytes */
+    rm_status (*start_fn)(void *user, rm_deadline deadline, rm_error *error);
+    rm_status (*stop_fn)(void *user, rm_deadline deadline, rm_error *error);
+    rm_health (*health_fn)(void *user, rm_error *reason); /* quick; fill reason unless healthy */
+    void (*stats_fn)(void *user, rm_stat_fn visit, void *visit_user);
+    void *user;
+} rm_resource;
+
+/* A resource without callbacks, to fill in.
+   Returns: the resource; the strings must live as long as it is used.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API rm_resource rm_resource_make(const char *name, const char *kind, void *user);
+
+/* Names a health, such as "healthy".
+   Returns: a static string; "unknown" for a number that is no health.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API const char *rm_health_name(rm_health health);
+
+/* >>guard --------------------------------------------------------------------------------- */
+
+/* How a guarded operation ended. */
+typedef enum rm_outcome {
+    RM_OUTCOME_OK = 0,
+    RM_OUTCOME_FAILURE, /* counts against what is guarded */
+    RM_OUTCOME_IGNORE   /* says nothing about it: cancelled, or never tried */
+} rm_outcome;
+
+/* Leave to do one operation; private to the guard. Zeroed = none. */
+typedef struct rm_permit {
+    uint64_t word;
+    uint64_t owner;
+} rm_permit;
+
+/* How a pool or a cache is guarded by a breaker (or anything else) without knowing it. Both are
+   hooks. Every permit that was admitted is reported once. */
+typedef struct rm_guard {
+    rm_status (*admit_fn)(rm_permit *permit, rm_error *error, void *user);
+    void (*report_fn)(rm_permit *permit, rm_outcome outcome, void *user);
+    void *user;
+} rm_guard;
+
+/* >>manager ------------------------------------------------------------------------------- */
+
+/* A set of resources with one lifecycle. Opaque. */
+typedef struct rm_manager rm_manager;
+
+typedef enum rm_state {
+    RM_STATE_REGISTERED = 0,
+    RM_STATE_STARTING,
+    RM_STATE_READY,
+    RM_STATE_STOPPING,
+    RM_STATE_STOPPED,
+    RM_STATE_FAILED /* start or stop failed; last_error says why */
+} rm_state;
+
+typedef struct rm_manager_desc {
+    const rm_env *env;      /* 0 = defaults */
+    uint32_t max_resources; /* 0 = 64; at most 65535 */
+} rm_manager_desc;
+
+/* A resource as rm_manager_status sees it. */
+typedef struct rm_resource_status {
+    char name[48];
+    char kind[32];
+    int64_t since_ns; /* in this state since, on the manager's clock */
+    rm_state state;
+    rm_health health;    /* UNKNOWN unless the state is READY */
+    rm_error last_error; /* of start, stop or health; its status is RM_OK when there was none */
+} rm_resource_status;
+
+/* The function behind rm_manager_create. If the linker misses it, do what its name says.
+   Returns: as rm_manager_create.
+   Threads: owner. Blocks: no. Allocates: yes. Owns: the caller. */
+RM_API rm_status rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(const rm_manager_desc *desc,
+                                                                        rm_manager **out,
+                                                                        rm_error *error);
+
+/* Makes an empty manager; desc NULL = defaults.
+   Returns: RM_E_INVALID naming the field; RM_E_NOMEM; RM_E_SYSTEM.
+   Threads: owner. Blocks: no. Allocates: yes. Owns: the caller; rm_manager_destroy. */
+static inline RM_MUST_USE rm_status rm_manager_create(const rm_manager_desc *desc, rm_manager **out,
+                                                      rm_error *error) {
+    return rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(desc, out, error);
+}
+
+/* Ends a manager that is stopped or was never started; NULL is allowed.
+   Returns: RM_E_STATE, with nothing done, while it starts, runs or stops.
+   Threads: owner. Blocks: no. Allocates: no. Owns: resources stay their owners'. */
+RM_API rm_status rm_manager_destroy(rm_manager *manager);
+
+/* Registers a resource; it starts after those registered before it. Name and kind are copied.
+   Returns: RM_E_EXISTS for a name that is taken; RM_E_FULL; RM_E_STATE unless the manager is
+   stopped; RM_E_TOO_LARGE for a long name or kind; RM_E_INVALID.
+   Threads: any. Blocks: for a short lock. Allocates: no. Owns: user stays the caller's. */
+RM_API rm_status rm_manager_add(rm_manager *manager, const rm_resource *resource, rm_error *error);
+
+/* Finds a resource by name.
+   Returns: RM_E_NOT_FOUND; RM_E_INVALID for NULL. *out has the manager's strings.
+   Threads: any. Blocks: for a short lock. Allocates: no. Owns: the manager has the strings. */
+RM_API rm_status rm_manager_get(rm_manager *manager, const char *name, rm_resource *out);
+
+/* Starts every resource in the order of registration. When one fails or the time is over, those
+   that had started are stopped in reverse and the manager is stopped again. timeout_ns 0 = 30 s.
+   Returns: the first failure, which is errors->items[0]; RM_E_TIMEOUT when the time ran out before
+   the last start; RM_E_STATE unless it is stopped; RM_E_INVALID.
+   Threads: any. Blocks: in the start hooks, one after the other. Allocates: no. */
+RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_errors *errors);
+
+/* Stops every started resource in reverse; each gets its call, whatever the others return and even
+   when the time is over. timeout_ns 0 = 8 s. A manager that is stopped stays so: RM_OK.
+   Returns: the first failure, which is errors->items[0]; RM_E_STATE while another thread starts or
+   stops it, and from its own hooks; RM_E_INVALID.
+   Threads: any. Blocks: in the stop hooks, one after the other. Allocates: no. */
+RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_errors *errors);
+
+/* The state and health of all resources, in the order of registration. Health hooks are called for
+   those that are READY.
+   Returns: RM_E_TOO_LARGE when capacity is too small: the first ones are filled and *count says how
+   many there are; RM_E_INVALID for NULL.
+   Threads: any. Blocks: in the health hooks. Allocates: no. Cost: O(resources). */
+RM_API rm_status rm_manager_status(rm_manager *manager, rm_resource_status *out, uint32_t capacity,
+                                   uint32_t *count);
+
+/* Names a state, such as "ready".
+   Returns: a static string; "unknown" for a number that is no state.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API const char *rm_state_name(rm_state state);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* RM_RM_H_INCLUDED */
+
+/* ========================================================================================== */
+/* Private to the implementations: atomics, thread-local storage, small helpers.              */
+/* ========================================================================================== */
+#if (defined(RMI_WANT_PRIVATE) || defined(RM_BASE_IMPLEMENTATION) || \
+     defined(RM_MANAGER_IMPLEMENTATION)) &&                          \
+    !defined(RMI_PRIVATE_DONE)
+#define RMI_PRIVATE_DONE
+
+#include <string.h>
+
+#ifndef RM_ASSERT
+#define RM_ASSERT(condition) ((void)0)
+#endif
+
+/* >>atomics: 32 and 64 bit words only, constant orders only. A failed CAS reads relaxed. */
+#if !defined(RM_NO_THREADS) && !defined(RMI_INTERLOCKED) && \
+    (defined(__GNUC__) || defined(__clang__))
+#define RMI_TLS __thread
+#define RMI_LOAD32(p, order) __atomic_load_n((p), __ATOMIC_##order)
+#define RMI_LOAD64(p, order) __atomic_load_n((p), __ATOMIC_##order)
+#define RMI_STORE32(p, v, order) __atomic_store_n((p), (v), __ATOMIC_##order)
+#define RMI_STORE64(p, v, order) __atomic_store_n((p), (v), __ATOMIC_##order)
+#define RMI_XCHG32(p, v, order) __atomic_exchange_n((p), (v), __ATOMIC_##order)
+#define RMI_XCHG64(p, v, order) __atomic_exchange_n((p), (v), __ATOMIC_##order)
+#define RMI_ADD32(p, v, order) __atomic_fetch_add((p), (v), __ATOMIC_##order)
+#define RMI_ADD64(p, v, order) __atomic_fetch_add((p), (v), __ATOMIC_##order)
+#define RMI_CAS32(p, expected, v, order) \
+    __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_##order, __ATOMIC_RELAXED)
+#define RMI_CAS64(p, expected, v, order) \
+    __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_##order, __ATOMIC_RELAXED)
+#else
+#ifdef RM_NO_THREADS
+#define RMI_TLS
+#define RMI_SWAP32(p, v) rmi_plain_swap32((p), (v))
+#define RMI_SWAP64(p, v) rmi_plain_swap64((p), (v))
+#define RMI_PLUS32(p, v) rmi_plain_swap32((p), *(p) + (v))
+#define RMI_PLUS64(p, v) rmi_plain_swap64((p), *(p) + (v))
+#define RMI_SWAPIF32(p, e, v) (*(p) == (e) ? rmi_plain_swap32((p), (v)) : *(p))
+#define RMI_SWAPIF64(p, e, v) (*(p) == (e) ? rmi_plain_swap64((p), (v)) : *(p))
+static inline uint32_t rmi_plain_swap32(uint32_t *p, uint32_t v) {
+    const uint32_t old = *p;
+    *p = v;
+    return old;
+}
+static inline uint64_t rmi_plain_swap64(uint64_t *p, uint64_t v) {
+    const uint64_t old = *p;
+    *p = v;
+    return old;
+}
+#define RMI_LOAD32(p, order) (*(p))
+#define RMI_LOAD64(p, order) (*(p))
+#define RMI_STORE32(p, v, order) ((void)(*(p) = (v)))
+#define RMI_STORE64(p, v, order) ((void)(*(p) = (v)))
+#else /* Win32 Interlocked: every operation is a full barrier */
+#include <intrin.h>
+#ifdef _MSC_VER
+#define RMI_TLS __declspec(thread)
+#else
+#define RMI_TLS __thread
+#endif
+#define RMI_WORD32(p) ((volatile long *)(uintptr_t)(p))
+#define RMI_WORD64(p) ((volatile __int64 *)(uintptr_t)(p))
+#define RMI_SWAP32(p, v) ((uint32_t)_InterlockedExchange(RMI_WORD32(p), (long)(v)))
+#define RMI_SWAP64(p, v) ((uint64_t)_InterlockedExchange64(RMI_WORD64(p), (__int64)(v)))
+#define RMI_PLUS32(p, v) ((uint32_t)_InterlockedExchangeAdd(RMI_WORD32(p), (long)(v)))
+#define RMI_PLUS64(p, v) ((uint64_t)_InterlockedExchangeAdd64(RMI_WORD64(p), (__int64)(v)))
+#define RMI_SWAPIF32(p, e, v) \
+    ((uint32_t)_InterlockedCompareExchange(RMI_WORD32(p), (long)(v), (long)(e)))
+#define RMI_SWAPIF64(p, e, v) \
+    ((uint64_t)_InterlockedCompareExchange64(RMI_WORD64(p), (__int64)(v), (__int64)(e)))
+#define RMI_LOAD32(p, order) RMI_SWAPIF32(p, 0, 0)
+#define RMI_LOAD64(p, order) RMI_SWAPIF64(p, 0, 0)
+#define RMI_STORE32(p, v, order) ((void)RMI_SWAP32(p, v))
+#define RMI_STORE64(p, v, order) ((void)RMI_SWAP64(p, v))
+#endif
+#define RMI_XCHG32(p, v, order) RMI_SWAP32((p), (uint32_t)(v))
+#define RMI_XCHG64(p, v, order) RMI_SWAP64((p), (uint64_t)(v))
+#define RMI_ADD32(p, v, order) RMI_PLUS32((p), (uint32_t)(v))
+#define RMI_ADD64(p, v, order) RMI_PLUS64((p), (uint64_t)(v))
+#define RMI_CAS32(p, expected, v, order) rmi_cas32((p), (expected), (v))
+#define RMI_CAS64(p, expected, v, order) rmi_cas64((p), (expected), (v))
+static inline bool rmi_cas32(uint32_t *p, uint32_t *expected, uint32_t v) {
+    const uint32_t seen = RMI_SWAPIF32(p, *expected, v);
+    const bool done = seen == *expected;
+    *expected = seen;
+    return done;
+}
+static inline bool rmi_cas64(uint64_t *p, uint64_t *expected, uint64_t v) {
+    const uint64_t seen = RMI_SWAPIF64(p, *expected, v);
+    const bool done = seen == *expected;
+    *expected = seen;
+    return done;
+}
+#endif
+
+/* Copies a NUL-terminated string into a fixed array, cut at a UTF-8 boundary. */
+static inline void rmi_copy_string(char *to, size_t size, const char *from) {
+    size_t length = from == NULL ? 0 : strlen(from);
+    if (length >= size) {
+        length = size - 1;
+        while (length > 0 && ((unsigned char)from[length] & 0xC0u) == 0x80u)
+            --length;
+    }
+    if (length > 0)
+        memcpy(to, from, length);
+    to[length] = '\0';
+}
+
+/* Tells whether a name has 1 to max bytes. */
+static inline bool rmi_name_fits(const char *name, size_t max) {
+    size_t length = 0;
+    while (length <= max && name[length] != '\0')
+        ++length;
+    return length > 0 && length <= max;
+}
+
+#endif /* RMI_PRIVATE_DONE */
+
+/* ========================================================================================== */
+/* Implementation of the base.                                                                */
+/* ========================================================================================== */
+#if defined(RM_BASE_IMPLEMENTATION) && !defined(RM_BASE_IMPLEMENTATION_DONE)
+#define RM_BASE_IMPLEMENTATION_DONE
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#if defined(_WIN32)
+#include <windows.h>
+#include <ntsecapi.h>
+#include <process.h>
+#else
+#ifndef CLOCK_MONOTONIC
+#error \
+    "rm.h: a system header came first and hid POSIX; include the implementation first in its file, or compile with -std=gnu11 or -D_DEFAULT_SOURCE"
+#endif
+#if defined(__linux__)
+#include <sys/random.h>
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__)
+#include <sys/random.h>
+#include <unistd.h>
+#endif
+#ifndef RM_NO_THREADS
+#include <pthread.h>
+#endif
+#endif
+
+#if defined(RM_MALLOC) != defined(RM_FREE)
+#error "rm.h: define both RM_MALLOC(size) and RM_FREE(pointer), or neither"
+#endif
+#ifndef RM_MALLOC
+#define RM_MALLOC(size) malloc(size)
+#define RM_FREE(pointer) free(pointer)
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* >>status */
+
+RM_API const char *rm_status_name(rm_status status) {
+    static const char *const names[] = {
+        "RM_OK",          "RM_E_INVALID",     "RM_E_NOMEM",    "RM_E_TIMEOUT",   "RM_E_BUSY",
+        "RM_E_CANCELLED", "RM_E_CLOSED",      "RM_E_FULL",     "RM_E_NOT_FOUND", "RM_E_EXISTS",
+        "RM_E_STALE",     "RM_E_FOREIGN",     "RM_E_REJECTED", "RM_E_TOO_LARGE", "RM_E_DEADLOCK",
+        "RM_E_STATE",     "RM_E_UNSUPPORTED", "RM_E_SYSTEM",   "RM_E_FAILED",    "RM_E_REFUSED",
+        "RM_E_AUTH",      "RM_E_PROTOCOL",    "RM_E_INTERNAL"};
+    const size_t index = (size_t)status;
+    return index < sizeof names / sizeof *names ? names[index] : "RM_E_UNKNOWN";
+}
+
+RM_API rm_class rm_status_class(rm_status status) {
+    switch (status) {
+    case RM_OK: return RM_CLASS_OK;
+    case RM_E_TIMEOUT: return RM_CLASS_TIMEOUT;
+    case RM_E_REFUSED: return RM_CLASS_REFUSED;
+    case RM_E_AUTH: return RM_CLASS_AUTH;
+    case RM_E_PROTOCOL: return RM_CLASS_PROTOCOL;
+    case RM_E_NOMEM:
+    case RM_E_FULL:
+    case RM_E_TOO_LARGE: return RM_CLASS_EXHAUSTED;
+    case RM_E_REJECTED: return RM_CLASS_REJECTED;
+    case RM_E_CANCELLED:
+    case RM_E_CLOSED: return RM_CLASS_CANCELLED;
+    case RM_E_BUSY: return RM_CLASS_BUSY;
+    case RM_E_INVALID:
+    case RM_E_NOT_FOUND:
+    case RM_E_EXISTS:
+    case RM_E_STALE:
+    case RM_E_FOREIGN:
+    case RM_E_DEADLOCK:
+    case RM_E_STATE:
+    case RM_E_UNSUPPORTED: return RM_CLASS_INVALID;
+    case RM_E_SYSTEM:
+    case RM_E_FAILED:
+    case RM_E_INTERNAL: return RM_CLASS_INTERNAL;
+    }
+    return RM_CLASS_INTERNAL;
+}
+
+RM_API const char *rm_class_name(rm_class cls) {
+    static const char *const names[] = {"ok",       "timeout",   "refused",  "auth",
+                                        "protocol", "exhausted", "rejected", "cancelled",
+                                        "busy",     "invalid",   "internal"};
+    const size_t index = (size_t)cls;
+    return index < sizeof names / sizeof *names ? names[index] : "internal";
+}
+
+RM_API rm_status rm_error_set(rm_error *error, rm_status status, int32_t native, const char *where,
+                              const char *format, ...) {
+    char message[512];
+    va_list args;
+    if (error == NULL)
+        return status;
+    va_start(args, format);
+    if (format == NULL || vsnprintf(message, sizeof message, format, args) < 0)
+        message[0] = '\0';
+    va_end(args);
+    error->status = status;
+    error->native = native;
+    rmi_copy_string(error->where, sizeof error->where, where);
+    rmi_copy_string(error->message, sizeof error->message, message);
+    return status;
+}
+
+RM_API void rm_errors_add(rm_errors *list, const rm_error *error) {
+    if (list == NULL || error == NULL)
+        return;
+    if (list->count < RM_ERRORS_MAX)
+        list->items[list->count++] = *error;
+    else
+        ++list->dropped;
+}
+
+/* >>time */
+
+#if defined(_WIN32)
+static int64_t rmi_system_now(void *user) {
+    LARGE_INTEGER count, frequency;
+    (void)user;
+    QueryPerformanceFrequency(&frequency);
+    QueryPerformanceCounter(&count);
+    return count.QuadPart / frequency.QuadPart * RM_SEC(1) +
+           count.QuadPart % frequency.QuadPart * RM_SEC(1) / frequency.QuadPart;
+}
+
+static int64_t rmi_system_coarse(void *user) {
+    return rmi_system_now(user);
+}
+
+static int64_t rmi_system_wall(void *user) {
+    FILETIME now;
+    (void)user;
+    GetSystemTimeAsFileTime(&now); /* 100 ns units since 1601 */
+    return ((int64_t)(((uint64_t)now.dwHighDateTime << 32) | now.dwLowDateTime) -
+            INT64_C(116444736000000000)) *
+           100;
+}
+
+static rm_status rmi_system_sleep(int64_t ns, void *user) {
+    (void)user;
+    while (ns > 0) {
+        const int64_t slice = ns < RM_SEC(3600) ? ns : RM_SEC(3600);
+        Sleep((DWORD)((slice + RM_MS(1) - 1) / RM_MS(1)));
+        ns -= slice;
+    }
+    return RM_OK;
+}
+#else
+static int64_t rmi_read_clock(clockid_t id) {
+    struct timespec now;
+    if (clock_gettime(id, &now) != 0)
+        return 0;
+    return RM_SEC(now.tv_sec) + now.tv_nsec;
+}
+
+static int64_t rmi_system_now(void *user) {
+    (void)user;
+    return rmi_read_clock(CLOCK_MONOTONIC);
+}
+
+static int64_t rmi_system_coarse(void *user) {
+    (void)user;
+#ifdef CLOCK_MONOTONIC_COARSE
+    return rmi_read_clock(CLOCK_MONOTONIC_COARSE);
+#else
+    return rmi_read_clock(CLOCK_MONOTONIC);
+#endif
+}
+
+static int64_t rmi_system_wall(void *user) {
+    (void)user;
+    return rmi_read_clock(CLOCK_REALTIME);
+}
+
+static rm_status rmi_system_sleep(int64_t ns, void *user) {
+    struct timespec left;
+    (void)user;
+    left.tv_sec = (time_t)(ns / RM_SEC(1));
+    left.tv_nsec = (long)(ns % RM_SEC(1));
+    while (nanosleep(&left, &left) != 0) {
+        if (errno != EINTR)
+            return RM_E_SYSTEM;
+    }
+    return RM_OK;
+}
+#endif
+
+static void rmi_system_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
+    (void)user;
+    rm_cond_wait(cond, mutex, until_ns);
+}
+
+RM_API const rm_clock *rm_clock_system(void) {
+    static const rm_clock system_clock = {rmi_system_now,   rmi_system_coarse, rmi_system_wall,
+                                          rmi_system_sleep, rmi_system_wait,   NULL};
+    return &system_clock;
+}
+
+RM_API int64_t rm_now(const rm_clock *clock) {
+    return clock == NULL ? rmi_system_now(NULL) : clock->now_fn(clock->user);
+}
+
+RM_API int64_t rm_now_coarse(const rm_clock *clock) {
+    return clock == NULL ? rmi_system_coarse(NULL) : clock->coarse_fn(clock->user);
+}
+
+RM_API int64_t rm_wall(const rm_clock *clock) {
+    return clock == NULL ? rmi_system_wall(NULL) : clock->wall_fn(clock->user);
+}
+
+RM_API rm_status rm_sleep(const rm_clock *clock, int64_t ns, rm_cancel *cancel) {
+    rm_waitq queue;
+    rm_waitq_desc desc;
+    rm_status status;
+    uint64_t grant;
+    if (rm_cancel_requested(cancel))
+        return RM_E_CANCELLED;
+    if (ns <= 0)
+        return RM_OK;
+    if (clock == NULL)
+        clock = rm_clock_system();
+    if (clock->sleep_fn == NULL)
+        return RM_E_UNSUPPORTED;
+#ifdef RM_NO_THREADS
+    cancel = NULL; /* nobody else could request it */
+#endif
+    if (cancel == NULL)
+        return clock->sleep_fn(ns, clock->user);
+    memset(&desc, 0, sizeof desc);
+    desc.clock = clock;
+    status = rm_waitq_init(&queue, &desc); /* nothing is ever granted: a wait that can be ended */
+    if (status != RM_OK)
+        return status;
+    status = rm_waitq_wait(&queue, NULL, rm_deadline_after(clock, ns), cancel, &grant);
+    (void)rm_waitq_destroy(&queue);
+    return status == RM_E_TIMEOUT ? RM_OK : status;
+}
+
+RM_API int64_t rm_time_add(int64_t a, int64_t b) {
+    if (b > 0 && a > INT64_MAX - b)
+        return INT64_MAX;
+    if (b < 0 && a < INT64_MIN - b)
+        return INT64_MIN;
+    return a + b;
+}
+
+RM_API int64_t rm_time_mul(int64_t ns, int64_t factor) {
+    const bool negative = (ns < 0) != (factor < 0);
+    const uint64_t a = ns < 0 ? 0u - (uint64_t)ns : (uint64_t)ns;
+    const uint64_t b = factor < 0 ? 0u - (uint64_t)factor : (uint64_t)factor;
+    if (a != 0 && b > (uint64_t)INT64_MAX / a)
+        return negative ? INT64_MIN : INT64_MAX;
+    return negative ? -(int64_t)(a * b) : (int64_t)(a * b);
+}
+
+RM_API bool rm_timeout_valid(int64_t timeout_ns) {
+    return timeout_ns >= 0 || timeout_ns == RM_NOWAIT || timeout_ns == RM_FOREVER;
+}
+
+RM_API rm_deadline rm_deadline_after(const rm_clock *clock, int64_t timeout_ns) {
+    rm_deadline deadline;
+    deadline.at_ns = 0;
+    if (timeout_ns == RM_FOREVER)
+        return deadline;
+    deadline.at_ns = INT64_MIN;
+    if (timeout_ns <= 0)
+        return deadline;
+    deadline.at_ns = rm_time_add(rm_now(clock), timeout_ns);
+    if (deadline.at_ns == 0)
+        deadline.at_ns = 1; /* 0 is the word for none */
+    return deadline;
+}
+
+static int64_t rmi_deadline_at(rm_deadline deadline) {
+    return deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns;
+}
+
+static bool rmi_deadline_over(rm_deadline deadline, int64_t now) {
+    const int64_t at = rmi_deadline_at(deadline);
+    return at != INT64_MAX && now >= at;
+}
+
+RM_API rm_deadline rm_deadline_min(rm_deadline a, rm_deadline b) {
+    return rmi_deadline_at(a) <= rmi_deadline_at(b) ? a : b;
+}
+
+RM_API bool rm_deadline_passed(const rm_clock *clock, rm_deadline deadline) {
+    const int64_t at = rmi_deadline_at(deadline);
+    if (at == INT64_MAX || at == INT64_MIN)
+        return at == INT64_MIN;
+    return rm_now(clock) >= at;
+}
+
+RM_API int64_t rm_deadline_left(const rm_clock *clock, rm_deadline deadline) {
+    const int64_t at = rmi_deadline_at(deadline);
+    int64_t left;
+    if (at == INT64_MAX)
+        return RM_FOREVER;
+    if (at == INT64_MIN)
+        return RM_NOWAIT;
+    left = rm_time_add(at, -rm_now(clock));
+    return left > 0 ? left : RM_NOWAIT;
+}
+
+/* >>memory */
+
+RM_API void *rm_alloc(const rm_allocator *allocator, size_t size) {
+    if (size == 0)
+        size = 1;
+    if (size > (size_t)PTRDIFF_MAX)
+        return NULL;
+    return allocator == NULL ? RM_MALLOC(size) : allocator->alloc_fn(size, allocator->user);
+}
+
+RM_API void rm_free(const rm_allocator *allocator, void *pointer, size_t size) {
+    if (pointer == NULL)
+        return;
+    if (size == 0)
+        size = 1;
+    if (allocator == NULL)
+        RM_FREE(pointer);
+    else
+        allocator->free_fn(pointer, size, allocator->user);
+}
+
+RM_API bool rm_size_add(size_t a, size_t b, size_t *sum) {
+    if (sum == NULL || a > SIZE_MAX - b)
+        return false;
+    *sum = a + b;
+    return true;
+}
+
+RM_API bool rm_size_mul(size_t a, size_t b, size_t *product) {
+    if (product == NULL || (b != 0 && a > SIZE_MAX / b))
+        return false;
+    *product = a * b;
+    return true;
+}
+
+/* >>platform: mutex, condition variable, thread */
+
+static uint32_t rmi_thread_numbers;
+
+RM_API uint32_t rm_thread_number(void) {
+    static RMI_TLS uint32_t number;
+    if (number == 0)
+        number = RMI_ADD32(&rmi_thread_numbers, 1u, RELAXED) + 1u;
+    return number;
+}
+
+#if defined(RM_NO_THREADS)
+RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
+    return mutex == NULL ? RM_E_INVALID : RM_OK;
+}
+
+RM_API void rm_mutex_destroy(rm_mutex *mutex) {
+    (void)mutex;
+}
+
+RM_API void rm_mutex_lock(rm_mutex *mutex) {
+    (void)mutex;
+}
+
+RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
+    return mutex != NULL;
+}
+
+RM_API void rm_mutex_unlock(rm_mutex *mutex) {
+    (void)mutex;
+}
+
+RM_API rm_status rm_cond_init(rm_cond *cond) {
+    return cond == NULL ? RM_E_INVALID : RM_OK;
+}
+
+RM_API void rm_cond_destroy(rm_cond *cond) {
+    (void)cond;
+}
+
+RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
+    (void)cond, (void)mutex, (void)until_ns;
+}
+
+RM_API void rm_cond_signal(rm_cond *cond) {
+    (void)cond;
+}
+
+RM_API void rm_cond_broadcast(rm_cond *cond) {
+    (void)cond;
+}
+
+RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user) {
+    (void)user;
+    return thread == NULL || fn == NULL ? RM_E_INVALID : RM_E_UNSUPPORTED;
+}
+
+RM_API void rm_thread_join(rm_thread *thread) {
+    (void)thread;
+}
+#elif defined(_WIN32)
+typedef char rmi_mutex_fits[sizeof(SRWLOCK) <= sizeof(rm_mutex) ? 1 : -1];
+typedef char rmi_cond_fits[sizeof(CONDITION_VARIABLE) <= sizeof(rm_cond) ? 1 : -1];
+
+static SRWLOCK *rmi_mutex_of(rm_mutex *mutex) {
+    return (SRWLOCK *)(void *)mutex->rmi.bytes;
+}
+
+static CONDITION_VARIABLE *rmi_cond_of(rm_cond *cond) {
+    return (CONDITION_VARIABLE *)(void *)cond->rmi.bytes;
+}
+
+RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
+    if (mutex == NULL)
+        return RM_E_INVALID;
+    InitializeSRWLock(rmi_mutex_of(mutex));
+    return RM_OK;
+}
+
+RM_API void rm_mutex_destroy(rm_mutex *mutex) {
+    (void)mutex;
+}
+
+RM_API void rm_mutex_lock(rm_mutex *mutex) {
+    if (mutex != NULL)
+        AcquireSRWLockExclusive(rmi_mutex_of(mutex));
+}
+
+RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
+    return mutex != NULL && TryAcquireSRWLockExclusive(rmi_mutex_of(mutex)) != 0;
+}
+
+RM_API void rm_mutex_unlock(rm_mutex *mutex) {
+    if (mutex != NULL)
+        ReleaseSRWLockExclusive(rmi_mutex_of(mutex));
+}
+
+RM_API rm_status rm_cond_init(rm_cond *cond) {
+    if (cond == NULL)
+        return RM_E_INVALID;
+    InitializeConditionVariable(rmi_cond_of(cond));
+    return RM_OK;
+}
+
+RM_API void rm_cond_destroy(rm_cond *cond) {
+    (void)cond;
+}
+
+RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
+    DWORD ms = INFINITE;
+    if (cond == NULL || mutex == NULL)
+        return;
+    if (until_ns != INT64_MAX) {
+        const int64_t left = rm_time_add(until_ns, -rmi_system_now(NULL));
+        if (left <= 0)
+            return;
+        ms = left < RM_SEC(3600) ? (DWORD)((left + RM_MS(1) - 1) / RM_MS(1)) : 3600000u;
+    }
+    SleepConditionVariableSRW(rmi_cond_of(cond), rmi_mutex_of(mutex), ms, 0);
+}
+
+RM_API void rm_cond_signal(rm_cond *cond) {
+    if (cond != NULL)
+        WakeConditionVariable(rmi_cond_of(cond));
+}
+
+RM_API void rm_cond_broadcast(rm_cond *cond) {
+    if (cond != NULL)
+        WakeAllConditionVariable(rmi_cond_of(cond));
+}
+
+static unsigned __stdcall rmi_thread_main(void *argument) {
+    rm_thread *thread = (rm_thread *)argument;
+    thread->fn(thread->user);
+    return 0;
+}
+
+RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user) {
+    uintptr_t handle;
+    if (thread == NULL || fn == NULL)
+        return RM_E_INVALID;
+    thread->fn = fn;
+    thread->user = user;
+    handle = _beginthreadex(NULL, 0, rmi_thread_main, thread, 0, NULL);
+    if (handle == 0)
+        return RM_E_SYSTEM;
+    thread->handle = (uint64_t)handle;
+    return RM_OK;
+}
+
+RM_API void rm_thread_join(rm_thread *thread) {
+    if (thread == NULL)
+        return;
+    WaitForSingleObject((HANDLE)(uintptr_t)thread->handle, INFINITE);
+    CloseHandle((HANDLE)(uintptr_t)thread->handle);
+}
+#else
+typedef char rmi_mutex_fits[sizeof(pthread_mutex_t) <= sizeof(rm_mutex) ? 1 : -1];
+typedef char rmi_cond_fits[sizeof(pthread_cond_t) <= sizeof(rm_cond) ? 1 : -1];
+typedef char rmi_thread_fits[sizeof(pthread_t) <= sizeof(uint64_t) ? 1 : -1];
+
+static pthread_mutex_t *rmi_mutex_of(rm_mutex *mutex) {
+    return (pthread_mutex_t *)(void *)mutex->rmi.bytes;
+}
+
+static pthread_cond_t *rmi_cond_of(rm_cond *cond) {
+    return (pthread_cond_t *)(void *)cond->rmi.bytes;
+}
+
+RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
+    if (mutex == NULL)
+        return RM_E_INVALID;
+    return pthread_mutex_init(rmi_mutex_of(mutex), NULL) == 0 ? RM_OK : RM_E_SYSTEM;
+}
+
+RM_API void rm_mutex_destroy(rm_mutex *mutex) {
+    if (mutex != NULL)
+        (void)pthread_mutex_destroy(rmi_mutex_of(mutex));
+}
+
+RM_API void rm_mutex_lock(rm_mutex *mutex) {
+    if (mutex != NULL)
+        (void)pthread_mutex_lock(rmi_mutex_of(mutex));
+}
+
+RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
+    return mutex != NULL && pthread_mutex_trylock(rmi_mutex_of(mutex)) == 0;
+}
+
+RM_API void rm_mutex_unlock(rm_mutex *mutex) {
+    if (mutex != NULL)
+        (void)pthread_mutex_unlock(rmi_mutex_of(mutex));
+}
+
+RM_API rm_status rm_cond_init(rm_cond *cond) {
+    int result;
+    if (cond == NULL)
+        return RM_E_INVALID;
+#ifdef __APPLE__ /* has no other clock; rm_cond_wait waits relative to now */
+    result = pthread_cond_init(rmi_cond_of(cond), NULL);
+#else
+    {
+        pthread_condattr_t attributes;
+        if (pthread_condattr_init(&attributes) != 0)
+            return RM_E_SYSTEM;
+        result = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        if (result == 0)
+            result = pthread_cond_init(rmi_cond_of(cond), &attributes);
+        (void)pthread_condattr_destroy(&attributes);
+    }
+#endif
+    return result == 0 ? RM_OK : RM_E_SYSTEM;
+}
+
+RM_API void rm_cond_destroy(rm_cond *cond) {
+    if (cond != NULL)
+        (void)pthread_cond_destroy(rmi_cond_of(cond));
+}
+
+RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
+    struct timespec time;
+    if (cond == NULL || mutex == NULL)
+        return;
+    if (until_ns == INT64_MAX) {
+        (void)pthread_cond_wait(rmi_cond_of(cond), rmi_mutex_of(mutex));
+        return;
+    }
+#ifdef __APPLE__
+    until_ns = rm_time_add(until_ns, -rmi_system_now(NULL));
+#endif
+    if (until_ns <= 0)
+        return;
+    time.tv_sec = (time_t)(until_ns / RM_SEC(1));
+    time.tv_nsec = (long)(until_ns % RM_SEC(1));
+#ifdef __APPLE__
+    (void)pthread_cond_timedwait_relative_np(rmi_cond_of(cond), rmi_mutex_of(mutex), &time);
+#else
+    (void)pthread_cond_timedwait(rmi_cond_of(cond), rmi_mutex_of(mutex), &time);
+#endif
+}
+
+RM_API void rm_cond_signal(rm_cond *cond) {
+    if (cond != NULL)
+        (void)pthread_cond_signal(rmi_cond_of(cond));
+}
+
+RM_API void rm_cond_broadcast(rm_cond *cond) {
+    if (cond != NULL)
+        (void)pthread_cond_broadcast(rmi_cond_of(cond));
+}
+
+static void *rmi_thread_main(void *argument) {
+    rm_thread *thread = (rm_thread *)argument;
+    thread->fn(thread->user);
+    return NULL;
+}
+
+RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user) {
+    pthread_t handle;
+    if (thread == NULL || fn == NULL)
+        return RM_E_INVALID;
+    thread->fn = fn;
+    thread->user = user;
+    if (pthread_create(&handle, NULL, rmi_thread_main, thread) != 0)
+        return RM_E_SYSTEM;
+    memcpy(&thread->handle, &handle, sizeof handle);
+    return RM_OK;
+}
+
+RM_API void rm_thread_join(rm_thread *thread) {
+    pthread_t handle;
+    if (thread == NULL)
+        return;
+    memcpy(&handle, &thread->handle, sizeof handle);
+    (void)pthread_join(handle, NULL);
+}
+#endif
+
+/* >>virtual clock
+   A sleeper holds its own mutex when it takes the clock's; advance takes a sleeper's mutex with
+   the clock's released and the sleeper marked busy, so that neither waits for the other. */
+
+typedef struct rmi_sleeper {
+    struct rmi_sleeper *next, *prev;
+    rm_cond *cond;
+    rm_mutex *mutex;
+    int64_t until_ns;
+    bool woken; /* advance has counted it out */
+    bool busy;  /* advance is signalling it */
+} rmi_sleeper;
+
+static int64_t rmi_virtual_now(void *user) {
+    rm_virtual_clock *clock = (rm_virtual_clock *)user;
+    return (int64_t)RMI_LOAD64((uint64_t *)(void *)&clock->now_ns, ACQUIRE);
+}
+
+static void rmi_virtual_unlink(rm_virtual_clock *clock, rmi_sleeper *sleeper) {
+    if (sleeper->prev != NULL)
+        sleeper->prev->next = sleeper->next;
+    else
+        clock->sleepers = sleeper->next;
+    if (sleeper->next != NULL)
+        sleeper->next->prev = sleeper->prev;
+    if (!sleeper->woken)
+        --clock->sleeping;
+}
+
+static void rmi_virtual_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
+    rm_virtual_clock *clock = (rm_virtual_clock *)user;
+    rmi_sleeper sleeper;
+    rm_mutex_lock(&clock->mutex);
+    if (rmi_virtual_now(clock) >= until_ns) {
+        rm_mutex_unlock(&clock->mutex);
+        return;
+    }
+    memset(&sleeper, 0, sizeof sleeper);
+    sleeper.cond = cond;
+    sleeper.mutex = mutex;
+    sleeper.until_ns = until_ns;
+    sleeper.next = clock->sleepers;
+    if (sleeper.next != NULL)
+        sleeper.next->prev = &sleeper;
+    clock->sleepers = &sleeper;
+    ++clock->sleeping;
+    rm_cond_broadcast(&clock->changed);
+    rm_mutex_unlock(&clock->mutex);
+
+    rm_cond_wait(cond, mutex, INT64_MAX);
+
+    rm_mutex_lock(&clock->mutex);
+    if (sleeper.busy) { /* let advance finish with our mutex first */
+        rm_mutex_unlock(mutex);
+        while (sleeper.busy)
+            rm_cond_wait(&clock->changed, &clock->mutex, INT64_MAX);
+        rmi_virtual_unlink(clock, &sleeper);
+        rm_mutex_unlock(&clock->mutex);
+        rm_mutex_lock(mutex);
+        return;
+    }
+    rmi_virtual_unlink(clock, &sleeper);
+    rm_mutex_unlock(&clock->mutex);
+}
+
+static rm_status rmi_virtual_sleep(int64_t ns, void *user) {
+    rm_virtual_clock *clock = (rm_virtual_clock *)user;
+    const int64_t until_ns = rm_time_add(rmi_virtual_now(clock), ns);
+    rm_mutex mutex;
+    rm_cond cond;
+#ifdef RM_NO_THREADS
+    const bool advance = true; /* nobody else could move the clock */
+#else
+    const bool advance = clock->sleep_advances;
+#endif
+    if (advance) {
+        rm_virtual_clock_advance(clock, ns);
+        return RM_OK;
+    }
+    if (rm_mutex_init(&mutex) != RM_OK)
+        return RM_E_SYSTEM;
+    if (rm_cond_init(&cond) != RM_OK) {
+        rm_mutex_destroy(&mutex);
+        return RM_E_SYSTEM;
+    }
+    rm_mutex_lock(&mutex);
+    while (rmi_virtual_now(clock) < until_ns)
+        rmi_virtual_wait(&cond, &mutex, until_ns, clock);
+    rm_mutex_unlock(&mutex);
+    rm_cond_destroy(&cond);
+    rm_mutex_destroy(&mutex);
+    return RM_OK;
+}
+
+RM_API rm_status rm_virtual_clock_init(rm_virtual_clock *clock, int64_t start_ns,
+                                       bool sleep_advances) {
+    if (clock == NULL)
+        return RM_E_INVALID;
+    memset(clock, 0, sizeof *clock);
+    clock->now_ns = start_ns;
+    clock->sleep_advances = sleep_advances;
+    if (rm_mutex_init(&clock->mutex) != RM_OK)
+        return RM_E_SYSTEM;
+    if (rm_cond_init(&clock->changed) == RM_OK)
+        return RM_OK;
+    rm_mutex_destroy(&clock->mutex);
+    return RM_E_SYSTEM;
+}
+
+RM_API void rm_virtual_clock_destroy(rm_virtual_clock *clock) {
+    if (clock == NULL)
+        return;
+    rm_cond_destroy(&clock->changed);
+    rm_mutex_destroy(&clock->mutex);
+}
+
+RM_API rm_clock rm_virtual_clock_clock(rm_virtual_clock *clock) {
+    rm_clock result;
+    result.now_fn = rmi_virtual_now;
+    result.coarse_fn = rmi_virtual_now;
+    result.wall_fn = rmi_virtual_now;
+    result.sleep_fn = rmi_virtual_sleep;
+    result.wait_fn = rmi_virtual_wait;
+    result.user = clock;
+    return result;
+}
+
+RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns) {
+    rmi_sleeper *due;
+    int64_t now;
+    if (clock == NULL || ns <= 0)
+        return;
+    rm_mutex_lock(&clock->mutex);
+    now = rm_time_add(clock->now_ns, ns);
+    RMI_STORE64((uint64_t *)(void *)&clock->now_ns, (uint64_t)now, RELEASE);
+    for (;;) {
+        due = clock->sleepers;
+        while (due != NULL && (due->woken || due->until_ns > clock->now_ns))
+            due = due->next;
+        if (due == NULL)
+            break;
+        due->woken = due->busy = true;
+        --clock->sleeping;
+        rm_mutex_unlock(&clock->mutex);
+        rm_mutex_lock(due->mutex);
+        rm_cond_broadcast(due->cond);
+        rm_mutex_unlock(due->mutex);
+        rm_mutex_lock(&clock->mutex);
+        due->busy = false;
+        rm_cond_broadcast(&clock->changed);
+    }
+    rm_mutex_unlock(&clock->mutex);
+}
+
+RM_API void rm_virtual_clock_await(rm_virtual_clock *clock, uint32_t count) {
+    if (clock == NULL)
+        return;
+#ifndef RM_NO_THREADS
+    rm_mutex_lock(&clock->mutex);
+    while (clock->sleeping < count)
+        rm_cond_wait(&clock->changed, &clock->mutex, INT64_MAX);
+    rm_mutex_unlock(&clock->mutex);
+#else
+    (void)count;
+#endif
+}
+
+/* >>random */
+
+static uint64_t rmi_mix64(uint64_t z) {
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+RM_API uint64_t rm_random_seed(void) {
+    uint64_t seed = 0;
+#if defined(_WIN32)
+    if (RtlGenRandom(&seed, (ULONG)sizeof seed))
+        return seed;
+#elif defined(__linux__)
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
+        return seed;
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__)
+    if (getentropy(&seed, sizeof seed) == 0)
+        return seed;
+#endif
+    seed = (uint64_t)(uintptr_t)&seed ^ rmi_mix64((uint64_t)rmi_system_now(NULL)) ^
+           rmi_mix64((uint64_t)rmi_system_wall(NULL) + rm_thread_number());
+    return rmi_mix64(seed);
+}
+
+RM_API void rm_rng_seed(rm_rng *rng, uint64_t seed) {
+    if (rng != NULL)
+        rng->state = seed;
+}
+
+RM_API uint64_t rm_rng_next(rm_rng *rng) {
+    const uint64_t step = UINT64_C(0x9E3779B97F4A7C15);
+    return rng == NULL ? 0 : rmi_mix64(RMI_ADD64(&rng->state, step, RELAXED) + step);
+}
+
+static uint64_t rmi_rng_next_fn(void *user) {
+    return rm_rng_next((rm_rng *)user);
+}
+
+RM_API rm_random rm_rng_random(rm_rng *rng) {
+    rm_random random;
+    random.next_fn = rmi_rng_next_fn;
+    random.user = rng;
+    return random;
+}
+
+static uint64_t rmi_random_next(const rm_random *random) {
+    return random == NULL ? rm_random_seed() : random->next_fn(random->user);
+}
+
+/* high and low half of a 64 x 64 bit product */
+static uint64_t rmi_mul_high(uint64_t a, uint64_t b, uint64_t *low) {
+    const uint64_t a0 = a & 0xFFFFFFFFu, a1 = a >> 32, b0 = b & 0xFFFFFFFFu, b1 = b >> 32;
+    const uint64_t middle = a1 * b0 + (a0 * b0 >> 32);
+    const uint64_t carry = (middle & 0xFFFFFFFFu) + a0 * b1;
+    *low = a * b;
+    return a1 * b1 + (middle >> 32) + (carry >> 32);
+}
+
+RM_API uint64_t rm_random_below(const rm_random *random, uint64_t bound) {
+    uint64_t low, high;
+    if (bound == 0)
+        return 0;
+    high = rmi_mul_high(rmi_random_next(random), bound, &low);
+    if (low < bound) {
+        const uint64_t unfair = (0u - bound) % bound;
+        uint32_t tries = 128; /* a broken source must not hang us */
+        while (low < unfair && tries-- > 0)
+            high = rmi_mul_high(rmi_random_next(random), bound, &low);
+    }
+    return high;
+}
+
+/* >>environment */
+
+RM_API rm_status rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(const rm_env *env, rm_env *out,
+                                                                     rm_error *error) {
+    rm_env result;
+    memset(&result, 0, sizeof result);
+    if (out == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "env", "out is NULL");
+    if (env != NULL)
+        result = *env;
+    if (result.allocator != NULL &&
+        (result.allocator->alloc_fn == NULL || result.allocator->free_fn == NULL))
+        return rm_error_set(error, RM_E_INVALID, 0, "env.allocator",
+                            "set both alloc_fn and free_fn, or no allocator");
+    if (result.clock == NULL)
+        result.clock = rm_clock_system();
+    if (result.clock->now_fn == NULL || result.clock->coarse_fn == NULL ||
+        result.clock->wall_fn == NULL || result.clock->wait_fn == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "env.clock",
+                            "set now_fn, coarse_fn, wall_fn and wait_fn");
+    if (result.random != NULL && result.random->next_fn == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "env.random", "next_fn is NULL");
+    if (result.log != NULL && result.log->log_fn == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "env.log", "log_fn is NULL");
+    *out = result;
+    return RM_OK;
+}
+
+/* >>hash: SipHash-1-3 */
+
+#define RMI_ROTL(x, n) (((x) << (n)) | ((x) >> (64 - (n))))
+#define RMI_SIPROUND(v0, v1, v2, v3) \
+    do {                             \
+        v0 += v1;                    \
+        v2 += v3;                    \
+        v1 = RMI_ROTL(v1, 13) ^ v0;  \
+        v3 = RMI_ROTL(v3, 16) ^ v2;  \
+        v0 = RMI_ROTL(v0, 32);       \
+        v2 += v1;                    \
+        v0 += v3;                    \
+        v1 = RMI_ROTL(v1, 17) ^ v2;  \
+        v3 = RMI_ROTL(v3, 21) ^ v0;  \
+        v2 = RMI_ROTL(v2, 32);       \
+    } while (0)
+
+static uint64_t rmi_load_le(const unsigned char *p, size_t size) {
+    uint64_t word = 0;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (size == 8) {
+        memcpy(&word, p, 8);
+        return word;
+    }
+#endif
+    while (size-- > 0)
+        word = word << 8 | p[size];
+    return word;
+}
+
+RM_API rm_hash_key rm_hash_key_random(const rm_random *random) {
+    rm_hash_key key;
+    key.k0 = rmi_random_next(random);
+    key.k1 = rmi_random_next(random);
+    return key;
+}
+
+RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size) {
+    const unsigned char *p = (const unsigned char *)data;
+    uint64_t v0, v1, v2, v3, word, tail;
+    const uint64_t k0 = key == NULL ? 0 : key->k0, k1 = key == NULL ? 0 : key->k1;
+    if (p == NULL)
+        size = 0;
+    v0 = k0 ^ UINT64_C(0x736F6D6570736575);
+    v1 = k1 ^ UINT64_C(0x646F72616E646F6D);
+    v2 = k0 ^ UINT64_C(0x6C7967656E657261);
+    v3 = k1 ^ UINT64_C(0x7465646279746573);
+    tail = (uint64_t)size << 56;
+    if (size == 16) { /* the straight lines for common key sizes */
+        word = rmi_load_le(p, 8);
+        v3 ^= word;
+        RMI_SIPROUND(v0, v1, v2, v3);
+        v0 ^= word;
+        word = rmi_load_le(p + 8, 8);
+        v3 ^= word;
+        RMI_SIPROUND(v0, v1, v2, v3);
+        v0 ^= word;
+    } else if (size == 8) {
+        word = rmi_load_le(p, 8);
+        v3 ^= word;
+        RMI_SIPROUND(v0, v1, v2, v3);
+        v0 ^= word;
+    } else {
+        for (; size >= 8; size -= 8, p += 8) {
+            word = rmi_load_le(p, 8);
+            v3 ^= word;
+            RMI_SIPROUND(v0, v1, v2, v3);
+            v0 ^= word;
+        }
+        if (size > 0)
+            tail |= rmi_load_le(p, size);
+    }
+    v3 ^= tail;
+    RMI_SIPROUND(v0, v1, v2, v3);
+    v0 ^= tail;
+    v2 ^= 0xFF;
+    RMI_SIPROUND(v0, v1, v2, v3);
+    RMI_SIPROUND(v0, v1, v2, v3);
+    RMI_SIPROUND(v0, v1, v2, v3);
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/* >>histogram
+   Bin 0 holds 0. Then equal bins up to 10^first. Then each decade (D, 10D] in three parts:
+   (D, 2D] in steps of D/5c, (2D, 5D] in steps of D/2c, (5D, 10D] in steps of D/c, at least 1;
+   c = cut = per_decade / 16. The last bin is for overflow. */
+
+static int64_t rmi_pow10(uint32_t exponent) {
+    int64_t power = 1;
+    while (exponent-- > 0)
+        power *= 10;
+    return power;
+}
+
+static int64_t rmi_hist_step(const rm_hist *hist, int64_t decade, uint32_t part) {
+    static const int64_t divisor[3] = {5, 2, 1};
+    const int64_t step = decade / (divisor[part] * (int64_t)hist->cut);
+    return step > 0 ? step : 1;
+}
+
+static uint32_t rmi_hist_decade_bins(const rm_hist *hist, int64_t decade) {
+    return (uint32_t)(decade / rmi_hist_step(hist, decade, 0) +
+                      3 * decade / rmi_hist_step(hist, decade, 1) +
+                      5 * decade / rmi_hist_step(hist, decade, 2));
+}
+
+static uint32_t rmi_hist_low_bins(const rm_hist *hist, int64_t first) {
+    return (uint32_t)(first / rmi_hist_step(hist, first, 0));
+}
+
+/* Fills range and bin count. */
+static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *desc) {
+    const uint32_t per_decade = desc->per_decade == 0 ? 16 : desc->per_decade;
+    int64_t decade;
+    uint32_t i;
+    hist->first = desc->first_decade;
+    hist->last = desc->last_decade == 0 ? 9 : desc->last_decade;
+    hist->cut = per_decade / 16;
+    if (per_decade != 16 && per_decade != 32 && per_decade != 80 && per_decade != 160)
+        return false;
+    if (hist->last > 18 || hist->first >= hist->last)
+        return false;
+    decade = rmi_pow10(hist->first);
+    hist->bins = 2 + rmi_hist_low_bins(hist, decade);
+    for (i = hist->first; i < hist->last; ++i, decade *= 10)
+        hist->bins += rmi_hist_decade_bins(hist, decade);
+    return true;
+}
+
+RM_API size_t rm_hist_footprint(const rm_hist_desc *desc) {
+    rm_hist shape;
+    if (desc == NULL || !rmi_hist_shape(&shape, desc))
+        return 0;
+    return shape.bins * sizeof(uint64_t);
+}
+
+RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *memory, size_t size) {
+    rm_hist shape;
+    if (hist == NULL || desc == NULL || memory == NULL || (uintptr_t)memory % 8 != 0)
+        return RM_E_INVALID;
+    memset(&shape, 0, sizeof shape);
+    if (!rmi_hist_shape(&shape, desc))
+        return RM_E_INVALID;
+    if (size < shape.bins * sizeof(uint64_t))
+        return RM_E_TOO_LARGE;
+    shape.counts = (uint64_t *)memory;
+    *hist = shape;
+    rm_hist_reset(hist);
+    return RM_OK;
+}
+
+RM_API void rm_hist_reset(rm_hist *hist) {
+    if (hist == NULL)
+        return;
+    memset(hist->counts, 0, hist->bins * sizeof *hist->counts);
+    hist->count = hist->refused = 0;
+    hist->sum = hist->max = 0;
+    hist->min = INT64_MAX;
+}
+
+static uint32_t rmi_hist_index(const rm_hist *hist, int64_t value) {
+    int64_t decade = rmi_pow10(hist->first);
+    const int64_t below = value - 1; /* bins are (low, high] */
+    uint32_t base, i;
+    if (value <= 0)
+        return 0;
+    if (value <= decade)
+        return 1 + (uint32_t)(below / rmi_hist_step(hist, decade, 0));
+    base = 1 + rmi_hist_low_bins(hist, decade);
+    for (i = hist->first; i < hist->last; ++i, decade *= 10) {
+        const int64_t s0 = rmi_hist_step(hist, decade, 0), s1 = rmi_hist_step(hist, decade, 1),
+                      s2 = rmi_hist_step(hist, decade, 2);
+        if (value <= 2 * decade)
+            return base + (uint32_t)((below - decade) / s0);
+        base += (uint32_t)(decade / s0);
+        if (value <= 5 * decade)
+            return base + (uint32_t)((below - 2 * decade) / s1);
+        base += (uint32_t)(3 * decade / s1);
+        if (below < 10 * decade)
+            return base + (uint32_t)((below - 5 * decade) / s2);
+        base += (uint32_t)(5 * decade / s2);
+    }
+    return hist->bins - 1;
+}
+
+RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin) {
+    int64_t decade;
+    uint32_t low, i, part;
+    static const int64_t from[3] = {1, 2, 5}, length[3] = {1, 3, 5};
+    if (hist == NULL || bin >= hist->bins - 1)
+        return INT64_MAX;
+    if (bin == 0)
+        return 0;
+    decade = rmi_pow10(hist->first);
+    low = rmi_hist_low_bins(hist, decade);
+    if (bin <= low)
+        return (int64_t)bin * rmi_hist_step(hist, decade, 0);
+    bin -= low + 1;
+    for (i = hist->first; i < hist->last; ++i, decade *= 10) {
+        for (part = 0; part < 3; ++part) {
+            const int64_t step = rmi_hist_step(hist, decade, part);
+            const uint32_t bins = (uint32_t)(length[part] * decade / step);
+            if (bin < bins)
+                return from[part] * decade + ((int64_t)bin + 1) * step;
+            bin -= bins;
+        }
+    }
+    return INT64_MAX;
+}
+
+RM_API rm_status rm_hist_record(rm_hist *hist, int64_t value) {
+    if (hist == NULL)
+        return RM_E_INVALID;
+    if (value < 0) {
+        ++hist->refused;
+        return RM_E_INVALID;
+    }
+    ++hist->counts[rmi_hist_index(hist, value)];
+    ++hist->count;
+    hist->sum = rm_time_add(hist->sum, value);
+    if (value < hist->min)
+        hist->min = value;
+    if (value > hist->max)
+        hist->max = value;
+    return RM_OK;
+}
+
+RM_API rm_status rm_hist_merge(rm_hist *into, const rm_hist *from) {
+    uint32_t i;
+    if (into == NULL || from == NULL || into->first != from->first || into->last != from->last ||
+        into->cut != from->cut)
+        return RM_E_INVALID;
+    for (i = 0; i < into->bins; ++i)
+        into->counts[i] += from->counts[i];
+    into->count += from->count;
+    into->refused += from->refused;
+    into->sum = rm_time_add(into->sum, from->sum);
+    if (from->min < into->min)
+        into->min = from->min;
+    if (from->max > into->max)
+        into->max = from->max;
+    return RM_OK;
+}
+
+RM_API int64_t rm_hist_quantile(const rm_hist *hist, double q) {
+    double rank, low, high, value;
+    uint64_t seen = 0;
+    uint32_t bin = 0;
+    if (hist == NULL || hist->count == 0 || q != q)
+        return 0;
+    rank = (q < 0 ? 0 : q > 1 ? 1 : q) * (double)hist->count;
+    while (bin < hist->bins - 1 && (double)(seen + hist->counts[bin]) < rank)
+        seen += hist->counts[bin++];
+    while (hist->counts[bin] == 0 && bin < hist->bins - 1)
+        ++bin; /* rank 0 */
+    low = bin == 0 ? 0 : (double)rm_hist_bin_edge(hist, bin - 1);
+    high = bin == hist->bins - 1 ? (double)hist->max : (double)rm_hist_bin_edge(hist, bin);
+    value = low + (high - low) * (rank - (double)seen) / (double)hist->counts[bin];
+    if (!(value > (double)hist->min))
+        return hist->min;
+    return value < (double)hist->max ? (int64_t)value : hist->max;
+}
+
+RM_API uint64_t rm_hist_count_le(const rm_hist *hist, int64_t bound) {
+    uint64_t count = 0;
+    uint32_t bin;
+    if (hist == NULL)
+        return 0;
+    if (bound >= hist->max)
+        return hist->count;
+    for (bin = 0; bin < hist->bins - 1 && rm_hist_bin_edge(hist, bin) <= bound; ++bin)
+        count += hist->counts[bin];
+    return count;
+}
+
+/* >>cancel
+   The token's mutex is taken before a queue's. While a request works on a waiter it holds the
+   token's mutex, and a waiter takes it once more (unregister) before its memory goes away. */
+
+static void rmi_waiters_deliver(rm_waiter *done);
+static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint64_t grant,
+                          int64_t now);
+static void rmi_waitq_settle(rm_waitq *q, int64_t now);
+
+enum { RMI_WAITER_IDLE = 0, RMI_WAITER_QUEUED = 1, RMI_WAITER_DONE = 2 };
+
+RM_API rm_status rm_cancel_init(rm_cancel *cancel) {
+    if (cancel == NULL)
+        return RM_E_INVALID;
+    memset(cancel, 0, sizeof *cancel);
+    return rm_mutex_init(&cancel->mutex);
+}
+
+RM_API rm_status rm_cancel_destroy(rm_cancel *cancel) {
+    bool used;
+    if (cancel == NULL)
+        return RM_E_INVALID;
+    rm_mutex_lock(&cancel->mutex);
+    used = cancel->waiters != NULL;
+    rm_mutex_unlock(&cancel->mutex);
+    if (used)
+        return RM_E_BUSY;
+    rm_mutex_destroy(&cancel->mutex);
+    return RM_OK;
+}
+
+RM_API bool rm_cancel_requested(const rm_cancel *cancel) {
+    return cancel != NULL && RMI_LOAD32(&cancel->requested, ACQUIRE) != 0;
+}
+
+static void rmi_cancel_unlink(rm_cancel *cancel, rm_waiter *waiter) {
+    if (!waiter->registered)
+        return;
+    if (waiter->cancel_prev != NULL)
+        waiter->cancel_prev->cancel_next = waiter->cancel_next;
+    else
+        cancel->waiters = waiter->cancel_next;
+    if (waiter->cancel_next != NULL)
+        waiter->cancel_next->cancel_prev = waiter->cancel_prev;
+    waiter->registered = false;
+}
+
+static void rmi_cancel_register(rm_waiter *waiter) {
+    rm_cancel *cancel = waiter->cancel;
+    if (cancel == NULL)
+        return;
+    rm_mutex_lock(&cancel->mutex);
+    if (!rm_cancel_requested(cancel)) {
+        waiter->cancel_prev = NULL;
+        waiter->cancel_next = cancel->waiters;
+        if (cancel->waiters != NULL)
+            cancel->waiters->cancel_prev = waiter;
+        cancel->waiters = waiter;
+        waiter->registered = true;
+    }
+    rm_mutex_unlock(&cancel->mutex);
+}
+
+static void rmi_cancel_unregister(rm_waiter *waiter) {
+    rm_cancel *cancel = waiter->cancel;
+    if (cancel == NULL)
+        return;
+    rm_mutex_lock(&cancel->mutex);
+    rmi_cancel_unlink(cancel, waiter);
+    rm_mutex_unlock(&cancel->mutex);
+}
+
+RM_API void rm_cancel_request(rm_cancel *cancel) {
+    rm_waiter *waiter, *done;
+    rm_waitq *q;
+    if (cancel == NULL)
+        return;
+    RMI_STORE32(&cancel->requested, 1u, SEQ_CST);
+    for (;;) { /* one waiter at a time, since its completion callback runs without a lock */
+        rm_mutex_lock(&cancel->mutex);
+        waiter = cancel->waiters;
+        if (waiter == NULL) {
+            rm_mutex_unlock(&cancel->mutex);
+            return;
+        }
+        rmi_cancel_unlink(cancel, waiter);
+        q = waiter->queue;
+        rm_mutex_lock(&q->mutex);
+        if (waiter->state == RMI_WAITER_QUEUED) {
+            const int64_t now = rm_now(q->desc.clock);
+            rmi_waitq_end(q, waiter, RM_E_CANCELLED, 0, now);
+            rmi_waitq_settle(q, now);
+        }
+        done = q->done;
+        q->done = NULL;
+        rm_mutex_unlock(&q->mutex);
+        rm_mutex_unlock(&cancel->mutex);
+        rmi_waiters_deliver(done);
+    }
+}
+
+/* >>wait queue */
+
+/* Runs completion callbacks, without any lock. */
+static void rmi_waiters_deliver(rm_waiter *done) {
+    while (done != NULL) {
+        rm_waiter *next = done->next;
+        const rm_status status = done->status;
+        const uint64_t grant = done->grant;
+        const rm_waitq_done_fn done_fn = done->done_fn;
+        void *user = done->user;
+        rmi_cancel_unregister(done);
+        done_fn(status, grant, user); /* the waiter's memory is the caller's from here on */
+        done = next;
+    }
+}
+
+static bool rmi_waitq_starving(const rm_waitq *q, int64_t now) {
+    if (q->head == NULL)
+        return false;
+    return q->desc.barge_ns == RM_STRICT || now - q->head->since_ns >= q->desc.barge_ns;
+}
+
+/* Bit 0: somebody waits. Bit 1: newcomers must queue. */
+static void rmi_waitq_publish(rm_waitq *q, int64_t now) {
+    uint32_t word = q->head != NULL ? 1u : 0u;
+    if (q->closed || rmi_waitq_starving(q, now))
+        word |= 2u;
+    RMI_STORE32(&q->word, word, SEQ_CST);
+}
+
+static void rmi_waitq_push(rm_waitq *q, rm_waiter *waiter) {
+    waiter->next = NULL;
+    waiter->prev = q->tail;
+    if (q->tail != NULL)
+        q->tail->next = waiter;
+    else
+        q->head = waiter;
+    q->tail = waiter;
+    waiter->state = RMI_WAITER_QUEUED;
+    ++q->stats.waits;
+    ++q->stats.waiting;
+}
+
+/* Takes a waiter out of the queue and tells it, under the lock: after that it may be gone. */
+static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint64_t grant,
+                          int64_t now) {
+    RM_ASSERT(waiter->state == RMI_WAITER_QUEUED);
+    if (waiter->prev != NULL)
+        waiter->prev->next = waiter->next;
+    else
+        q->head = waiter->next;
+    if (waiter->next != NULL)
+        waiter->next->prev = waiter->prev;
+    else
+        q->tail = waiter->prev;
+    if (q->woken == waiter)
+        q->woken = NULL;
+    --q->stats.waiting;
+    if (status == RM_OK)
+        ++q->stats.granted;
+    if (status == RM_E_TIMEOUT)
+        ++q->stats.timeouts;
+    if (status == RM_E_CANCELLED)
+        ++q->stats.cancelled;
+    if (q->desc.wait_histogram != NULL)
+        (void)rm_hist_record(q->desc.wait_histogram, rm_time_add(now, -waiter->since_ns));
+    waiter->status = status;
+    waiter->grant = grant;
+    waiter->state = RMI_WAITER_DONE;
+    if (waiter->cond != NULL) {
+        rm_cond_signal(waiter->cond);
+    } else { /* appended, so that callbacks run in the order of the grants */
+        rm_waiter **last = &q->done;
+        while (*last != NULL)
+            last = &(*last)->next;
+        waiter->next = NULL;
+        *last = waiter;
+    }
+}
+
+/* Why a waiter must not be granted anything any more; RM_OK when it may. */
+static rm_status rmi_waiter_over(const rm_waiter *waiter, int64_t now) {
+    if (rm_cancel_requested(waiter->cancel))
+        return RM_E_CANCELLED;
+    return rmi_deadline_over(waiter->deadline, now) ? RM_E_TIMEOUT : RM_OK;
+}
+
+/* Hands units to the head as long as there are any, then publishes. */
+static void rmi_waitq_settle(rm_waitq *q, int64_t now) {
+    rm_waiter *waiter;
+    while ((waiter = q->head) != NULL) {
+        const rm_status over = rmi_waiter_over(waiter, now);
+        uint64_t grant = 0;
+        if (over != RM_OK)
+            rmi_waitq_end(q, waiter, over, 0, now);
+        else if (q->desc.try_fn != NULL && q->desc.try_fn(q->desc.owner, waiter->request, &grant))
+            rmi_waitq_end(q, waiter, RM_OK, grant, now);
+        else
+            break;
+    }
+    rmi_waitq_publish(q, now);
+}
+
+RM_API rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc) {
+    if (q == NULL || desc == NULL)
+        return RM_E_INVALID;
+    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT)
+        return RM_E_INVALID;
+    memset(q, 0, sizeof *q);
+    q->desc = *desc;
+    if (q->desc.clock == NULL)
+        q->desc.clock = rm_clock_system();
+    if (q->desc.barge_ns == 0)
+        q->desc.barge_ns = RM_US(50);
+    return rm_mutex_init(&q->mutex);
+}
+
+RM_API rm_status rm_waitq_destroy(rm_waitq *q) {
+    bool used;
+    if (q == NULL)
+        return RM_E_INVALID;
+    rm_mutex_lock(&q->mutex);
+    used = q->head != NULL || q->inside != 0 || q->done != NULL;
+    rm_mutex_unlock(&q->mutex);
+    if (used)
+        return RM_E_BUSY;
+    rm_mutex_destroy(&q->mutex);
+    return RM_OK;
+}
+
+RM_API bool rm_waitq_must_queue(const rm_waitq *q) {
+    return q != NULL && (RMI_LOAD32(&q->word, ACQUIRE) & 2u) != 0;
+}
+
+RM_API void rm_waitq_lock(rm_waitq *q) {
+    if (q != NULL)
+        rm_mutex_lock(&q->mutex);
+}
+
+RM_API void rm_waitq_unlock(rm_waitq *q) {
+    rm_waiter *done;
+    if (q == NULL)
+        return;
+    done = q->done;
+    q->done = NULL;
+    rm_mutex_unlock(&q->mutex);
+    rmi_waiters_deliver(done);
+}
+
+/* Why a newcomer may not enter; RM_OK when it may. */
+static rm_status rmi_waitq_refuses(rm_waitq *q, const rm_cancel *cancel) {
+    if (q->closed)
+        return RM_E_CLOSED;
+    if (rm_cancel_requested(cancel))
+        return RM_E_CANCELLED;
+    if (q->desc.max_waiters == 0 || q->stats.waiting < q->desc.max_waiters)
+        return RM_OK;
+    ++q->stats.refused;
+    return RM_E_FULL;
+}
+
+/* Blocks until the waiter has ended, by others or by itself. */
+static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
+    const rm_clock *clock = q->desc.clock;
+    while (waiter->state == RMI_WAITER_QUEUED) {
+        rm_status over;
+        int64_t now;
+        uint64_t grant = 0;
+#ifdef RM_NO_THREADS
+        rmi_waitq_end(q, waiter, RM_E_BUSY, 0, rm_now(clock));
+        rmi_waitq_settle(q, rm_now(clock));
+        break;
+#endif
+        if (q->done != NULL) { /* callbacks must not wait for our waiting */
+            rm_waitq_unlock(q);
+            rm_waitq_lock(q);
+            continue;
+        }
+        clock->wait_fn(waiter->cond, &q->mutex, rmi_deadline_at(waiter->deadline), clock->user);
+        if (waiter->state != RMI_WAITER_QUEUED)
+            break;
+        now = rm_now(clock);
+        over = rmi_waiter_over(waiter, now);
+        if (over != RM_OK) {
+            rmi_waitq_end(q, waiter, over, 0, now);
+            rmi_waitq_settle(q, now); /* it may have been woken for a unit: pass it on */
+        } else if (q->woken == waiter) {
+            q->woken = NULL;
+            if (q->desc.try_fn != NULL && q->desc.try_fn(q->desc.owner, waiter->request, &grant)) {
+                rmi_waitq_end(q, waiter, RM_OK, grant, now);
+                rmi_waitq_settle(q, now); /* there may be a second unit: one wake was in flight */
+            } else {
+                rmi_waitq_publish(q, now); /* beaten to it; perhaps it starves by now */
+            }
+        }
+    }
+}
+
+RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline deadline,
+                                      rm_cancel *cancel, uint64_t *grant) {
+    rm_waiter waiter;
+    rm_cond cond;
+    rm_status status;
+    int64_t now;
+    if (q == NULL || grant == NULL)
+        return RM_E_INVALID;
+    status = rmi_waitq_refuses(q, cancel);
+    if (status == RM_OK)
+        status = rm_cond_init(&cond);
+    if (status != RM_OK)
+        return status;
+    memset(&waiter, 0, sizeof waiter);
+    waiter.queue = q;
+    waiter.request = request;
+    waiter.deadline = deadline;
+    waiter.cancel = cancel;
+    waiter.cond = &cond;
+    now = waiter.since_ns = rm_now(q->desc.clock);
+    ++q->inside;
+    rmi_waitq_push(q, &waiter);
+    rmi_waitq_publish(q, now); /* first publish, then try: see the section's head */
+    rmi_waitq_settle(q, now);
+    if (cancel != NULL && waiter.state == RMI_WAITER_QUEUED) {
+        rm_waitq_unlock(q); /* the token's mutex comes before the queue's */
+        rmi_cancel_register(&waiter);
+        rm_waitq_lock(q);
+        if (waiter.state == RMI_WAITER_QUEUED && rm_cancel_requested(cancel)) {
+            now = rm_now(q->desc.clock);
+            rmi_waitq_end(q, &waiter, RM_E_CANCELLED, 0, now);
+            rmi_waitq_settle(q, now);
+        }
+    }
+    rmi_waitq_block(q, &waiter);
+    if (cancel != NULL) {
+        rm_waitq_unlock(q);
+        rmi_cancel_unregister(&waiter);
+        rm_waitq_lock(q);
+    }
+    --q->inside;
+    rm_cond_destroy(&cond);
+    if (waiter.status == RM_OK)
+        *grant = waiter.grant;
+    return waiter.status;
+}
+
+RM_API rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline, rm_cancel *cancel,
+                               uint64_t *grant) {
+    rm_status status;
+    if (q == NULL || grant == NULL)
+        return RM_E_INVALID;
+    rm_waitq_lock(q);
+    status = rm_waitq_wait_locked(q, request, deadline, cancel, grant);
+    rm_waitq_unlock(q);
+    return status;
+}
+
+RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_deadline deadline,
+                              rm_cancel *cancel, rm_waitq_done_fn done_fn, void *user) {
+    rm_status status;
+    int64_t now;
+    if (q == NULL || waiter == NULL || done_fn == NULL)
+        return RM_E_INVALID;
+    memset(waiter, 0, sizeof *waiter);
+    waiter->queue = q;
+    waiter->request = request;
+    waiter->deadline = deadline;
+    waiter->cancel = cancel;
+    waiter->done_fn = done_fn;
+    waiter->user = user;
+    rmi_cancel_register(waiter); /* before it is queued: after that it may be gone at any time */
+    rm_waitq_lock(q);
+    status = rmi_waitq_refuses(q, cancel);
+    if (status == RM_OK) {
+        now = waiter->since_ns = rm_now(q->desc.clock);
+        rmi_waitq_push(q, waiter);
+        rmi_waitq_publish(q, now);
+        rmi_waitq_settle(q, now);
+    }
+    rm_waitq_unlock(q);
+    if (status != RM_OK)
+        rmi_cancel_unregister(waiter);
+    return status;
+}
+
+RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter) {
+    rm_status status = RM_E_STALE;
+    if (q == NULL || waiter == NULL)
+        return RM_E_INVALID;
+    rm_waitq_lock(q);
+    if (waiter->state == RMI_WAITER_QUEUED && waiter->queue == q && waiter->cond == NULL) {
+        const int64_t now = rm_now(q->desc.clock);
+        rmi_waitq_end(q, waiter, RM_E_CANCELLED, 0, now);
+        rmi_waitq_settle(q, now);
+        status = RM_OK;
+    }
+    rm_waitq_unlock(q);
+    return status;
+}
+
+RM_API void rm_waitq_notify(rm_waitq *q) {
+    if (q == NULL || (RMI_LOAD32(&q->word, SEQ_CST) & 1u) == 0)
+        return;
+    rm_waitq_lock(q);
+    if (q->head != NULL) {
+        const int64_t now = rm_now(q->desc.clock);
+        /* a callback cannot come back for its unit, nor one that is over make way: serve here */
+        if (q->head->cond == NULL || rmi_waitq_starving(q, now) ||
+            rmi_waiter_over(q->head, now) != RM_OK) {
+            rmi_waitq_settle(q, now);
+        } else if (q->woken == NULL) {
+            q->woken = q->head;
+            rm_cond_signal(q->head->cond);
+        }
+    }
+    rm_waitq_unlock(q);
+}
+
+RM_API int64_t rm_waitq_expire(rm_waitq *q) {
+    rm_waiter *waiter, *next;
+    int64_t now, earliest = INT64_MAX;
+    if (q == NULL)
+        return INT64_MAX;
+    rm_waitq_lock(q);
+    now = rm_now(q->desc.clock);
+    for (waiter = q->head; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (waiter->cond != NULL)
+            continue;
+        if (rmi_deadline_over(waiter->deadline, now))
+            rmi_waitq_end(q, waiter, RM_E_TIMEOUT, 0, now);
+        else if (rmi_deadline_at(waiter->deadline) < earliest)
+            earliest = rmi_deadline_at(waiter->deadline);
+    }
+    rmi_waitq_settle(q, now);
+    rm_waitq_unlock(q);
+    return earliest;
+}
+
+RM_API uint32_t rm_waitq_complete(rm_waitq *q, const void *request, rm_status status,
+                                  uint64_t grant) {
+    rm_waiter *waiter, *next;
+    uint32_t count = 0;
+    int64_t now;
+    if (q == NULL || q->head == NULL)
+        return 0;
+    now = rm_now(q->desc.clock);
+    for (waiter = q->head; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (request != NULL && waiter->request != request)
+            continue;
+        rmi_waitq_end(q, waiter, status, grant, now);
+        ++count;
+    }
+    rmi_waitq_publish(q, now);
+    return count;
+}
+
+RM_API void rm_waitq_close(rm_waitq *q) {
+    if (q == NULL)
+        return;
+    rm_waitq_lock(q);
+    q->closed = true;
+    (void)rm_waitq_complete(q, NULL, RM_E_CLOSED, 0);
+    rmi_waitq_publish(q, rm_now(q->desc.clock));
+    rm_waitq_unlock(q);
+}
+
+RM_API rm_status rm_waitq_stats_get(rm_waitq *q, rm_waitq_stats *out) {
+    if (q == NULL || out == NULL)
+        return RM_E_INVALID;
+    rm_waitq_lock(q);
+    *out = q->stats;
+    rm_waitq_unlock(q);
+    return RM_OK;
+}
+
+/* >>semaphore */
+
+static bool rmi_sem_take(void *owner, void *request, uint64_t *grant) {
+    rm_sem *sem = (rm_sem *)owner;
+    uint32_t permits = RMI_LOAD32(&sem->permits, SEQ_CST);
+    (void)request, (void)grant;
+    while (permits > 0) {
+        if (RMI_CAS32(&sem->permits, &permits, permits - 1, SEQ_CST))
+            return true;
+    }
+    return false;
+}
+
+RM_API rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc) {
+    rm_waitq_desc queue;
+    if (sem == NULL || desc == NULL)
+        return RM_E_INVALID;
+    memset(&queue, 0, sizeof queue);
+    queue.clock = desc->clock;
+    queue.try_fn = rmi_sem_take;
+    queue.owner = sem;
+    queue.barge_ns = desc->barge_ns;
+    queue.max_waiters = desc->max_waiters;
+    sem->permits = sem->max = desc->permits == 0 ? 1 : desc->permits;
+    return rm_waitq_init(&sem->queue, &queue);
+}
+
+RM_API rm_status rm_sem_destroy(rm_sem *sem) {
+    if (sem == NULL)
+        return RM_E_INVALID;
+    if (rm_sem_available(sem) != sem->max)
+        return RM_E_BUSY;
+    return rm_waitq_destroy(&sem->queue);
+}
+
+RM_API rm_status rm_sem_acquire(rm_sem *sem, int64_t timeout_ns, rm_cancel *cancel) {
+    uint64_t grant = 0;
+    if (sem == NULL || !rm_timeout_valid(timeout_ns))
+        return RM_E_INVALID;
+    if (rm_cancel_requested(cancel))
+        return RM_E_CANCELLED;
+    if (!rm_waitq_must_queue(&sem->queue) && rmi_sem_take(sem, NULL, &grant))
+        return RM_OK;
+    if (timeout_ns == 0 || timeout_ns == RM_NOWAIT)
+        return RM_E_BUSY;
+    return rm_waitq_wait(&sem->queue, NULL, rm_deadline_after(sem->queue.desc.clock, timeout_ns),
+                         cancel, &grant);
+}
+
+RM_API rm_status rm_sem_release(rm_sem *sem) {
+    uint32_t permits;
+    if (sem == NULL)
+        return RM_E_INVALID;
+    permits = RMI_LOAD32(&sem->permits, RELAXED);
+    do {
+        if (permits >= sem->max)
+            return RM_E_STALE;
+    } while (!RMI_CAS32(&sem->permits, &permits, permits + 1, SEQ_CST));
+    rm_waitq_notify(&sem->queue);
+    return RM_OK;
+}
+
+RM_API uint32_t rm_sem_available(const rm_sem *sem) {
+    return sem == NULL ? 0 : RMI_LOAD32(&sem->permits, ACQUIRE);
+}
+
+/* >>registry
+   All slots exist from the start; a free one is in the free list. A live one is linked in the chain
+   of its bucket and belongs to the stripe of that bucket: chain, references and generation are
+   guarded by the stripe's mutex. One stripe's mutex at a time; the free list's comes after it. */
+
+enum { RMI_ENTRY_FREE = 0, RMI_ENTRY_LIVE = 1 };
+
+typedef struct rmi_entry {
+    unsigned char *key;
+    void *value;
+    uint64_t hash;
+    uint32_t size;
+    uint32_t next; /* slot + 1 in the chain or the free list; 0 = end */
+    uint32_t stripe;
+    uint32_t refs;
+    uint32_t generation;
+    uint8_t state;
+    bool recent; /* second chance: used since the hand came by */
+} rmi_entry;
+
+struct rm_registry {
+    rm_registry_desc desc;
+    rm_env env;
+    rm_hash_key key;
+    rm_mutex *stripes;
+    rm_mutex free_mutex;
+    uint32_t *heads; /* slot + 1 a bucket */
+    rmi_entry *entries;
+    uint32_t stripe_count, bucket_count;
+    uint32_t free_head;
+    uint32_t count;
+    uint32_t hand;
+};
+
+static uint32_t rmi_power_of_two(uint32_t n) {
+    uint32_t power = 1;
+    while (power < n)
+        power <<= 1;
+    return power;
+}
+
+static rm_status rmi_registry_check(rm_registry_desc *desc, rm_error *error) {
+    if (desc->max_entries == 0)
+        desc->max_entries = 1024;
+    if (desc->max_key == 0)
+        desc->max_key = 255;
+    if (desc->stripes == 0)
+        desc->stripes = 8;
+    if (desc->max_entries > (1u << 24))
+        return rm_error_set(error, RM_E_INVALID, 0, "max_entries", "at most 16777216, got %u",
+                            (unsigned)desc->max_entries);
+    if (desc->stripes > 256)
+        return rm_error_set(error, RM_E_INVALID, 0, "stripes", "at most 256, got %u",
+                            (unsigned)desc->stripes);
+    return RM_OK;
+}
+
+static void rmi_registry_free(rm_registry *r, uint32_t stripes_made) {
+    const rm_allocator *allocator = r->env.allocator;
+    while (stripes_made > 0)
+        rm_mutex_destroy(&r->stripes[--stripes_made]);
+    rm_free(allocator, r->stripes, r->stripe_count * sizeof *r->stripes);
+    rm_free(allocator, r->heads, r->bucket_count * sizeof *r->heads);
+    rm_free(allocator, r->entries, r->desc.max_entries * sizeof *r->entries);
+    rm_free(allocator, r, sizeof *r);
+}
+
+RM_API rm_status rm_registry_create(const rm_registry_desc *desc, rm_registry **out,
+                                    rm_error *error) {
+    rm_registry_desc checked;
+    rm_registry *r;
+    rm_env env;
+    rm_status status;
+    uint32_t i;
+    if (desc == NULL || out == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "registry", "desc or out is NULL");
+    checked = *desc;
+    status = rm_env_resolve(desc->env, &env, error);
+    if (status == RM_OK)
+        status = rmi_registry_check(&checked, error);
+    if (status != RM_OK)
+        return status;
+    r = (rm_registry *)rm_alloc(env.allocator, sizeof *r);
+    if (r == NULL)
+        return rm_error_set(error, RM_E_NOMEM, 0, "registry", "out of memory");
+    memset(r, 0, sizeof *r);
+    r->desc = checked;
+    r->env = env;
+    r->key = rm_hash_key_random(env.random);
+    r->stripe_count = rmi_power_of_two(checked.stripes);
+    r->bucket_count = rmi_power_of_two(checked.max_entries);
+    if (r->bucket_count < r->stripe_count)
+        r->bucket_count = r->stripe_count;
+    r->stripes = (rm_mutex *)rm_alloc(env.allocator, r->stripe_count * sizeof *r->stripes);
+    r->heads = (uint32_t *)rm_alloc(env.allocator, r->bucket_count * sizeof *r->heads);
+    r->entries = (rmi_entry *)rm_alloc(env.allocator, checked.max_entries * sizeof *r->entries);
+    if (r->stripes == NULL || r->heads == NULL || r->entries == NULL) {
+        rmi_registry_free(r, 0);
+        return rm_error_set(error, RM_E_NOMEM, 0, "registry", "out of memory for %u entries",
+                            (unsigned)checked.max_entries);
+    }
+    for (i = 0; status == RM_OK && i < r->stripe_count; ++i)
+        status = rm_mutex_init(&r->stripes[i]);
+    if (status == RM_OK)
+        status = rm_mutex_init(&r->free_mutex);
+    else
+        --i;
+    if (status != RM_OK) {
+        rmi_registry_free(r, i);
+        return rm_error_set(error, status, 0, "registry", "the platform has no mutex to give");
+    }
+    memset(r->heads, 0, r->bucket_count * sizeof *r->heads);
+    memset(r->entries, 0, checked.max_entries * sizeof *r->entries);
+    for (i = 0; i + 1 < checked.max_entries; ++i)
+        r->entries[i].next = i + 2;
+    r->free_head = 1;
+    *out = r;
+    return RM_OK;
+}
+
+/* The stripe of a hash; a bucket belongs to one stripe. */
+static uint32_t rmi_registry_stripe(const rm_registry *r, uint64_t hash) {
+    return (uint32_t)hash & (r->stripe_count - 1);
+}
+
+static uint32_t *rmi_registry_head(rm_registry *r, uint64_t hash) {
+    return &r->heads[(uint32_t)hash & (r->bucket_count - 1)];
+}
+
+/* Finds a key's link in its chain, with the stripe locked; *link is 0 when it is not there. */
+static uint32_t *rmi_registry_find(rm_registry *r, uint64_t hash, const void *key, size_t size) {
+    uint32_t *link = rmi_registry_head(r, hash);
+    while (*link != 0) {
+        const rmi_entry *entry = &r->entries[*link - 1];
+        if (entry->hash == hash && entry->size == size &&
+            (size == 0 || memcmp(entry->key, key, size) == 0))
+            break;
+        link = &r->entries[*link - 1].next;
+    }
+    return link;
+}
+
+static void rmi_registry_borrow(rm_registry *r, uint32_t slot, rm_registry_ref *out) {
+    rmi_entry *entry = &r->entries[slot];
+    ++entry->refs;
+    entry->recent = true;
+    out->value = entry->value;
+    out->slot = slot;
+    out->generation = entry->generation;
+}
+
+/* Ends the life of an unlinked entry's key and value; no lock is held. */
+static void rmi_registry_dispose(rm_registry *r, unsigned char *key, uint32_t size, void *value) {
+    if (r->desc.destroy_fn != NULL)
+        r->desc.destroy_fn(value, r->desc.user);
+    rm_free(r->env.allocator, key, size);
+}
+
+static void rmi_registry_give_slot(rm_registry *r, uint32_t slot) {
+    rm_mutex_lock(&r->free_mutex);
+    r->entries[slot].next = r->free_head;
+    r->free_head = slot + 1;
+    rm_mutex_unlock(&r->free_mutex);
+}
+
+/* Tries to evict the entry in a slot; on success the slot is the caller's. */
+static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
+    rmi_entry *entry = &r->entries[slot];
+    const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+    unsigned char *key = NULL;
+    void *value = NULL;
+    uint32_t size = 0;
+    bool evict = false;
+    rm_mutex_lock(&r->stripes[stripe]);
+    if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
+        entry->refs == 0) {
+        if (entry->recent)
+            entry->recent = false;
+        else
+            evict = r->desc.evictable_fn(entry->value, r->desc.user);
+    }
+    if (evict) {
+        uint32_t *link = rmi_registry_head(r, entry->hash);
+        while (*link != slot + 1)
+            link = &r->entries[*link - 1].next;
+        *link = entry->next;
+        entry->state = RMI_ENTRY_FREE;
+        ++entry->generation;
+        key = entry->key;
+        size = entry->size;
+        value = entry->value;
+    }
+    rm_mutex_unlock(&r->stripes[stripe]);
+    if (!evict)
+        return false;
+    (void)RMI_ADD32(&r->count, UINT32_MAX, RELAXED);
+    rmi_registry_dispose(r, key, size, value);
+    return true;
+}
+
+/* Reserves a slot, if need be by evicting (CLOCK: two rounds of the hand).
+   Returns false when there is none. */
+static bool rmi_registry_take_slot(rm_registry *r, uint32_t *slot) {
+    uint32_t steps = 2 * r->desc.max_entries;
+    rm_mutex_lock(&r->free_mutex);
+    if (r->free_head != 0) {
+        *slot = r->free_head - 1;
+        r->free_head = r->entries[*slot].next;
+        rm_mutex_unlock(&r->free_mutex);
+        return true;
+    }
+    rm_mutex_unlock(&r->free_mutex);
+    if (r->desc.evictable_fn == NULL)
+        return false;
+    while (steps-- > 0) {
+        *slot = RMI_ADD32(&r->hand, 1u, RELAXED) % r->desc.max_entries;
+        if (rmi_registry_evict(r, *slot))
+            return true;
+    }
+    return false;
+}
+
+/* Links a new entry, unless another thread was faster: then that one is borrowed and false. */
+static bool rmi_registry_link(rm_registry *r, uint32_t slot, uint64_t hash, unsigned char *key,
+                              uint32_t size, void *value, rm_registry_ref *out) {
+    const uint32_t stripe = rmi_registry_stripe(r, hash);
+    rmi_entry *entry = &r->entries[slot];
+    uint32_t *link;
+    bool ours;
+    rm_mutex_lock(&r->stripes[stripe]);
+    link = rmi_registry_find(r, hash, key, size);
+    ours = *link == 0;
+    if (ours) {
+        RMI_STORE32(&entry->stripe, stripe, RELEASE);
+        entry->hash = hash;
+        entry->key = key;
+        entry->size = size;
+        entry->value = value;
+        entry->refs = 0;
+        entry->next = 0;
+        entry->state = RMI_ENTRY_LIVE;
+        if (++entry->generation == 0)
+            entry->generation = 1; /* 0 is a cleared reference */
+        *link = slot + 1;
+        (void)RMI_ADD32(&r->count, 1u, RELAXED);
+        rmi_registry_borrow(r, slot, out);
+    } else {
+        rmi_registry_borrow(r, *link - 1, out);
+    }
+    rm_mutex_unlock(&r->stripes[stripe]);
+    return ours;
+}
+
+static rm_status rmi_registry_make(rm_registry *r, uint64_t hash, const void *key, uint32_t size,
+                                   rm_registry_ref *out, rm_error *error) {
+    unsigned char *copy;
+    void *value = NULL;
+    uint32_t slot = 0;
+    rm_status status;
+    if (!rmi_registry_take_slot(r, &slot))
+        return rm_error_set(error, RM_E_FULL, 0, "registry",
+                            "all %u entries are in use; raise max_entries",
+                            (unsigned)r->desc.max_entries);
+    copy = (unsigned char *)rm_alloc(r->env.allocator, size);
+    status = copy == NULL ? rm_error_set(error, RM_E_NOMEM, 0, "registry", "out of memory")
+                          : r->desc.create_fn(key, size, &value, error, r->desc.user);
+    if (status != RM_OK) {
+        rm_free(r->env.allocator, copy, size);
+        rmi_registry_give_slot(r, slot);
+        return status;
+    }
+    if (size > 0)
+        memcpy(copy, key, size);
+    if (!rmi_registry_link(r, slot, hash, copy, size, value, out)) {
+        rmi_registry_dispose(r, copy, size, value);
+        rmi_registry_give_slot(r, slot);
+    }
+    return RM_OK;
+}
+
+RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, rm_registry_ref *out,
+                                 rm_error *error) {
+    uint64_t hash;
+    uint32_t stripe, found;
+    if (r == NULL || out == NULL || (key == NULL && size > 0))
+        return rm_error_set(error, RM_E_INVALID, 0, "registry", "registry, key or out is NULL");
+    if (size > r->desc.max_key)
+        return rm_error_set(error, RM_E_TOO_LARGE, 0, "key", "%zu bytes, max_key is %u", size,
+                            (unsigned)r->desc.max_key);
+    hash = rm_hash(&r->key, key, size);
+    stripe = rmi_registry_stripe(r, hash);
+    rm_mutex_lock(&r->stripes[stripe]);
+    found = *rmi_registry_find(r, hash, key, size);
+    if (found != 0)
+        rmi_registry_borrow(r, found - 1, out);
+    rm_mutex_unlock(&r->stripes[stripe]);
+    if (found != 0)
+        return RM_OK;
+    if (r->desc.create_fn == NULL)
+        return rm_error_set(error, RM_E_NOT_FOUND, 0, "registry", "no such key");
+    return rmi_registry_make(r, hash, key, (uint32_t)size, out, error);
+}
+
+RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
+    rm_status status = RM_E_STALE;
+    rmi_entry *entry;
+    uint32_t stripe;
+    if (r == NULL || ref == NULL)
+        return RM_E_INVALID;
+    if (ref->generation == 0 || ref->slot >= r->desc.max_entries)
+        return RM_E_STALE;
+    entry = &r->entries[ref->slot];
+    stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+    rm_mutex_lock(&r->stripes[stripe]);
+    if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
+        entry->generation == ref->generation && entry->refs > 0) {
+        --entry->refs;
+        status = RM_OK;
+    }
+    rm_mutex_unlock(&r->stripes[stripe]);
+    if (status == RM_OK)
+        memset(ref, 0, sizeof *ref);
+    return status;
+}
+
+RM_API rm_status rm_registry_remove(rm_registry *r, const void *key, size_t size) {
+    rm_status status = RM_E_NOT_FOUND;
+    unsigned char *copy = NULL;
+    void *value = NULL;
+    uint32_t *link, slot = 0;
+    uint32_t stripe;
+    uint64_t hash;
+    if (r == NULL || (key == NULL && size > 0))
+        return RM_E_INVALID;
+    hash = rm_hash(&r->key, key, size);
+    stripe = rmi_registry_stripe(r, hash);
+    rm_mutex_lock(&r->stripes[stripe]);
+    link = rmi_registry_find(r, hash, key, size);
+    if (*link != 0) {
+        rmi_entry *entry = &r->entries[*link - 1];
+        status = entry->refs > 0 ? RM_E_BUSY : RM_OK;
+        if (status == RM_OK) {
+            slot = *link - 1;
+            *link = entry->next;
+            entry->state = RMI_ENTRY_FREE;
+            copy = entry->key;
+            value = entry->value;
+        }
+    }
+    rm_mutex_unlock(&r->stripes[stripe]);
+    if (status != RM_OK)
+        return status;
+    (void)RMI_ADD32(&r->count, UINT32_MAX, RELAXED);
+    rmi_registry_dispose(r, copy, (uint32_t)size, value);
+    rmi_registry_give_slot(r, slot);
+    return RM_OK;
+}
+
+RM_API void rm_registry_each(rm_registry *r,
+                             bool (*fn)(const void *key, size_t size, void *value, void *user),
+                             void *user) {
+    uint32_t slot;
+    bool go_on = true;
+    if (r == NULL || fn == NULL)
+        return;
+    for (slot = 0; go_on && slot < r->desc.max_entries; ++slot) {
+        rmi_entry *entry = &r->entries[slot];
+        const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+        rm_registry_ref ref;
+        bool live;
+        rm_mutex_lock(&r->stripes[stripe]);
+        live = RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE;
+        if (live)
+            rmi_registry_borrow(r, slot, &ref);
+        rm_mutex_unlock(&r->stripes[stripe]);
+        if (!live)
+            continue;
+        go_on = fn(entry->key, entry->size, ref.value, user); /* borrowed: it stays */
+        (void)rm_registry_put(r, &ref);
+    }
+}
+
+RM_API uint32_t rm_registry_count(const rm_registry *r) {
+    return r == NULL ? 0 : RMI_LOAD32(&r->count, RELAXED);
+}
+
+RM_API rm_status rm_registry_destroy(rm_registry *r) {
+    uint32_t slot;
+    if (r == NULL)
+        return RM_OK;
+    for (slot = 0; slot < r->desc.max_entries; ++slot) {
+        if (r->entries[slot].state == RMI_ENTRY_LIVE && r->entries[slot].refs > 0)
+            return RM_E_BUSY;
+    }
+    for (slot = 0; slot < r->desc.max_entries; ++slot) {
+        rmi_entry *entry = &r->entries[slot];
+        if (entry->state == RMI_ENTRY_LIVE)
+            rmi_registry_dispose(r, entry->key, entry->size, entry->value);
+    }
+    rm_mutex_destroy(&r->free_mutex);
+    rmi_registry_free(r, r->stripe_count);
+    return RM_OK;
+}
+
+/* >>text */
+
+RM_API rm_text rm_text_make(char *buffer, size_t size) {
+    rm_text text;
+    memset(&text, 0, sizeof text);
+    text.buffer = buffer;
+    text.size = buffer == NULL ? 0 : size;
+    return text;
+}
+
+RM_API bool rm_text_flush(rm_text *text) {
+    if (text == NULL)
+        return false;
+    if (text->flush_fn != NULL && text->used > 0 && !text->overflow) {
+        text->overflow = !text->flush_fn(text->buffer, text->used, text->user);
+        text->used = 0;
+    }
+    return !text->overflow;
+}
+
+RM_API void rm_text_bytes(rm_text *text, const void *data, size_t size) {
+    const char *from = (const char *)data;
+    if (text == NULL || from == NULL)
+        return;
+    while (size > 0 && !text->overflow) {
+        size_t room = text->size - text->used;
+        if (room == 0 && text->flush_fn != NULL && text->size > 0) {
+            (void)rm_text_flush(text);
+            continue;
+        }
+        if (room < size && text->flush_fn == NULL) { /* all or nothing of one piece */
+            text->overflow = true;
+            return;
+        }
+        if (room == 0) {
+            text->overflow = true;
+            return;
+        }
+        if (room > size)
+            room = size;
+        memcpy(text->buffer + text->used, from, room);
+        text->used += room;
+        from += room;
+        size -= room;
+    }
+}
+
+RM_API void rm_text_string(rm_text *text, const char *string) {
+    if (string != NULL)
+        rm_text_bytes(text, string, strlen(string));
+}
+
+/* Writes value right-aligned with at least `digits` digits. Returns where it begins. */
+static char *rmi_digits(char *end, uint64_t value, uint32_t digits) {
+    while (value > 0 || digits > 0) {
+        *--end = (char)('0' + value % 10);
+        value /= 10;
+        if (digits > 0)
+            --digits;
+    }
+    return end;
+}
+
+RM_API void rm_text_uint(rm_text *text, uint64_t value) {
+    char digits[20];
+    char *end = digits + sizeof digits;
+    char *begin = rmi_digits(end, value, 1);
+    rm_text_bytes(text, begin, (size_t)(end - begin));
+}
+
+RM_API void rm_text_int(rm_text *text, int64_t value) {
+    if (value < 0)
+        rm_text_bytes(text, "-", 1);
+    rm_text_uint(text, value < 0 ? 0u - (uint64_t)value : (uint64_t)value);
+}
+
+RM_API void rm_text_decimal(rm_text *text, int64_t value, uint32_t decimals) {
+    char digits[20];
+    char *end = digits + sizeof digits;
+    uint64_t scale, rest;
+    if (decimals > 18)
+        decimals = 18;
+    scale = (uint64_t)rmi_pow10(decimals);
+    rest = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
+    if (value < 0)
+        rm_text_bytes(text, "-", 1);
+    rm_text_uint(text, rest / scale);
+    rest %= scale;
+    if (rest == 0)
+        return;
+    for (; rest % 10 == 0; rest /= 10)
+        --decimals;
+    rm_text_bytes(text, ".", 1);
+    rm_text_bytes(text, rmi_digits(end, rest, decimals), decimals);
+}
+
+/* The C library's digits with the locale's decimal point put right. */
+static void rmi_text_library_double(rm_text *text, double value) {
+    char digits[64];
+    const char *from = digits;
+    char *to = digits;
+    /* up to 15 digits are unique for normal numbers; subnormal ones have fewer */
+    int precision = value < 2.3e-308 && value > -2.3e-308 ? 1 : 15;
+    bool point = false;
+    for (; precision <= 17; ++precision) {
+        (void)snprintf(digits, sizeof digits, "%.*g", precision, value);
+        if (strtod(digits, NULL) == value)
+            break;
+    }
+    for (; *from != '\0'; ++from) {
+        const bool plain =
+            (*from >= '0' && *from <= '9') || *from == '-' || *from == '+' || *from == 'e';
+        if (plain)
+            *to++ = *from;
+        else if (!point)
+            *to++ = '.';
+        if (!plain)
+            point = true; /* a decimal point may have several bytes */
+    }
+    rm_text_bytes(text, digits, (size_t)(to - digits));
+}
+
+RM_API void rm_text_double(rm_text *text, double value) {
+    if (value != value)
+        rm_text_string(text, "NaN");
+    else if (value > 1.7976931348623157e308)
+        rm_text_string(text, "+Inf");
+    else if (value < -1.7976931348623157e308)
+        rm_text_string(text, "-Inf");
+    else if (value > -1e15 && value < 1e15 && value == (double)(int64_t)value &&
+             !(value == 0 && 1 / value < 0))
+        rm_text_int(text, (int64_t)value);
+    else
+        rmi_text_library_double(text, value);
+}
+
+RM_API size_t rm_utf8_length(const char *data, size_t size) {
+    const unsigned char *p = (const unsigned char *)data;
+    size_t length, i;
+    if (p == NULL || size == 0)
+        return 0;
+    if (p[0] < 0x80)
+        return 1;
+    if (p[0] < 0xC2 || p[0] > 0xF4)
+        return 0;
+    length = p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
+    if (size < length)
+        return 0;
+    for (i = 1; i < length; ++i) {
+        if ((p[i] & 0xC0u) != 0x80u)
+            return 0;
+    }
+    if (p[0] == 0xE0 && p[1] < 0xA0)
+        return 0; /* overlong */
+    if (p[0] == 0xED && p[1] > 0x9F)
+        return 0; /* surrogate */
+    if (p[0] == 0xF0 && p[1] < 0x90)
+        return 0; /* overlong */
+    if (p[0] == 0xF4 && p[1] > 0x8F)
+        return 0; /* above U+10FFFF */
+    return length;
+}
+
+RM_API void rm_text_json(rm_text *text, const char *data, size_t size) {
+    static const char hex[] = "0123456789abcdef";
+    size_t i = 0;
+    if (data == NULL)
+        size = 0;
+    rm_text_bytes(text, "\"", 1);
+    while (i < size) {
+        const unsigned char c = (unsigned char)data[i];
+        const size_t length = rm_utf8_length(data + i, size - i);
+        if (length == 0) {
+            rm_text_string(text, "\\ufffd");
+        } else if (c == '"' || c == '\\') {
+            char escape[2] = {'\\', '\0'};
+            escape[1] = (char)c;
+            rm_text_bytes(text, escape, 2);
+        } else if (c == '\n') {
+            rm_text_bytes(text, "\\n", 2);
+        } else if (c < 0x20 || c == 0x7F) {
+            char escape[6] = {'\\', 'u', '0', '0', '0', '0'};
+            escape[4] = hex[c >> 4];
+            escape[5] = hex[c & 15];
+            rm_text_bytes(text, escape, 6);
+        } else {
+            rm_text_bytes(text, data + i, length);
+        }
+        i += length == 0 ? 1 : length;
+    }
+    rm_text_bytes(text, "\"", 1);
+}
+
+/* >>log */
+
+static rm_kv rmi_kv(const char *key, rm_kv_type type) {
+    rm_kv kv;
+    memset(&kv, 0, sizeof kv);
+    kv.key = key;
+    kv.type = type;
+    return kv;
+}
+
+RM_API rm_kv rm_kv_string(const char *key, const char *value) {
+    rm_kv kv = rmi_kv(key, RM_KV_STRING);
+    kv.string = value;
+    return kv;
+}
+
+RM_API rm_kv rm_kv_int(const char *key, int64_t value) {
+    rm_kv kv = rmi_kv(key, RM_KV_INT);
+    kv.integer = value;
+    return kv;
+}
+
+RM_API rm_kv rm_kv_double(const char *key, double value) {
+    rm_kv kv = rmi_kv(key, RM_KV_DOUBLE);
+    kv.number = value;
+    return kv;
+}
+
+RM_API rm_kv rm_kv_bool(const char *key, bool value) {
+    rm_kv kv = rmi_kv(key, RM_KV_BOOL);
+    kv.integer = value ? 1 : 0;
+    return kv;
+}
+
+RM_API const char *rm_log_level_name(rm_log_level level) {
+    static const char *const names[] = {"default", "debug", "info", "warn", "error"};
+    const size_t index = (size_t)level;
+    return index < sizeof names / sizeof *names ? names[index] : "off";
+}
+
+static bool rmi_log_wants(rm_log_level lowest, rm_log_level level) {
+    return level >= (lowest == RM_LOG_DEFAULT ? RM_LOG_INFO : lowest) && level < RM_LOG_OFF;
+}
+
+RM_API void rm_log_emit(const rm_log *log, const rm_clock *clock, rm_log_level level,
+                        const char *component, const char *event, const rm_kv *values,
+                        size_t count) {
+    rm_log_event record;
+    if (log == NULL || log->log_fn == NULL || !rmi_log_wants(log->level, level))
+        return;
+    record.wall_ns = rm_wall(clock);
+    record.component = component;
+    record.event = event;
+    record.values = values;
+    record.count = values == NULL ? 0 : count;
+    record.level = level;
+    log->log_fn(&record, log->user);
+}
+
+/* "2026-01-31T12:00:00.123456Z"; days to date after Hinnant, "chrono-compatible low-level date
+   algorithms" (2013). */
+static void rmi_text_time(rm_text *text, int64_t wall_ns) {
+    int64_t seconds = wall_ns / RM_SEC(1), us = wall_ns % RM_SEC(1) / 1000, days, z, era, year;
+    uint32_t doe, yoe, doy, mp, day, month, second_of_day;
+    char buffer[27], *p;
+    if (us < 0) {
+        us += 1000000;
+        --seconds;
+    }
+    days = seconds / 86400;
+    if (seconds % 86400 < 0)
+        --days;
+    second_of_day = (uint32_t)(seconds - days * 86400);
+    z = days + 719468;
+    era = (z >= 0 ? z : z - 146096) / 146097;
+    doe = (uint32_t)(z - era * 146097);
+    yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    mp = (5 * doy + 2) / 153;
+    day = doy - (153 * mp + 2) / 5 + 1;
+    month = mp < 10 ? mp + 3 : mp - 9;
+    year = (int64_t)yoe + era * 400 + (month <= 2 ? 1 : 0); /* 1677 to 2262 in int64 ns */
+    memcpy(buffer, "0000-00-00T00:00:00.000000Z", sizeof buffer);
+    p = buffer;
+    (void)rmi_digits(p + 4, (uint64_t)year, 4);
+    (void)rmi_digits(p + 7, month, 2);
+    (void)rmi_digits(p + 10, day, 2);
+    (void)rmi_digits(p + 13, second_of_day / 3600, 2);
+    (void)rmi_digits(p + 16, second_of_day / 60 % 60, 2);
+    (void)rmi_digits(p + 19, second_of_day % 60, 2);
+    (void)rmi_digits(p + 26, (uint64_t)us, 6);
+    rm_text_bytes(text, buffer, sizeof buffer);
+}
+
+/* A name: at most 47 bytes of it. */
+static void rmi_text_name(rm_text *text, const char *key, const char *name) {
+    size_t length = name == NULL ? 0 : strlen(name);
+    rm_text_string(text, key);
+    rm_text_json(text, name, length < 47 ? length : 47);
+}
+
+static void rmi_text_kv(rm_text *text, const rm_kv *kv) {
+    rm_text_bytes(text, ",", 1);
+    rm_text_json(text, kv->key, strlen(kv->key));
+    rm_text_bytes(text, ":", 1);
+    if (kv->type == RM_KV_INT)
+        rm_text_int(text, kv->integer);
+    else if (kv->type == RM_KV_BOOL)
+        rm_text_string(text, kv->integer != 0 ? "true" : "false");
+    else if (kv->type == RM_KV_DOUBLE && kv->number - kv->number == 0)
+        rm_text_double(text, kv->number);
+    else if (kv->type == RM_KV_STRING && kv->string != NULL)
+        rm_text_json(text, kv->string, strlen(kv->string));
+    else
+        rm_text_string(text, "null");
+}
+
+RM_API size_t rm_log_format(const rm_log_event *event, char *buffer, size_t size) {
+    static const char cut[] = ",\"truncated\":true}\n";
+    const size_t reserve = sizeof cut - 1;
+    rm_text text;
+    size_t i, fits;
+    if (event == NULL || buffer == NULL || size < reserve)
+        return 0;
+    text = rm_text_make(buffer, size - reserve);
+    rm_text_string(&text, "{\"time\":\"");
+    rmi_text_time(&text, event->wall_ns);
+    rm_text_string(&text, "\",\"level\":\"");
+    rm_text_string(&text, rm_log_level_name(event->level));
+    rmi_text_name(&text, "\",\"component\":", event->component);
+    rmi_text_name(&text, ",\"event\":", event->event);
+    if (text.overflow)
+        return 0;
+    fits = text.used;
+    for (i = 0; i < event->count && event->values != NULL && !text.overflow; ++i) {
+        if (event->values[i].key == NULL)
+            continue;
+        rmi_text_kv(&text, &event->values[i]);
+        if (!text.overflow)
+            fits = text.used;
+    }
+    if (text.overflow) {
+        memcpy(buffer + fits, cut, reserve);
+        return fits + reserve;
+    }
+    memcpy(buffer + fits, "}\n", 2);
+    return fits + 2;
+}
+
+RM_API void rm_log_to_stream(const rm_log_event *event, void *user) {
+    const rm_log_stream *sink = (const rm_log_stream *)user;
+    char line[2048];
+    size_t size = 0;
+    if (event == NULL)
+        return;
+    for (; sink != NULL; sink = sink->next) {
+        FILE *stream = sink->stream == NULL ? stderr : (FILE *)sink->stream;
+        if (!rmi_log_wants(sink->level, event->level))
+            continue;
+        if (size == 0)
+            size = rm_log_format(event, line, sizeof line);
+        (void)fwrite(line, 1, size, stream);
+        (void)fflush(stream);
+    }
+}
+
+/* >>resource */
+
+RM_API rm_resource rm_resource_make(const char *name, const char *kind, void *user) {
+    rm_resource resource;
+    memset(&resource, 0, sizeof resource);
+    resource.name = name;
+    resource.kind = kind;
+    resource.user = user;
+    return resource;
+}
+
+RM_API const char *rm_health_name(rm_health health) {
+    static const char *const names[] = {"unknown", "healthy", "degraded", "unhealthy"};
+    const size_t index = (size_t)health;
+    return index < sizeof names / sizeof *names ? names[index] : "unknown";
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* RM_BASE_IMPLEMENTATION_DONE */
+
+/* ========================================================================================== */
+/* Implementation of the manager.                                                             */
+/* ========================================================================================== */
+#if defined(RM_MANAGER_IMPLEMENTATION) && !defined(RM_MANAGER_IMPLEMENTATION_DONE)
+#define RM_MANAGER_IMPLEMENTATION_DONE
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rmi_managed {
+    rm_resource resource; /* its strings are name and kind below */
+    char name[48];
+    char kind[32];
+    int64_t since_ns;
+    rm_state state;
+    rm_error last_error;
+} rmi_managed;
+
+/* The mutex guards phase, count and every entry; hooks run without it. What the phase is not
+   STOPPED for belongs to the thread that set it. */
+struct rm_manager {
+    rm_env env;
+    rm_mutex mutex;
+    uint32_t max;
+    uint32_t count;
+    rm_state phase; /* STOPPED, STARTING, READY or STOPPING */
+    rmi_managed *entries;
+};
+
+RM_API const char *rm_state_name(rm_state state) {
+    static const char *const names[] = {"registered", "starting", "ready",
+                                        "stopping",   "stopped",  "failed"};
+    const size_t index = (size_t)state;
+    return index < sizeof names / sizeof *names ? names[index] : "unknown";
+}
+
+RM_API rm_status rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(const rm_manager_desc *desc,
+                                                                        rm_manager **out,
+                                                                        rm_error *error) {
+    const uint32_t max = desc == NULL || desc->max_resources == 0 ? 64 : desc->max_resources;
+    rm_manager *manager;
+    rm_env env;
+    rm_status status;
+    if (out == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "manager", "out is NULL");
+    if (max > 65535)
+        return rm_error_set(error, RM_E_INVALID, 0, "max_resources", "at most 65535, got %u",
+                            (unsigned)max);
+    status = rm_env_resolve(desc == NULL ? NULL : desc->env, &env, error);
+    if (status != RM_OK)
+        return status;
+    manager = (rm_manager *)rm_alloc(env.allocator, sizeof *manager);
+    if (manager == NULL)
+        return rm_error_set(error, RM_E_NOMEM, 0, "manager", "out of memory");
+    memset(manager, 0, sizeof *manager);
+    manager->env = env;
+    manager->max = max;
+    manager->phase = RM_STATE_STOPPED;
+    manager->entries = (rmi_managed *)rm_alloc(env.allocator, max * sizeof *manager->entries);
+    status = manager->entries == NULL ? RM_E_NOMEM : rm_mutex_init(&manager->mutex);
+    if (status != RM_OK) {
+        rm_free(env.allocator, manager->entries, max * sizeof *manager->entries);
+        rm_free(env.allocator, manager, sizeof *manager);
+        return rm_error_set(error, status, 0, "manager", "no memory or mutex for %u resources",
+                            (unsigned)max);
+    }
+    *out = manager;
+    return RM_OK;
+}
+
+RM_API rm_status rm_manager_destroy(rm_manager *manager) {
+    rm_env env;
+    bool stopped;
+    if (manager == NULL)
+        return RM_OK;
+    rm_mutex_lock(&manager->mutex);
+    stopped = manager->phase == RM_STATE_STOPPED;
+    rm_mutex_unlock(&manager->mutex);
+    if (!stopped)
+        return RM_E_STATE;
+    env = manager->env;
+    rm_mutex_destroy(&manager->mutex);
+    rm_free(env.allocator, manager->entries, manager->max * sizeof *manager->entries);
+    rm_free(env.allocator, manager, sizeof *manager);
+    return RM_OK;
+}
+
+static rmi_managed *rmi_manager_find(rm_manager *manager, const char *name) {
+    uint32_t i;
+    for (i = 0; i < manager->count; ++i) {
+        if (strcmp(manager->entries[i].name, name) == 0)
+            return &manager->entries[i];
+    }
+    return NULL;
+}
+
+static rm_status rmi_manager_add_locked(rm_manager *manager, const rm_resource *resource,
+                                        rm_error *error) {
+    rmi_managed *entry;
+    if (manager->phase != RM_STATE_STOPPED)
+        return rm_error_set(error, RM_E_STATE, 0, resource->name,
+                            "the manager is %s; add resources before it starts",
+                            rm_state_name(manager->phase));
+    if (rmi_manager_find(manager, resource->name) != NULL)
+        return rm_error_set(error, RM_E_EXISTS, 0, resource->name, "this name is taken");
+    if (manager->count == manager->max)
+        return rm_error_set(error, RM_E_FULL, 0, resource->name,
+                            "%u resources are registered; raise max_resources",
+                            (unsigned)manager->count);
+    entry = &manager->entries[manager->count++];
+    memset(entry, 0, sizeof *entry);
+    entry->resource = *resource;
+    rmi_copy_string(entry->name, sizeof entry->name, resource->name);
+    rmi_copy_string(entry->kind, sizeof entry->kind, resource->kind);
+    entry->resource.name = entry->name;
+    entry->resource.kind = entry->kind;
+    entry->since_ns = rm_now(manager->env.clock);
+    return RM_OK;
+}
+
+RM_API rm_status rm_manager_add(rm_manager *manager, const rm_resource *resource, rm_error *error) {
+    rm_status status;
+    if (manager == NULL || resource == NULL || resource->name == NULL || resource->name[0] == '\0')
+        return rm_error_set(error, RM_E_INVALID, 0, "resource",
+                            "manager, resource or name missing");
+    if (!rmi_name_fits(resource->name, 47) ||
+        (resource->kind != NULL && resource->kind[0] != '\0' && !rmi_name_fits(resource->kind, 31)))
+        return rm_error_set(error, RM_E_TOO_LARGE, 0, resource->name,
+                            "a name has at most 47 bytes, a kind 31");
+    rm_mutex_lock(&manager->mutex);
+    status = rmi_manager_add_locked(manager, resource, error);
+    rm_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+RM_API rm_status rm_manager_get(rm_manager *manager, const char *name, rm_resource *out) {
+    rmi_managed *entry;
+    if (manager == NULL || name == NULL || out == NULL)
+        return RM_E_INVALID;
+    rm_mutex_lock(&manager->mutex);
+    entry = rmi_manager_find(manager, name);
+    if (entry != NULL)
+        *out = entry->resource;
+    rm_mutex_unlock(&manager->mutex);
+    return entry == NULL ? RM_E_NOT_FOUND : RM_OK;
+}
+
+/* Claims the manager for a start or a stop. */
+static rm_status rmi_manager_claim(rm_manager *manager, rm_state from, rm_state to) {
+    rm_status status = RM_E_STATE;
+    rm_mutex_lock(&manager->mutex);
+    if (manager->phase == from) {
+        manager->phase = to;
+        status = RM_OK;
+    }
+    rm_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+static void rmi_manager_set(rm_manager *manager, rmi_managed *entry, rm_state state,
+                            const rm_error *error) {
+    rm_kv kv[4];
+    rm_mutex_lock(&manager->mutex);
+    entry->state = state;
+    entry->since_ns = rm_now(manager->env.clock);
+    if (error != NULL)
+        entry->last_error = *error;
+    rm_mutex_unlock(&manager->mutex);
+    kv[0] = rm_kv_string("resource", entry->name);
+    kv[1] = rm_kv_string("state", rm_state_name(state));
+    kv[2] = rm_kv_string("status", error == NULL ? "RM_OK" : rm_status_name(error->status));
+    kv[3] = rm_kv_string("message", error == NULL ? NULL : error->message);
+    rm_log_emit(manager->env.log, manager->env.clock, error == NULL ? RM_LOG_INFO : RM_LOG_ERROR,
+                "rm_manager", "state", kv, error == NULL ? 2 : 4);
+}
+
+/* Runs one start or stop hook and books its outcome. */
+static rm_status rmi_manager_run(rm_manager *manager, rmi_managed *entry, bool starting,
+                                 rm_deadline deadline, rm_errors *errors) {
+    rm_status (*hook)(void *, rm_deadline, rm_error *) =
+        starting ? entry->resource.start_fn : entry->resource.stop_fn;
+    rm_error error;
+    rm_status status = RM_OK;
+    memset(&error, 0, sizeof error);
+    rmi_manager_set(manager, entry, starting ? RM_STATE_STARTING : RM_STATE_STOPPING, NULL);
+    if (starting && rm_deadline_passed(manager->env.clock, deadline))
+        status = rm_error_set(&error, RM_E_TIMEOUT, 0, entry->name,
+                              "the time to start was over before its turn");
+    else if (hook != NULL)
+        status = hook(entry->resource.user, deadline, &error);
+    if (status == RM_OK) {
+        rmi_manager_set(manager, entry, starting ? RM_STATE_READY : RM_STATE_STOPPED, NULL);
+        return RM_OK;
+    }
+    if (error.status == RM_OK)
+        (void)rm_error_set(&error, status, 0, entry->name, "%s failed: %s",
+                           starting ? "start" : "stop", rm_status_name(status));
+    error.status = status;
+    rm_errors_add(errors, &error);
+    rmi_manager_set(manager, entry, RM_STATE_FAILED, &error);
+    return status;
+}
+
+/* Stops the READY ones among the first `count`, in reverse. Returns the first failure. */
+static rm_status rmi_manager_unwind(rm_manager *manager, uint32_t count, rm_deadline deadline,
+                                    rm_errors *errors) {
+    rm_status first = RM_OK, status;
+    while (count-- > 0) {
+        if (manager->entries[count].state != RM_STATE_READY)
+            continue;
+        status = rmi_manager_run(manager, &manager->entries[count], false, deadline, errors);
+        if (first == RM_OK)
+            first = status;
+    }
+    return first;
+}
+
+RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
+    rm_status status;
+    rm_deadline deadline;
+    uint32_t i;
+    if (errors != NULL)
+        errors->count = errors->dropped = 0;
+    if (manager == NULL || !rm_timeout_valid(timeout_ns))
+        return RM_E_INVALID;
+    status = rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STARTING);
+    if (status != RM_OK)
+        return status;
+    deadline = rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(30) : timeout_ns);
+    for (i = 0; i < manager->count && status == RM_OK; ++i)
+        status = rmi_manager_run(manager, &manager->entries[i], true, deadline, errors);
+    if (status != RM_OK)
+        (void)rmi_manager_unwind(manager, i, rm_deadline_after(manager->env.clock, RM_SEC(8)),
+                                 errors);
+    (void)rmi_manager_claim(manager, RM_STATE_STARTING,
+                            status == RM_OK ? RM_STATE_READY : RM_STATE_STOPPED);
+    return status;
+}
+
+RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
+    rm_status status;
+    if (errors != NULL)
+        errors->count = errors->dropped = 0;
+    if (manager == NULL || !rm_timeout_valid(timeout_ns))
+        return RM_E_INVALID;
+    if (rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STOPPED) == RM_OK)
+        return RM_OK;
+    status = rmi_manager_claim(manager, RM_STATE_READY, RM_STATE_STOPPING);
+    if (status != RM_OK)
+        return status;
+    status = rmi_manager_unwind(
+        manager, manager->count,
+        rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(8) : timeout_ns), errors);
+    (void)rmi_manager_claim(manager, RM_STATE_STOPPING, RM_STATE_STOPPED);
+    return status;
+}
+
+RM_API rm_status rm_manager_status(rm_manager *manager, rm_resource_status *out, uint32_t capacity,
+                                   uint32_t *count) {
+    uint32_t i, total;
+    if (manager == NULL || count == NULL || (out == NULL && capacity > 0))
+        return RM_E_INVALID;
+    rm_mutex_lock(&manager->mutex);
+    total = manager->count;
+    for (i = 0; i < total && i < capacity; ++i) {
+        const rmi_managed *entry = &manager->entries[i];
+        memset(&out[i], 0, sizeof out[i]);
+        memcpy(out[i].name, entry->name, sizeof entry->name);
+        memcpy(out[i].kind, entry->kind, sizeof entry->kind);
+        out[i].since_ns = entry->since_ns;
+        out[i].state = entry->state;
+        out[i].last_error = entry->last_error;
+    }
+    rm_mutex_unlock(&manager->mutex);
+    for (i = 0; i < total && i < capacity; ++i) { /* entries are never removed */
+        const rm_resource *resource = &manager->entries[i].resource;
+        rm_error reason;
+        if (out[i].state != RM_STATE_READY)
+            continue;
+        memset(&reason, 0, sizeof reason);
+        out[i].health = resource->health_fn == NULL ? RM_HEALTH_HEALTHY
+                                                    : resource->health_fn(resource->user, &reason);
+        if (reason.status != RM_OK)
+            out[i].last_error = reason;
+    }
+    *count = total;
+    return total > capacity ? RM_E_TOO_LARGE : RM_OK;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* RM_MANAGER_IMPLEMENTATION_DONE */
+
+/*
+This software is available under 2 licenses. Choose whichever you prefer.
+
+------------------------------------------------------------------------------
+ALTERNATIVE A - MIT License
+
+Copyright (c) 2026 the rm authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies
+of the Software, and to permit persons to whom the Software is furnished to do
+so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+
+------------------------------------------------------------------------------
+ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or distribute this
+software, either in source code form or as a compiled binary, for any purpose,
+commercial or non-commercial, and by any means.
+
+In jurisdictions that recognize copyright laws, the author or authors of this
+software dedicate any and all copyright interest in the software to the public
+domain. We make this dedication for the benefit of the public at large and to
+the detriment of our heirs and successors. We intend this dedication to be an
+overt act of relinquishment in perpetuity of all present and future rights to
+this software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+------------------------------------------------------------------------------
+*/
