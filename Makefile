@@ -16,7 +16,9 @@ UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
 VARIANTS ?= plain clang asan tsan dist m32 musl wine
 TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%.test))
 
-.PHONY: help demo examples test check format bench dist install uninstall clean programs
+SETUPS    = setup-demo setup-bench setup-test setup-check
+
+.PHONY: help demo examples test check format bench dist install uninstall clean programs $(SETUPS)
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -72,7 +74,7 @@ VERSION       = $(shell awk '/define RM_BASE_VERSION / { \
 
 # ---- rules
 
-setup-%: # installs what the target needs, if it is missing
+$(SETUPS): setup-%: # installs what the target needs, if it is missing
 	@tools/setup.sh $*
 
 build/examples/%: examples/%.c | setup-demo
