@@ -13,7 +13,7 @@ from headers import HEADERS, ROOT, TOKEN
 
 INCLUDE = re.compile(r'^#include "(rm\w*\.h)".*\n', re.M)
 NAME = re.compile(r'(?<![A-Za-z0-9])(rm|RM)(?=[iI]?_)|\brm(?=\.[ch]\b)')
-DIRECTIVE = r'^[ \t]*#[ \t]*(?:error|include)[^\n]*'
+DIRECTIVE = r'^[ \t]*#[ \t]*(?:error|include)(?:[^\n]*\\\n)*[^\n]*'
 TEXT = re.compile(rf'({DIRECTIVE}|{TOKEN.pattern})', re.S | re.M)
 
 
