@@ -44,8 +44,10 @@ def main(out, prefix='rm_'):
     files = {name: (ROOT / name).read_text() for name in HEADERS}
     files = {name: inline(text, {name}) for name, text in files.items()}
     files['rm_all.h'] = inline(everything, set())
-    files = {name: f'/* {name}: generated, edit the source */\n{text}' for name, text in files.items()}
-    files['rm.c'] = '#define RM_IMPLEMENTATION /* generated, edit the source */\n#include "rm_all.h"\n'
+    for name, text in files.items():
+        files[name] = f'/* {name}: generated, edit the source */\n{text}'
+    files['rm.c'] = ('#define RM_IMPLEMENTATION /* generated, edit the source */\n'
+                     '#include "rm_all.h"\n')
 
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
