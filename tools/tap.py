@@ -1,4 +1,4 @@
-"""Runs checks in parallel, reports them as TAP.  A check is a function: it returns, or it raises."""
+"""Runs checks in parallel and reports them as TAP.  A check is a function that may raise."""
 import concurrent.futures
 import os
 import subprocess
