@@ -3,6 +3,7 @@
 CFLAGS   ?= -O2 -g
 PREFIX   ?= /usr/local
 PYTHON   ?= python3
+export PYTHONDONTWRITEBYTECODE = 1
 HEADERS   = rm.h rm_pool.h rm_cache.h rm_breaker.h rm_metrics.h
 WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef \
             -Wdouble-promotion

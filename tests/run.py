@@ -62,6 +62,7 @@ def step(name, commands, count=tally, jobs=1):
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         outcomes = list(pool.map(lambda command: execute(*command), commands))
     sums = [sum(numbers) for numbers in zip(*(count(*outcome) for outcome in outcomes))]
+    sums = sums or [0, 1, 0]  # nothing to run is a failure too
     for key, number in zip(totals, sums):
         totals[key] += number
     passed, failed, skipped = sums
