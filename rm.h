@@ -1314,7 +1314,7 @@ static inline void rmi_copy_string(char *to, size_t size, const char *from) {
             --length;
     }
     if (length > 0)
-        memcpy(to, from, length);
+        memmove(to, from, length); /* a record may be made from its own texts */
     to[length] = '\0';
 }
 
@@ -1579,6 +1579,13 @@ RM_API int64_t rm_time_add(int64_t a, int64_t b) {
     return a + b;
 }
 
+/* a - b, which is not a + -b where -b does not exist */
+static int64_t rmi_time_since(int64_t a, int64_t b) {
+    if (b == INT64_MIN)
+        return a >= 0 ? INT64_MAX : a - b;
+    return rm_time_add(a, -b);
+}
+
 RM_API int64_t rm_time_mul(int64_t ns, int64_t factor) {
     const bool negative = (ns < 0) != (factor < 0);
     const uint64_t a = ns < 0 ? 0u - (uint64_t)ns : (uint64_t)ns;
@@ -1633,7 +1640,7 @@ RM_API int64_t rm_deadline_left(const rm_clock *clock, rm_deadline deadline) {
         return RM_FOREVER;
     if (at == INT64_MIN)
         return RM_NOWAIT;
-    left = rm_time_add(at, -rm_now(clock));
+    left = rmi_time_since(at, rm_now(clock));
     return left > 0 ? left : RM_NOWAIT;
 }
 
@@ -2613,7 +2620,8 @@ static void rmi_waiters_deliver(rm_waiter *done) {
 static bool rmi_waitq_starving(const rm_waitq *q, int64_t now) {
     if (q->head == NULL)
         return false;
-    return q->desc.barge_ns == RM_STRICT || now - q->head->since_ns >= q->desc.barge_ns;
+    return q->desc.barge_ns == RM_STRICT ||
+           rmi_time_since(now, q->head->since_ns) >= q->desc.barge_ns;
 }
 
 /* Bit 0: somebody waits. Bit 1: newcomers must queue. */
@@ -2659,7 +2667,7 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
     if (status == RM_E_CANCELLED)
         ++q->stats.cancelled;
     if (q->desc.wait_histogram != NULL)
-        (void)rm_hist_record(q->desc.wait_histogram, rm_time_add(now, -waiter->since_ns));
+        (void)rm_hist_record(q->desc.wait_histogram, rmi_time_since(now, waiter->since_ns));
     waiter->status = status;
     waiter->grant = grant;
     waiter->state = RMI_WAITER_DONE;
@@ -3323,8 +3331,8 @@ RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, r
     if (r == NULL || out == NULL || (key == NULL && size > 0))
         return rm_error_set(error, RM_E_INVALID, 0, "registry", "registry, key or out is NULL");
     if (size > r->desc.max_key)
-        return rm_error_set(error, RM_E_TOO_LARGE, 0, "key", "%zu bytes, max_key is %u", size,
-                            (unsigned)r->desc.max_key);
+        return rm_error_set(error, RM_E_TOO_LARGE, 0, "key", "%lu bytes, max_key is %u",
+                            (unsigned long)size, (unsigned)r->desc.max_key);
     hash = rm_hash(&r->key, key, size);
     stripe = rmi_registry_stripe(r, hash);
     rm_mutex_lock(&r->stripes[stripe]);
