@@ -224,10 +224,10 @@ RM_API void rm_errors_add(rm_errors *list, const rm_error *error);
 
 /* >>time ---------------------------------------------------------------------------------- */
 
-#define RM_US(n) ((int64_t)(n)*INT64_C(1000))
-#define RM_MS(n) ((int64_t)(n)*INT64_C(1000000))
-#define RM_SEC(n) ((int64_t)(n)*INT64_C(1000000000))
-#define RM_MIN(n) ((int64_t)(n)*INT64_C(60000000000))
+#define RM_US(n) (INT64_C(1000) * (int64_t)(n))
+#define RM_MS(n) (INT64_C(1000000) * (int64_t)(n))
+#define RM_SEC(n) (INT64_C(1000000000) * (int64_t)(n))
+#define RM_MIN(n) (INT64_C(60000000000) * (int64_t)(n))
 #define RM_NOWAIT INT64_C(-1)  /* a timeout: do not wait at all */
 #define RM_FOREVER INT64_C(-2) /* a timeout: wait without limit */
 #define RM_NONE INT64_C(-3)    /* a setting: off, without limit */
@@ -740,7 +740,8 @@ RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadli
    deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
    Returns: RM_OK: done_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_INVALID for NULL.
-   Threads: any. Blocks: for a short lock. Allocates: no. Owns: the queue has *waiter until done_fn. */
+   Threads: any. Blocks: for a short lock. Allocates: no.
+   Owns: the queue has *waiter until done_fn. */
 RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request,
                                           rm_deadline deadline, rm_cancel *cancel,
                                           rm_waitq_done_fn done_fn, void *user);
@@ -750,7 +751,7 @@ RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *
    Threads: any, while the waiter's memory lives. Blocks: for a short lock. Allocates: no. */
 RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter);
 
-/* Call it after a unit came back: wakes the head or hands it over. Costs one load when nobody waits.
+/* Call it after a unit came back: wakes the head or hands it over. One load when nobody waits.
    Threads: any; not with the queue's lock. Blocks: for a short lock. Allocates: no. */
 RM_API void rm_waitq_notify(rm_waitq *q);
 
@@ -1343,9 +1344,8 @@ static inline bool rmi_name_fits(const char *name, size_t max) {
 #include <ntsecapi.h>
 #include <process.h>
 #else
-#ifndef CLOCK_MONOTONIC
-#error \
-    "rm.h: a system header came first and hid POSIX; include the implementation first in its file, or compile with -std=gnu11 or -D_DEFAULT_SOURCE"
+#if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_XOPEN2K))
+#error "rm.h: include the implementation before system headers, or use -D_DEFAULT_SOURCE"
 #endif
 #if defined(__linux__)
 #include <sys/random.h>

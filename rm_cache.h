@@ -30,7 +30,8 @@ QUICK START
         size_t size = 0;
         desc.max_entries = 1000;
         if (rm_cache_create(&desc, &cache, NULL) != RM_OK) return 1;
-        if (rm_cache_get_or_load(cache, "tea", 3, &loader, RM_SEC(1), &pin, NULL) != RM_OK) return 1;
+        if (rm_cache_get_or_load(cache, "tea", 3, &loader, RM_SEC(1), &pin, NULL) != RM_OK)
+            return 1;
         // pin.value is valid until it is released
         if (rm_cache_release(cache, &pin) != RM_OK) return 1;
         if (rm_cache_get(cache, "tea", 3, &price, sizeof price, &size) != RM_OK) return 1;
@@ -52,22 +53,22 @@ DEFINES
     RM_CACHE_IMPLEMENTATION  emit the cache only; RM_IMPLEMENTATION emits all [one C file]
 
 CONCEPTS
-    Bytes     An entry is charged what it takes: its header (RM_CACHE_OVERHEAD bytes), key and value.
+    Bytes     An entry is charged what it takes: its header (RM_CACHE_OVERHEAD), key and value.
     Pins      A pin is {slot, sequence} and keeps its value in place: a pinned entry is not evicted,
               and when it is deleted or replaced its memory stays, charged, until the last release.
               A second release, a stale copy and another cache's pin are statuses.
     Expiry    An entry is gone from the nanosecond of its expiry on, seen on the coarse clock: up to
-              4 ms late. Its memory comes back when a get meets it, when sets sweep past it (4 buckets
-              a set) or by rm_cache_maintain.
+              4 ms late. Its memory comes back when a get meets it, when sets sweep past it (4
+              buckets a set) or by rm_cache_maintain.
     Loading   On a miss one caller runs load_fn, without a lock; others wait, each until its own
-              deadline. A failure goes to all who wait, and nothing is cached. A delete, set or clear
-              of the key during the load wins: the older result goes to those who waited for it and
-              is not cached. Loading the same key from inside its own load_fn is RM_E_DEADLOCK.
+              deadline. A failure goes to all who wait, and nothing is cached. A delete, set or
+              clear of the key during the load wins: the older result goes to those who waited for
+              it and is not cached. Loading a key from inside its own load_fn is RM_E_DEADLOCK.
     Guard     With a guard (such as rm_breaker_guard) every load is admitted first. RM_OK and
               RM_E_NOT_FOUND are reported as success, RM_E_CANCELLED and RM_E_INVALID as neither,
               everything else as failure.
-    Removal   removed_fn runs once for every entry that was in the cache, or was loaded and could not
-              be: without a lock, in the thread that caused it, after the last pin is released.
+    Removal   removed_fn runs once for every entry that was in the cache, or was loaded and could
+              not be: without a lock, in the thread that caused it, after its last pin is released.
 
 THREADS
     rm_cache_create, rm_cache_destroy   owner: no other call at the same time
@@ -250,7 +251,8 @@ RM_API rm_status rm_cache_load_set(rm_cache_load *load, const void *value, size_
 /* Puts a value in, in place of any that is there. ttl_ns 0 = desc.ttl_ns; RM_NONE = for ever.
    Returns: RM_E_TOO_LARGE above max_bytes; RM_E_FULL when what is pinned leaves no room (both leave
    the old value); RM_E_NOMEM; RM_E_INVALID.
-   Threads: any. Blocks: for a short lock, in removed_fn. Allocates: yes. Cost: O(size + evicted). */
+   Threads: any. Blocks: for a short lock, in removed_fn. Allocates: yes.
+   Cost: O(size + evicted). */
 RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size, const void *value,
                               size_t size, int64_t ttl_ns, rm_error *error);
 

@@ -70,8 +70,8 @@ CONCEPTS
               failed one is destroyed and replaced in place.
     Release   reset_fn runs first, if there is one; a resource that fails it or is RM_RELEASE_BROKEN
               is destroyed in the releasing thread. Then the next waiter is served.
-    Close     Ends idle resources and waits, ends waiters with RM_E_CLOSED, and waits for the leases.
-              A lease that comes back later is destroyed. Only a pool that is empty can be destroyed.
+    Close     Ends idle resources, ends all waits with RM_E_CLOSED, and waits for the leases. A
+              resource that comes back later is destroyed. Only an empty pool can be destroyed.
     Guard     With a guard (such as rm_breaker_guard) every acquire is admitted first: RM_E_REJECTED
               when refused. Failed creates and broken releases are reported as failures, other
               releases as successes, waits without a result as neither.
