@@ -751,6 +751,8 @@ static rm_status rmi_breaker_apply(rm_breaker *b, uint64_t word, uint64_t held,
     while (!done) {
         if ((word ^ held) >> RMI_BREAKER_PAYLOAD != 0)
             return rmi_breaker_late(b);
+        if (rmi_breaker_state(word) == RM_BREAKER_STATE_OPEN) /* forged: it gives no permits */
+            return rmi_breaker_late(b);
         probe = rmi_breaker_state(word) == RM_BREAKER_STATE_HALF_OPEN;
         if (probe && rmi_breaker_out(word) == 0) /* a copy of a permit that was reported */
             return rmi_breaker_late(b);
