@@ -1314,8 +1314,7 @@ static inline void rmi_copy_string(char *to, size_t size, const char *from) {
         while (length > 0 && ((unsigned char)from[length] & 0xC0u) == 0x80u)
             --length;
     }
-    if (length > 0)
-        memmove(to, from, length); /* a record may be made from its own texts */
+    if (length > 0) memmove(to, from, length); /* a record may be made from its own texts */
     to[length] = '\0';
 }
 
@@ -1424,11 +1423,9 @@ RM_API rm_status rm_error_set(rm_error *error, rm_status status, int32_t native,
                               const char *format, ...) {
     char message[512];
     va_list args;
-    if (error == NULL)
-        return status;
+    if (error == NULL) return status;
     va_start(args, format);
-    if (format == NULL || vsnprintf(message, sizeof message, format, args) < 0)
-        message[0] = '\0';
+    if (format == NULL || vsnprintf(message, sizeof message, format, args) < 0) message[0] = '\0';
     va_end(args);
     error->status = status;
     error->native = native;
@@ -1438,8 +1435,7 @@ RM_API rm_status rm_error_set(rm_error *error, rm_status status, int32_t native,
 }
 
 RM_API void rm_errors_add(rm_errors *list, const rm_error *error) {
-    if (list == NULL || error == NULL)
-        return;
+    if (list == NULL || error == NULL) return;
     if (list->count < RM_ERRORS_MAX)
         list->items[list->count++] = *error;
     else
@@ -1483,8 +1479,7 @@ static rm_status rmi_system_sleep(int64_t ns, void *user) {
 #else
 static int64_t rmi_read_clock(clockid_t id) {
     struct timespec now;
-    if (clock_gettime(id, &now) != 0)
-        return 0;
+    if (clock_gettime(id, &now) != 0) return 0;
     return RM_SEC(now.tv_sec) + now.tv_nsec;
 }
 
@@ -1513,8 +1508,7 @@ static rm_status rmi_system_sleep(int64_t ns, void *user) {
     left.tv_sec = (time_t)(ns / RM_SEC(1));
     left.tv_nsec = (long)(ns % RM_SEC(1));
     while (nanosleep(&left, &left) != 0) {
-        if (errno != EINTR)
-            return RM_E_SYSTEM;
+        if (errno != EINTR) return RM_E_SYSTEM;
     }
     return RM_OK;
 }
@@ -1548,41 +1542,32 @@ RM_API rm_status rm_sleep(const rm_clock *clock, int64_t ns, rm_cancel *cancel) 
     rm_waitq_desc desc;
     rm_status status;
     uint64_t grant;
-    if (rm_cancel_requested(cancel))
-        return RM_E_CANCELLED;
-    if (ns <= 0)
-        return RM_OK;
-    if (clock == NULL)
-        clock = rm_clock_system();
-    if (clock->sleep_fn == NULL)
-        return RM_E_UNSUPPORTED;
+    if (rm_cancel_requested(cancel)) return RM_E_CANCELLED;
+    if (ns <= 0) return RM_OK;
+    if (clock == NULL) clock = rm_clock_system();
+    if (clock->sleep_fn == NULL) return RM_E_UNSUPPORTED;
 #ifdef RM_NO_THREADS
     cancel = NULL; /* nobody else could request it */
 #endif
-    if (cancel == NULL)
-        return clock->sleep_fn(ns, clock->user);
+    if (cancel == NULL) return clock->sleep_fn(ns, clock->user);
     memset(&desc, 0, sizeof desc);
     desc.clock = clock;
     status = rm_waitq_init(&queue, &desc); /* nothing is ever granted: a wait that can be ended */
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     status = rm_waitq_wait(&queue, NULL, rm_deadline_after(clock, ns), cancel, &grant);
     (void)rm_waitq_destroy(&queue);
     return status == RM_E_TIMEOUT ? RM_OK : status;
 }
 
 RM_API int64_t rm_time_add(int64_t a, int64_t b) {
-    if (b > 0 && a > INT64_MAX - b)
-        return INT64_MAX;
-    if (b < 0 && a < INT64_MIN - b)
-        return INT64_MIN;
+    if (b > 0 && a > INT64_MAX - b) return INT64_MAX;
+    if (b < 0 && a < INT64_MIN - b) return INT64_MIN;
     return a + b;
 }
 
 /* a - b, which is not a + -b where -b does not exist */
 static int64_t rmi_time_since(int64_t a, int64_t b) {
-    if (b == INT64_MIN)
-        return a >= 0 ? INT64_MAX : a - b;
+    if (b == INT64_MIN) return a >= 0 ? INT64_MAX : a - b;
     return rm_time_add(a, -b);
 }
 
@@ -1590,8 +1575,7 @@ RM_API int64_t rm_time_mul(int64_t ns, int64_t factor) {
     const bool negative = (ns < 0) != (factor < 0);
     const uint64_t a = ns < 0 ? 0u - (uint64_t)ns : (uint64_t)ns;
     const uint64_t b = factor < 0 ? 0u - (uint64_t)factor : (uint64_t)factor;
-    if (a != 0 && b > (uint64_t)INT64_MAX / a)
-        return negative ? INT64_MIN : INT64_MAX;
+    if (a != 0 && b > (uint64_t)INT64_MAX / a) return negative ? INT64_MIN : INT64_MAX;
     return negative ? -(int64_t)(a * b) : (int64_t)(a * b);
 }
 
@@ -1602,14 +1586,11 @@ RM_API bool rm_timeout_valid(int64_t timeout_ns) {
 RM_API rm_deadline rm_deadline_after(const rm_clock *clock, int64_t timeout_ns) {
     rm_deadline deadline;
     deadline.at_ns = 0;
-    if (timeout_ns == RM_FOREVER)
-        return deadline;
+    if (timeout_ns == RM_FOREVER) return deadline;
     deadline.at_ns = INT64_MIN;
-    if (timeout_ns <= 0)
-        return deadline;
+    if (timeout_ns <= 0) return deadline;
     deadline.at_ns = rm_time_add(rm_now(clock), timeout_ns);
-    if (deadline.at_ns == 0)
-        deadline.at_ns = 1; /* 0 is the word for none */
+    if (deadline.at_ns == 0) deadline.at_ns = 1; /* 0 is the word for none */
     return deadline;
 }
 
@@ -1628,18 +1609,15 @@ RM_API rm_deadline rm_deadline_min(rm_deadline a, rm_deadline b) {
 
 RM_API bool rm_deadline_passed(const rm_clock *clock, rm_deadline deadline) {
     const int64_t at = rmi_deadline_at(deadline);
-    if (at == INT64_MAX || at == INT64_MIN)
-        return at == INT64_MIN;
+    if (at == INT64_MAX || at == INT64_MIN) return at == INT64_MIN;
     return rm_now(clock) >= at;
 }
 
 RM_API int64_t rm_deadline_left(const rm_clock *clock, rm_deadline deadline) {
     const int64_t at = rmi_deadline_at(deadline);
     int64_t left;
-    if (at == INT64_MAX)
-        return RM_FOREVER;
-    if (at == INT64_MIN)
-        return RM_NOWAIT;
+    if (at == INT64_MAX) return RM_FOREVER;
+    if (at == INT64_MIN) return RM_NOWAIT;
     left = rmi_time_since(at, rm_now(clock));
     return left > 0 ? left : RM_NOWAIT;
 }
@@ -1647,18 +1625,14 @@ RM_API int64_t rm_deadline_left(const rm_clock *clock, rm_deadline deadline) {
 /* >>memory */
 
 RM_API void *rm_alloc(const rm_allocator *allocator, size_t size) {
-    if (size == 0)
-        size = 1;
-    if (size > (size_t)PTRDIFF_MAX)
-        return NULL;
+    if (size == 0) size = 1;
+    if (size > (size_t)PTRDIFF_MAX) return NULL;
     return allocator == NULL ? RM_MALLOC(size) : allocator->alloc_fn(size, allocator->user);
 }
 
 RM_API void rm_free(const rm_allocator *allocator, void *pointer, size_t size) {
-    if (pointer == NULL)
-        return;
-    if (size == 0)
-        size = 1;
+    if (pointer == NULL) return;
+    if (size == 0) size = 1;
     if (allocator == NULL)
         RM_FREE(pointer);
     else
@@ -1666,15 +1640,13 @@ RM_API void rm_free(const rm_allocator *allocator, void *pointer, size_t size) {
 }
 
 RM_API bool rm_size_add(size_t a, size_t b, size_t *sum) {
-    if (sum == NULL || a > SIZE_MAX - b)
-        return false;
+    if (sum == NULL || a > SIZE_MAX - b) return false;
     *sum = a + b;
     return true;
 }
 
 RM_API bool rm_size_mul(size_t a, size_t b, size_t *product) {
-    if (product == NULL || (b != 0 && a > SIZE_MAX / b))
-        return false;
+    if (product == NULL || (b != 0 && a > SIZE_MAX / b)) return false;
     *product = a * b;
     return true;
 }
@@ -1685,8 +1657,7 @@ static uint32_t rmi_thread_numbers;
 
 RM_API uint32_t rm_thread_number(void) {
     static RMI_TLS uint32_t number;
-    if (number == 0)
-        number = RMI_ADD32(&rmi_thread_numbers, 1u, RELAXED) + 1u;
+    if (number == 0) number = RMI_ADD32(&rmi_thread_numbers, 1u, RELAXED) + 1u;
     return number;
 }
 
@@ -1752,8 +1723,7 @@ static CONDITION_VARIABLE *rmi_cond_of(rm_cond *cond) {
 }
 
 RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
-    if (mutex == NULL)
-        return RM_E_INVALID;
+    if (mutex == NULL) return RM_E_INVALID;
     InitializeSRWLock(rmi_mutex_of(mutex));
     return RM_OK;
 }
@@ -1763,8 +1733,7 @@ RM_API void rm_mutex_destroy(rm_mutex *mutex) {
 }
 
 RM_API void rm_mutex_lock(rm_mutex *mutex) {
-    if (mutex != NULL)
-        AcquireSRWLockExclusive(rmi_mutex_of(mutex));
+    if (mutex != NULL) AcquireSRWLockExclusive(rmi_mutex_of(mutex));
 }
 
 RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
@@ -1772,13 +1741,11 @@ RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
 }
 
 RM_API void rm_mutex_unlock(rm_mutex *mutex) {
-    if (mutex != NULL)
-        ReleaseSRWLockExclusive(rmi_mutex_of(mutex));
+    if (mutex != NULL) ReleaseSRWLockExclusive(rmi_mutex_of(mutex));
 }
 
 RM_API rm_status rm_cond_init(rm_cond *cond) {
-    if (cond == NULL)
-        return RM_E_INVALID;
+    if (cond == NULL) return RM_E_INVALID;
     InitializeConditionVariable(rmi_cond_of(cond));
     return RM_OK;
 }
@@ -1789,25 +1756,21 @@ RM_API void rm_cond_destroy(rm_cond *cond) {
 
 RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
     DWORD ms = INFINITE;
-    if (cond == NULL || mutex == NULL)
-        return;
+    if (cond == NULL || mutex == NULL) return;
     if (until_ns != INT64_MAX) {
         const int64_t left = rm_time_add(until_ns, -rmi_system_now(NULL));
-        if (left <= 0)
-            return;
+        if (left <= 0) return;
         ms = left < RM_SEC(3600) ? (DWORD)((left + RM_MS(1) - 1) / RM_MS(1)) : 3600000u;
     }
     SleepConditionVariableSRW(rmi_cond_of(cond), rmi_mutex_of(mutex), ms, 0);
 }
 
 RM_API void rm_cond_signal(rm_cond *cond) {
-    if (cond != NULL)
-        WakeConditionVariable(rmi_cond_of(cond));
+    if (cond != NULL) WakeConditionVariable(rmi_cond_of(cond));
 }
 
 RM_API void rm_cond_broadcast(rm_cond *cond) {
-    if (cond != NULL)
-        WakeAllConditionVariable(rmi_cond_of(cond));
+    if (cond != NULL) WakeAllConditionVariable(rmi_cond_of(cond));
 }
 
 static unsigned __stdcall rmi_thread_main(void *argument) {
@@ -1818,20 +1781,17 @@ static unsigned __stdcall rmi_thread_main(void *argument) {
 
 RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user) {
     uintptr_t handle;
-    if (thread == NULL || fn == NULL)
-        return RM_E_INVALID;
+    if (thread == NULL || fn == NULL) return RM_E_INVALID;
     thread->fn = fn;
     thread->user = user;
     handle = _beginthreadex(NULL, 0, rmi_thread_main, thread, 0, NULL);
-    if (handle == 0)
-        return RM_E_SYSTEM;
+    if (handle == 0) return RM_E_SYSTEM;
     thread->handle = (uint64_t)handle;
     return RM_OK;
 }
 
 RM_API void rm_thread_join(rm_thread *thread) {
-    if (thread == NULL)
-        return;
+    if (thread == NULL) return;
     WaitForSingleObject((HANDLE)(uintptr_t)thread->handle, INFINITE);
     CloseHandle((HANDLE)(uintptr_t)thread->handle);
 }
@@ -1849,19 +1809,16 @@ static pthread_cond_t *rmi_cond_of(rm_cond *cond) {
 }
 
 RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
-    if (mutex == NULL)
-        return RM_E_INVALID;
+    if (mutex == NULL) return RM_E_INVALID;
     return pthread_mutex_init(rmi_mutex_of(mutex), NULL) == 0 ? RM_OK : RM_E_SYSTEM;
 }
 
 RM_API void rm_mutex_destroy(rm_mutex *mutex) {
-    if (mutex != NULL)
-        (void)pthread_mutex_destroy(rmi_mutex_of(mutex));
+    if (mutex != NULL) (void)pthread_mutex_destroy(rmi_mutex_of(mutex));
 }
 
 RM_API void rm_mutex_lock(rm_mutex *mutex) {
-    if (mutex != NULL)
-        (void)pthread_mutex_lock(rmi_mutex_of(mutex));
+    if (mutex != NULL) (void)pthread_mutex_lock(rmi_mutex_of(mutex));
 }
 
 RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
@@ -1869,24 +1826,20 @@ RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
 }
 
 RM_API void rm_mutex_unlock(rm_mutex *mutex) {
-    if (mutex != NULL)
-        (void)pthread_mutex_unlock(rmi_mutex_of(mutex));
+    if (mutex != NULL) (void)pthread_mutex_unlock(rmi_mutex_of(mutex));
 }
 
 RM_API rm_status rm_cond_init(rm_cond *cond) {
     int result;
-    if (cond == NULL)
-        return RM_E_INVALID;
+    if (cond == NULL) return RM_E_INVALID;
 #ifdef __APPLE__ /* has no other clock; rm_cond_wait waits relative to now */
     result = pthread_cond_init(rmi_cond_of(cond), NULL);
 #else
     {
         pthread_condattr_t attributes;
-        if (pthread_condattr_init(&attributes) != 0)
-            return RM_E_SYSTEM;
+        if (pthread_condattr_init(&attributes) != 0) return RM_E_SYSTEM;
         result = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        if (result == 0)
-            result = pthread_cond_init(rmi_cond_of(cond), &attributes);
+        if (result == 0) result = pthread_cond_init(rmi_cond_of(cond), &attributes);
         (void)pthread_condattr_destroy(&attributes);
     }
 #endif
@@ -1894,14 +1847,12 @@ RM_API rm_status rm_cond_init(rm_cond *cond) {
 }
 
 RM_API void rm_cond_destroy(rm_cond *cond) {
-    if (cond != NULL)
-        (void)pthread_cond_destroy(rmi_cond_of(cond));
+    if (cond != NULL) (void)pthread_cond_destroy(rmi_cond_of(cond));
 }
 
 RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
     struct timespec time;
-    if (cond == NULL || mutex == NULL)
-        return;
+    if (cond == NULL || mutex == NULL) return;
     if (until_ns == INT64_MAX) {
         (void)pthread_cond_wait(rmi_cond_of(cond), rmi_mutex_of(mutex));
         return;
@@ -1909,8 +1860,7 @@ RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
 #ifdef __APPLE__
     until_ns = rm_time_add(until_ns, -rmi_system_now(NULL));
 #endif
-    if (until_ns <= 0)
-        return;
+    if (until_ns <= 0) return;
     time.tv_sec = (time_t)(until_ns / RM_SEC(1));
     time.tv_nsec = (long)(until_ns % RM_SEC(1));
 #ifdef __APPLE__
@@ -1921,13 +1871,11 @@ RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
 }
 
 RM_API void rm_cond_signal(rm_cond *cond) {
-    if (cond != NULL)
-        (void)pthread_cond_signal(rmi_cond_of(cond));
+    if (cond != NULL) (void)pthread_cond_signal(rmi_cond_of(cond));
 }
 
 RM_API void rm_cond_broadcast(rm_cond *cond) {
-    if (cond != NULL)
-        (void)pthread_cond_broadcast(rmi_cond_of(cond));
+    if (cond != NULL) (void)pthread_cond_broadcast(rmi_cond_of(cond));
 }
 
 static void *rmi_thread_main(void *argument) {
@@ -1938,20 +1886,17 @@ static void *rmi_thread_main(void *argument) {
 
 RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user) {
     pthread_t handle;
-    if (thread == NULL || fn == NULL)
-        return RM_E_INVALID;
+    if (thread == NULL || fn == NULL) return RM_E_INVALID;
     thread->fn = fn;
     thread->user = user;
-    if (pthread_create(&handle, NULL, rmi_thread_main, thread) != 0)
-        return RM_E_SYSTEM;
+    if (pthread_create(&handle, NULL, rmi_thread_main, thread) != 0) return RM_E_SYSTEM;
     memcpy(&thread->handle, &handle, sizeof handle);
     return RM_OK;
 }
 
 RM_API void rm_thread_join(rm_thread *thread) {
     pthread_t handle;
-    if (thread == NULL)
-        return;
+    if (thread == NULL) return;
     memcpy(&handle, &thread->handle, sizeof handle);
     (void)pthread_join(handle, NULL);
 }
@@ -1980,10 +1925,8 @@ static void rmi_virtual_unlink(rm_virtual_clock *clock, rmi_sleeper *sleeper) {
         sleeper->prev->next = sleeper->next;
     else
         clock->sleepers = sleeper->next;
-    if (sleeper->next != NULL)
-        sleeper->next->prev = sleeper->prev;
-    if (!sleeper->woken)
-        --clock->sleeping;
+    if (sleeper->next != NULL) sleeper->next->prev = sleeper->prev;
+    if (!sleeper->woken) --clock->sleeping;
 }
 
 static void rmi_virtual_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
@@ -1999,8 +1942,7 @@ static void rmi_virtual_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, v
     sleeper.mutex = mutex;
     sleeper.until_ns = until_ns;
     sleeper.next = clock->sleepers;
-    if (sleeper.next != NULL)
-        sleeper.next->prev = &sleeper;
+    if (sleeper.next != NULL) sleeper.next->prev = &sleeper;
     clock->sleepers = &sleeper;
     ++clock->sleeping;
     rm_cond_broadcast(&clock->changed);
@@ -2036,8 +1978,7 @@ static rm_status rmi_virtual_sleep(int64_t ns, void *user) {
         rm_virtual_clock_advance(clock, ns);
         return RM_OK;
     }
-    if (rm_mutex_init(&mutex) != RM_OK)
-        return RM_E_SYSTEM;
+    if (rm_mutex_init(&mutex) != RM_OK) return RM_E_SYSTEM;
     if (rm_cond_init(&cond) != RM_OK) {
         rm_mutex_destroy(&mutex);
         return RM_E_SYSTEM;
@@ -2053,22 +1994,18 @@ static rm_status rmi_virtual_sleep(int64_t ns, void *user) {
 
 RM_API rm_status rm_virtual_clock_init(rm_virtual_clock *clock, int64_t start_ns,
                                        bool sleep_advances) {
-    if (clock == NULL)
-        return RM_E_INVALID;
+    if (clock == NULL) return RM_E_INVALID;
     memset(clock, 0, sizeof *clock);
     clock->now_ns = start_ns;
     clock->sleep_advances = sleep_advances;
-    if (rm_mutex_init(&clock->mutex) != RM_OK)
-        return RM_E_SYSTEM;
-    if (rm_cond_init(&clock->changed) == RM_OK)
-        return RM_OK;
+    if (rm_mutex_init(&clock->mutex) != RM_OK) return RM_E_SYSTEM;
+    if (rm_cond_init(&clock->changed) == RM_OK) return RM_OK;
     rm_mutex_destroy(&clock->mutex);
     return RM_E_SYSTEM;
 }
 
 RM_API void rm_virtual_clock_destroy(rm_virtual_clock *clock) {
-    if (clock == NULL)
-        return;
+    if (clock == NULL) return;
     rm_cond_destroy(&clock->changed);
     rm_mutex_destroy(&clock->mutex);
 }
@@ -2087,8 +2024,7 @@ RM_API rm_clock rm_virtual_clock_clock(rm_virtual_clock *clock) {
 RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns) {
     rmi_sleeper *due;
     int64_t now;
-    if (clock == NULL || ns <= 0)
-        return;
+    if (clock == NULL || ns <= 0) return;
     rm_mutex_lock(&clock->mutex);
     now = rm_time_add(clock->now_ns, ns);
     RMI_STORE64((uint64_t *)(void *)&clock->now_ns, (uint64_t)now, RELEASE);
@@ -2096,8 +2032,7 @@ RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns) {
         due = clock->sleepers;
         while (due != NULL && (due->woken || due->until_ns > clock->now_ns))
             due = due->next;
-        if (due == NULL)
-            break;
+        if (due == NULL) break;
         due->woken = due->busy = true;
         --clock->sleeping;
         rm_mutex_unlock(&clock->mutex);
@@ -2112,8 +2047,7 @@ RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns) {
 }
 
 RM_API void rm_virtual_clock_await(rm_virtual_clock *clock, uint32_t count) {
-    if (clock == NULL)
-        return;
+    if (clock == NULL) return;
 #ifndef RM_NO_THREADS
     rm_mutex_lock(&clock->mutex);
     while (clock->sleeping < count)
@@ -2135,14 +2069,11 @@ static uint64_t rmi_mix64(uint64_t z) {
 RM_API uint64_t rm_random_seed(void) {
     uint64_t seed = 0;
 #if defined(_WIN32)
-    if (RtlGenRandom(&seed, (ULONG)sizeof seed))
-        return seed;
+    if (RtlGenRandom(&seed, (ULONG)sizeof seed)) return seed;
 #elif defined(__linux__)
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
-        return seed;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed) return seed;
 #elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__)
-    if (getentropy(&seed, sizeof seed) == 0)
-        return seed;
+    if (getentropy(&seed, sizeof seed) == 0) return seed;
 #endif
     seed = (uint64_t)(uintptr_t)&seed ^ rmi_mix64((uint64_t)rmi_system_now(NULL)) ^
            rmi_mix64((uint64_t)rmi_system_wall(NULL) + rm_thread_number());
@@ -2150,8 +2081,7 @@ RM_API uint64_t rm_random_seed(void) {
 }
 
 RM_API void rm_rng_seed(rm_rng *rng, uint64_t seed) {
-    if (rng != NULL)
-        rng->state = seed;
+    if (rng != NULL) rng->state = seed;
 }
 
 RM_API uint64_t rm_rng_next(rm_rng *rng) {
@@ -2185,8 +2115,7 @@ static uint64_t rmi_mul_high(uint64_t a, uint64_t b, uint64_t *low) {
 
 RM_API uint64_t rm_random_below(const rm_random *random, uint64_t bound) {
     uint64_t low, high;
-    if (bound == 0)
-        return 0;
+    if (bound == 0) return 0;
     high = rmi_mul_high(rmi_random_next(random), bound, &low);
     if (low < bound) {
         const uint64_t unfair = (0u - bound) % bound;
@@ -2203,16 +2132,13 @@ RM_API rm_status rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(const rm_en
                                                                      rm_error *error) {
     rm_env result;
     memset(&result, 0, sizeof result);
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "env", "out is NULL");
-    if (env != NULL)
-        result = *env;
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "env", "out is NULL");
+    if (env != NULL) result = *env;
     if (result.allocator != NULL &&
         (result.allocator->alloc_fn == NULL || result.allocator->free_fn == NULL))
         return rm_error_set(error, RM_E_INVALID, 0, "env.allocator",
                             "set both alloc_fn and free_fn, or no allocator");
-    if (result.clock == NULL)
-        result.clock = rm_clock_system();
+    if (result.clock == NULL) result.clock = rm_clock_system();
     if (result.clock->now_fn == NULL || result.clock->coarse_fn == NULL ||
         result.clock->wall_fn == NULL || result.clock->wait_fn == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "env.clock",
@@ -2266,8 +2192,7 @@ RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size) {
     const unsigned char *p = (const unsigned char *)data;
     uint64_t v0, v1, v2, v3, word, tail;
     const uint64_t k0 = key == NULL ? 0 : key->k0, k1 = key == NULL ? 0 : key->k1;
-    if (p == NULL)
-        size = 0;
+    if (p == NULL) size = 0;
     v0 = k0 ^ UINT64_C(0x736F6D6570736575);
     v1 = k1 ^ UINT64_C(0x646F72616E646F6D);
     v2 = k0 ^ UINT64_C(0x6C7967656E657261);
@@ -2294,8 +2219,7 @@ RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size) {
             RMI_SIPROUND(v0, v1, v2, v3);
             v0 ^= word;
         }
-        if (size > 0)
-            tail |= rmi_load_le(p, size);
+        if (size > 0) tail |= rmi_load_le(p, size);
     }
     v3 ^= tail;
     RMI_SIPROUND(v0, v1, v2, v3);
@@ -2343,10 +2267,8 @@ static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *desc) {
     hist->first = desc->first_decade;
     hist->last = desc->last_decade == 0 ? 9 : desc->last_decade;
     hist->cut = per_decade / 16;
-    if (per_decade != 16 && per_decade != 32 && per_decade != 80 && per_decade != 160)
-        return false;
-    if (hist->last > 18 || hist->first >= hist->last)
-        return false;
+    if (per_decade != 16 && per_decade != 32 && per_decade != 80 && per_decade != 160) return false;
+    if (hist->last > 18 || hist->first >= hist->last) return false;
     decade = rmi_pow10(hist->first);
     hist->bins = 2 + rmi_hist_low_bins(hist, decade);
     for (i = hist->first; i < hist->last; ++i, decade *= 10)
@@ -2356,8 +2278,7 @@ static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *desc) {
 
 RM_API size_t rm_hist_footprint(const rm_hist_desc *desc) {
     rm_hist shape;
-    if (desc == NULL || !rmi_hist_shape(&shape, desc))
-        return 0;
+    if (desc == NULL || !rmi_hist_shape(&shape, desc)) return 0;
     return shape.bins * sizeof(uint64_t);
 }
 
@@ -2366,10 +2287,8 @@ RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *mem
     if (hist == NULL || desc == NULL || memory == NULL || (uintptr_t)memory % 8 != 0)
         return RM_E_INVALID;
     memset(&shape, 0, sizeof shape);
-    if (!rmi_hist_shape(&shape, desc))
-        return RM_E_INVALID;
-    if (size < shape.bins * sizeof(uint64_t))
-        return RM_E_TOO_LARGE;
+    if (!rmi_hist_shape(&shape, desc)) return RM_E_INVALID;
+    if (size < shape.bins * sizeof(uint64_t)) return RM_E_TOO_LARGE;
     shape.counts = (uint64_t *)memory;
     *hist = shape;
     rm_hist_reset(hist);
@@ -2377,8 +2296,7 @@ RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *mem
 }
 
 RM_API void rm_hist_reset(rm_hist *hist) {
-    if (hist == NULL)
-        return;
+    if (hist == NULL) return;
     memset(hist->counts, 0, hist->bins * sizeof *hist->counts);
     hist->count = hist->refused = 0;
     hist->sum = hist->max = 0;
@@ -2389,22 +2307,17 @@ static uint32_t rmi_hist_index(const rm_hist *hist, int64_t value) {
     int64_t decade = rmi_pow10(hist->first);
     const int64_t below = value - 1; /* bins are (low, high] */
     uint32_t base, i;
-    if (value <= 0)
-        return 0;
-    if (value <= decade)
-        return 1 + (uint32_t)(below / rmi_hist_step(hist, decade, 0));
+    if (value <= 0) return 0;
+    if (value <= decade) return 1 + (uint32_t)(below / rmi_hist_step(hist, decade, 0));
     base = 1 + rmi_hist_low_bins(hist, decade);
     for (i = hist->first; i < hist->last; ++i, decade *= 10) {
         const int64_t s0 = rmi_hist_step(hist, decade, 0), s1 = rmi_hist_step(hist, decade, 1),
                       s2 = rmi_hist_step(hist, decade, 2);
-        if (value <= 2 * decade)
-            return base + (uint32_t)((below - decade) / s0);
+        if (value <= 2 * decade) return base + (uint32_t)((below - decade) / s0);
         base += (uint32_t)(decade / s0);
-        if (value <= 5 * decade)
-            return base + (uint32_t)((below - 2 * decade) / s1);
+        if (value <= 5 * decade) return base + (uint32_t)((below - 2 * decade) / s1);
         base += (uint32_t)(3 * decade / s1);
-        if (below < 10 * decade)
-            return base + (uint32_t)((below - 5 * decade) / s2);
+        if (below < 10 * decade) return base + (uint32_t)((below - 5 * decade) / s2);
         base += (uint32_t)(5 * decade / s2);
     }
     return hist->bins - 1;
@@ -2414,21 +2327,17 @@ RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin) {
     int64_t decade;
     uint32_t low, i, part;
     static const int64_t from[3] = {1, 2, 5}, length[3] = {1, 3, 5};
-    if (hist == NULL || bin >= hist->bins - 1)
-        return INT64_MAX;
-    if (bin == 0)
-        return 0;
+    if (hist == NULL || bin >= hist->bins - 1) return INT64_MAX;
+    if (bin == 0) return 0;
     decade = rmi_pow10(hist->first);
     low = rmi_hist_low_bins(hist, decade);
-    if (bin <= low)
-        return (int64_t)bin * rmi_hist_step(hist, decade, 0);
+    if (bin <= low) return (int64_t)bin * rmi_hist_step(hist, decade, 0);
     bin -= low + 1;
     for (i = hist->first; i < hist->last; ++i, decade *= 10) {
         for (part = 0; part < 3; ++part) {
             const int64_t step = rmi_hist_step(hist, decade, part);
             const uint32_t bins = (uint32_t)(length[part] * decade / step);
-            if (bin < bins)
-                return from[part] * decade + ((int64_t)bin + 1) * step;
+            if (bin < bins) return from[part] * decade + ((int64_t)bin + 1) * step;
             bin -= bins;
         }
     }
@@ -2436,8 +2345,7 @@ RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin) {
 }
 
 RM_API rm_status rm_hist_record(rm_hist *hist, int64_t value) {
-    if (hist == NULL)
-        return RM_E_INVALID;
+    if (hist == NULL) return RM_E_INVALID;
     if (value < 0) {
         ++hist->refused;
         return RM_E_INVALID;
@@ -2445,10 +2353,8 @@ RM_API rm_status rm_hist_record(rm_hist *hist, int64_t value) {
     ++hist->counts[rmi_hist_index(hist, value)];
     ++hist->count;
     hist->sum = rm_time_add(hist->sum, value);
-    if (value < hist->min)
-        hist->min = value;
-    if (value > hist->max)
-        hist->max = value;
+    if (value < hist->min) hist->min = value;
+    if (value > hist->max) hist->max = value;
     return RM_OK;
 }
 
@@ -2462,10 +2368,8 @@ RM_API rm_status rm_hist_merge(rm_hist *into, const rm_hist *from) {
     into->count += from->count;
     into->refused += from->refused;
     into->sum = rm_time_add(into->sum, from->sum);
-    if (from->min < into->min)
-        into->min = from->min;
-    if (from->max > into->max)
-        into->max = from->max;
+    if (from->min < into->min) into->min = from->min;
+    if (from->max > into->max) into->max = from->max;
     return RM_OK;
 }
 
@@ -2473,8 +2377,7 @@ RM_API int64_t rm_hist_quantile(const rm_hist *hist, double q) {
     double rank, low, high, value;
     uint64_t seen = 0;
     uint32_t bin = 0;
-    if (hist == NULL || hist->count == 0 || q != q)
-        return 0;
+    if (hist == NULL || hist->count == 0 || q != q) return 0;
     rank = (q < 0 ? 0 : q > 1 ? 1 : q) * (double)hist->count;
     while (bin < hist->bins - 1 && (double)(seen + hist->counts[bin]) < rank)
         seen += hist->counts[bin++];
@@ -2483,18 +2386,15 @@ RM_API int64_t rm_hist_quantile(const rm_hist *hist, double q) {
     low = bin == 0 ? 0 : (double)rm_hist_bin_edge(hist, bin - 1);
     high = bin == hist->bins - 1 ? (double)hist->max : (double)rm_hist_bin_edge(hist, bin);
     value = low + (high - low) * (rank - (double)seen) / (double)hist->counts[bin];
-    if (!(value > (double)hist->min))
-        return hist->min;
+    if (!(value > (double)hist->min)) return hist->min;
     return value < (double)hist->max ? (int64_t)value : hist->max;
 }
 
 RM_API uint64_t rm_hist_count_le(const rm_hist *hist, int64_t bound) {
     uint64_t count = 0;
     uint32_t bin;
-    if (hist == NULL)
-        return 0;
-    if (bound >= hist->max)
-        return hist->count;
+    if (hist == NULL) return 0;
+    if (bound >= hist->max) return hist->count;
     for (bin = 0; bin < hist->bins - 1 && rm_hist_bin_edge(hist, bin) <= bound; ++bin)
         count += hist->counts[bin];
     return count;
@@ -2512,21 +2412,18 @@ static void rmi_waitq_settle(rm_waitq *q, int64_t now);
 enum { RMI_WAITER_IDLE = 0, RMI_WAITER_QUEUED = 1, RMI_WAITER_DONE = 2 };
 
 RM_API rm_status rm_cancel_init(rm_cancel *cancel) {
-    if (cancel == NULL)
-        return RM_E_INVALID;
+    if (cancel == NULL) return RM_E_INVALID;
     memset(cancel, 0, sizeof *cancel);
     return rm_mutex_init(&cancel->mutex);
 }
 
 RM_API rm_status rm_cancel_destroy(rm_cancel *cancel) {
     bool used;
-    if (cancel == NULL)
-        return RM_E_INVALID;
+    if (cancel == NULL) return RM_E_INVALID;
     rm_mutex_lock(&cancel->mutex);
     used = cancel->waiters != NULL;
     rm_mutex_unlock(&cancel->mutex);
-    if (used)
-        return RM_E_BUSY;
+    if (used) return RM_E_BUSY;
     rm_mutex_destroy(&cancel->mutex);
     return RM_OK;
 }
@@ -2536,27 +2433,23 @@ RM_API bool rm_cancel_requested(const rm_cancel *cancel) {
 }
 
 static void rmi_cancel_unlink(rm_cancel *cancel, rm_waiter *waiter) {
-    if (!waiter->registered)
-        return;
+    if (!waiter->registered) return;
     if (waiter->cancel_prev != NULL)
         waiter->cancel_prev->cancel_next = waiter->cancel_next;
     else
         cancel->waiters = waiter->cancel_next;
-    if (waiter->cancel_next != NULL)
-        waiter->cancel_next->cancel_prev = waiter->cancel_prev;
+    if (waiter->cancel_next != NULL) waiter->cancel_next->cancel_prev = waiter->cancel_prev;
     waiter->registered = false;
 }
 
 static void rmi_cancel_register(rm_waiter *waiter) {
     rm_cancel *cancel = waiter->cancel;
-    if (cancel == NULL)
-        return;
+    if (cancel == NULL) return;
     rm_mutex_lock(&cancel->mutex);
     if (!rm_cancel_requested(cancel)) {
         waiter->cancel_prev = NULL;
         waiter->cancel_next = cancel->waiters;
-        if (cancel->waiters != NULL)
-            cancel->waiters->cancel_prev = waiter;
+        if (cancel->waiters != NULL) cancel->waiters->cancel_prev = waiter;
         cancel->waiters = waiter;
         waiter->registered = true;
     }
@@ -2565,8 +2458,7 @@ static void rmi_cancel_register(rm_waiter *waiter) {
 
 static void rmi_cancel_unregister(rm_waiter *waiter) {
     rm_cancel *cancel = waiter->cancel;
-    if (cancel == NULL)
-        return;
+    if (cancel == NULL) return;
     rm_mutex_lock(&cancel->mutex);
     rmi_cancel_unlink(cancel, waiter);
     rm_mutex_unlock(&cancel->mutex);
@@ -2575,8 +2467,7 @@ static void rmi_cancel_unregister(rm_waiter *waiter) {
 RM_API void rm_cancel_request(rm_cancel *cancel) {
     rm_waiter *waiter, *done;
     rm_waitq *q;
-    if (cancel == NULL)
-        return;
+    if (cancel == NULL) return;
     RMI_STORE32(&cancel->requested, 1u, SEQ_CST);
     for (;;) { /* one waiter at a time, since its completion callback runs without a lock */
         rm_mutex_lock(&cancel->mutex);
@@ -2618,8 +2509,7 @@ static void rmi_waiters_deliver(rm_waiter *done) {
 }
 
 static bool rmi_waitq_starving(const rm_waitq *q, int64_t now) {
-    if (q->head == NULL)
-        return false;
+    if (q->head == NULL) return false;
     return q->desc.barge_ns == RM_STRICT ||
            rmi_time_since(now, q->head->since_ns) >= q->desc.barge_ns;
 }
@@ -2627,8 +2517,7 @@ static bool rmi_waitq_starving(const rm_waitq *q, int64_t now) {
 /* Bit 0: somebody waits. Bit 1: newcomers must queue. */
 static void rmi_waitq_publish(rm_waitq *q, int64_t now) {
     uint32_t word = q->head != NULL ? 1u : 0u;
-    if (q->closed || rmi_waitq_starving(q, now))
-        word |= 2u;
+    if (q->closed || rmi_waitq_starving(q, now)) word |= 2u;
     RMI_STORE32(&q->word, word, SEQ_CST);
 }
 
@@ -2657,15 +2546,11 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
         waiter->next->prev = waiter->prev;
     else
         q->tail = waiter->prev;
-    if (q->woken == waiter)
-        q->woken = NULL;
+    if (q->woken == waiter) q->woken = NULL;
     --q->stats.waiting;
-    if (status == RM_OK)
-        ++q->stats.granted;
-    if (status == RM_E_TIMEOUT)
-        ++q->stats.timeouts;
-    if (status == RM_E_CANCELLED)
-        ++q->stats.cancelled;
+    if (status == RM_OK) ++q->stats.granted;
+    if (status == RM_E_TIMEOUT) ++q->stats.timeouts;
+    if (status == RM_E_CANCELLED) ++q->stats.cancelled;
     if (q->desc.wait_histogram != NULL)
         (void)rm_hist_record(q->desc.wait_histogram, rmi_time_since(now, waiter->since_ns));
     waiter->status = status;
@@ -2684,8 +2569,7 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
 
 /* Why a waiter must not be granted anything any more; RM_OK when it may. */
 static rm_status rmi_waiter_over(const rm_waiter *waiter, int64_t now) {
-    if (rm_cancel_requested(waiter->cancel))
-        return RM_E_CANCELLED;
+    if (rm_cancel_requested(waiter->cancel)) return RM_E_CANCELLED;
     return rmi_deadline_over(waiter->deadline, now) ? RM_E_TIMEOUT : RM_OK;
 }
 
@@ -2706,28 +2590,22 @@ static void rmi_waitq_settle(rm_waitq *q, int64_t now) {
 }
 
 RM_API rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc) {
-    if (q == NULL || desc == NULL)
-        return RM_E_INVALID;
-    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT)
-        return RM_E_INVALID;
+    if (q == NULL || desc == NULL) return RM_E_INVALID;
+    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) return RM_E_INVALID;
     memset(q, 0, sizeof *q);
     q->desc = *desc;
-    if (q->desc.clock == NULL)
-        q->desc.clock = rm_clock_system();
-    if (q->desc.barge_ns == 0)
-        q->desc.barge_ns = RM_US(50);
+    if (q->desc.clock == NULL) q->desc.clock = rm_clock_system();
+    if (q->desc.barge_ns == 0) q->desc.barge_ns = RM_US(50);
     return rm_mutex_init(&q->mutex);
 }
 
 RM_API rm_status rm_waitq_destroy(rm_waitq *q) {
     bool used;
-    if (q == NULL)
-        return RM_E_INVALID;
+    if (q == NULL) return RM_E_INVALID;
     rm_mutex_lock(&q->mutex);
     used = q->head != NULL || q->inside != 0 || q->done != NULL;
     rm_mutex_unlock(&q->mutex);
-    if (used)
-        return RM_E_BUSY;
+    if (used) return RM_E_BUSY;
     rm_mutex_destroy(&q->mutex);
     return RM_OK;
 }
@@ -2737,14 +2615,12 @@ RM_API bool rm_waitq_must_queue(const rm_waitq *q) {
 }
 
 RM_API void rm_waitq_lock(rm_waitq *q) {
-    if (q != NULL)
-        rm_mutex_lock(&q->mutex);
+    if (q != NULL) rm_mutex_lock(&q->mutex);
 }
 
 RM_API void rm_waitq_unlock(rm_waitq *q) {
     rm_waiter *done;
-    if (q == NULL)
-        return;
+    if (q == NULL) return;
     done = q->done;
     q->done = NULL;
     rm_mutex_unlock(&q->mutex);
@@ -2753,12 +2629,9 @@ RM_API void rm_waitq_unlock(rm_waitq *q) {
 
 /* Why a newcomer may not enter; RM_OK when it may. */
 static rm_status rmi_waitq_refuses(rm_waitq *q, const rm_cancel *cancel) {
-    if (q->closed)
-        return RM_E_CLOSED;
-    if (rm_cancel_requested(cancel))
-        return RM_E_CANCELLED;
-    if (q->desc.max_waiters == 0 || q->stats.waiting < q->desc.max_waiters)
-        return RM_OK;
+    if (q->closed) return RM_E_CLOSED;
+    if (rm_cancel_requested(cancel)) return RM_E_CANCELLED;
+    if (q->desc.max_waiters == 0 || q->stats.waiting < q->desc.max_waiters) return RM_OK;
     ++q->stats.refused;
     return RM_E_FULL;
 }
@@ -2780,9 +2653,9 @@ static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
             rm_waitq_lock(q);
             continue;
         }
-        clock->wait_fn(waiter->cond, &q->mutex, rmi_deadline_at(waiter->deadline), clock->user);
-        if (waiter->state != RMI_WAITER_QUEUED)
-            break;
+        if (q->woken != waiter) /* it may have been woken while the lock was free */
+            clock->wait_fn(waiter->cond, &q->mutex, rmi_deadline_at(waiter->deadline), clock->user);
+        if (waiter->state != RMI_WAITER_QUEUED) break;
         now = rm_now(clock);
         over = rmi_waiter_over(waiter, now);
         if (over != RM_OK) {
@@ -2806,13 +2679,10 @@ RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline de
     rm_cond cond;
     rm_status status;
     int64_t now;
-    if (q == NULL || grant == NULL)
-        return RM_E_INVALID;
+    if (q == NULL || grant == NULL) return RM_E_INVALID;
     status = rmi_waitq_refuses(q, cancel);
-    if (status == RM_OK)
-        status = rm_cond_init(&cond);
-    if (status != RM_OK)
-        return status;
+    if (status == RM_OK) status = rm_cond_init(&cond);
+    if (status != RM_OK) return status;
     memset(&waiter, 0, sizeof waiter);
     waiter.queue = q;
     waiter.request = request;
@@ -2842,16 +2712,14 @@ RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline de
     }
     --q->inside;
     rm_cond_destroy(&cond);
-    if (waiter.status == RM_OK)
-        *grant = waiter.grant;
+    if (waiter.status == RM_OK) *grant = waiter.grant;
     return waiter.status;
 }
 
 RM_API rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline, rm_cancel *cancel,
                                uint64_t *grant) {
     rm_status status;
-    if (q == NULL || grant == NULL)
-        return RM_E_INVALID;
+    if (q == NULL || grant == NULL) return RM_E_INVALID;
     rm_waitq_lock(q);
     status = rm_waitq_wait_locked(q, request, deadline, cancel, grant);
     rm_waitq_unlock(q);
@@ -2862,8 +2730,7 @@ RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_
                               rm_cancel *cancel, rm_waitq_done_fn done_fn, void *user) {
     rm_status status;
     int64_t now;
-    if (q == NULL || waiter == NULL || done_fn == NULL)
-        return RM_E_INVALID;
+    if (q == NULL || waiter == NULL || done_fn == NULL) return RM_E_INVALID;
     memset(waiter, 0, sizeof *waiter);
     waiter->queue = q;
     waiter->request = request;
@@ -2881,15 +2748,13 @@ RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_
         rmi_waitq_settle(q, now);
     }
     rm_waitq_unlock(q);
-    if (status != RM_OK)
-        rmi_cancel_unregister(waiter);
+    if (status != RM_OK) rmi_cancel_unregister(waiter);
     return status;
 }
 
 RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter) {
     rm_status status = RM_E_STALE;
-    if (q == NULL || waiter == NULL)
-        return RM_E_INVALID;
+    if (q == NULL || waiter == NULL) return RM_E_INVALID;
     rm_waitq_lock(q);
     if (waiter->state == RMI_WAITER_QUEUED && waiter->queue == q && waiter->cond == NULL) {
         const int64_t now = rm_now(q->desc.clock);
@@ -2902,8 +2767,7 @@ RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter) {
 }
 
 RM_API void rm_waitq_notify(rm_waitq *q) {
-    if (q == NULL || (RMI_LOAD32(&q->word, SEQ_CST) & 1u) == 0)
-        return;
+    if (q == NULL || (RMI_LOAD32(&q->word, SEQ_CST) & 1u) == 0) return;
     rm_waitq_lock(q);
     if (q->head != NULL) {
         const int64_t now = rm_now(q->desc.clock);
@@ -2922,14 +2786,12 @@ RM_API void rm_waitq_notify(rm_waitq *q) {
 RM_API int64_t rm_waitq_expire(rm_waitq *q) {
     rm_waiter *waiter, *next;
     int64_t now, earliest = INT64_MAX;
-    if (q == NULL)
-        return INT64_MAX;
+    if (q == NULL) return INT64_MAX;
     rm_waitq_lock(q);
     now = rm_now(q->desc.clock);
     for (waiter = q->head; waiter != NULL; waiter = next) {
         next = waiter->next;
-        if (waiter->cond != NULL)
-            continue;
+        if (waiter->cond != NULL) continue;
         if (rmi_deadline_over(waiter->deadline, now))
             rmi_waitq_end(q, waiter, RM_E_TIMEOUT, 0, now);
         else if (rmi_deadline_at(waiter->deadline) < earliest)
@@ -2945,13 +2807,11 @@ RM_API uint32_t rm_waitq_complete(rm_waitq *q, const void *request, rm_status st
     rm_waiter *waiter, *next;
     uint32_t count = 0;
     int64_t now;
-    if (q == NULL || q->head == NULL)
-        return 0;
+    if (q == NULL || q->head == NULL) return 0;
     now = rm_now(q->desc.clock);
     for (waiter = q->head; waiter != NULL; waiter = next) {
         next = waiter->next;
-        if (request != NULL && waiter->request != request)
-            continue;
+        if (request != NULL && waiter->request != request) continue;
         rmi_waitq_end(q, waiter, status, grant, now);
         ++count;
     }
@@ -2960,8 +2820,7 @@ RM_API uint32_t rm_waitq_complete(rm_waitq *q, const void *request, rm_status st
 }
 
 RM_API void rm_waitq_close(rm_waitq *q) {
-    if (q == NULL)
-        return;
+    if (q == NULL) return;
     rm_waitq_lock(q);
     q->closed = true;
     (void)rm_waitq_complete(q, NULL, RM_E_CLOSED, 0);
@@ -2970,8 +2829,7 @@ RM_API void rm_waitq_close(rm_waitq *q) {
 }
 
 RM_API rm_status rm_waitq_stats_get(rm_waitq *q, rm_waitq_stats *out) {
-    if (q == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (q == NULL || out == NULL) return RM_E_INVALID;
     rm_waitq_lock(q);
     *out = q->stats;
     rm_waitq_unlock(q);
@@ -2985,16 +2843,14 @@ static bool rmi_sem_take(void *owner, void *request, uint64_t *grant) {
     uint32_t permits = RMI_LOAD32(&sem->permits, SEQ_CST);
     (void)request, (void)grant;
     while (permits > 0) {
-        if (RMI_CAS32(&sem->permits, &permits, permits - 1, SEQ_CST))
-            return true;
+        if (RMI_CAS32(&sem->permits, &permits, permits - 1, SEQ_CST)) return true;
     }
     return false;
 }
 
 RM_API rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc) {
     rm_waitq_desc queue;
-    if (sem == NULL || desc == NULL)
-        return RM_E_INVALID;
+    if (sem == NULL || desc == NULL) return RM_E_INVALID;
     memset(&queue, 0, sizeof queue);
     queue.clock = desc->clock;
     queue.try_fn = rmi_sem_take;
@@ -3006,35 +2862,27 @@ RM_API rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc) {
 }
 
 RM_API rm_status rm_sem_destroy(rm_sem *sem) {
-    if (sem == NULL)
-        return RM_E_INVALID;
-    if (rm_sem_available(sem) != sem->max)
-        return RM_E_BUSY;
+    if (sem == NULL) return RM_E_INVALID;
+    if (rm_sem_available(sem) != sem->max) return RM_E_BUSY;
     return rm_waitq_destroy(&sem->queue);
 }
 
 RM_API rm_status rm_sem_acquire(rm_sem *sem, int64_t timeout_ns, rm_cancel *cancel) {
     uint64_t grant = 0;
-    if (sem == NULL || !rm_timeout_valid(timeout_ns))
-        return RM_E_INVALID;
-    if (rm_cancel_requested(cancel))
-        return RM_E_CANCELLED;
-    if (!rm_waitq_must_queue(&sem->queue) && rmi_sem_take(sem, NULL, &grant))
-        return RM_OK;
-    if (timeout_ns == 0 || timeout_ns == RM_NOWAIT)
-        return RM_E_BUSY;
+    if (sem == NULL || !rm_timeout_valid(timeout_ns)) return RM_E_INVALID;
+    if (rm_cancel_requested(cancel)) return RM_E_CANCELLED;
+    if (!rm_waitq_must_queue(&sem->queue) && rmi_sem_take(sem, NULL, &grant)) return RM_OK;
+    if (timeout_ns == 0 || timeout_ns == RM_NOWAIT) return RM_E_BUSY;
     return rm_waitq_wait(&sem->queue, NULL, rm_deadline_after(sem->queue.desc.clock, timeout_ns),
                          cancel, &grant);
 }
 
 RM_API rm_status rm_sem_release(rm_sem *sem) {
     uint32_t permits;
-    if (sem == NULL)
-        return RM_E_INVALID;
+    if (sem == NULL) return RM_E_INVALID;
     permits = RMI_LOAD32(&sem->permits, RELAXED);
     do {
-        if (permits >= sem->max)
-            return RM_E_STALE;
+        if (permits >= sem->max) return RM_E_STALE;
     } while (!RMI_CAS32(&sem->permits, &permits, permits + 1, SEQ_CST));
     rm_waitq_notify(&sem->queue);
     return RM_OK;
@@ -3086,12 +2934,9 @@ static uint32_t rmi_power_of_two(uint32_t n) {
 }
 
 static rm_status rmi_registry_check(rm_registry_desc *desc, rm_error *error) {
-    if (desc->max_entries == 0)
-        desc->max_entries = 1024;
-    if (desc->max_key == 0)
-        desc->max_key = 255;
-    if (desc->stripes == 0)
-        desc->stripes = 8;
+    if (desc->max_entries == 0) desc->max_entries = 1024;
+    if (desc->max_key == 0) desc->max_key = 255;
+    if (desc->stripes == 0) desc->stripes = 8;
     if (desc->max_entries > (1u << 24))
         return rm_error_set(error, RM_E_INVALID, 0, "max_entries", "at most 16777216, got %u",
                             (unsigned)desc->max_entries);
@@ -3122,21 +2967,17 @@ RM_API rm_status rm_registry_create(const rm_registry_desc *desc, rm_registry **
         return rm_error_set(error, RM_E_INVALID, 0, "registry", "desc or out is NULL");
     checked = *desc;
     status = rm_env_resolve(desc->env, &env, error);
-    if (status == RM_OK)
-        status = rmi_registry_check(&checked, error);
-    if (status != RM_OK)
-        return status;
+    if (status == RM_OK) status = rmi_registry_check(&checked, error);
+    if (status != RM_OK) return status;
     r = (rm_registry *)rm_alloc(env.allocator, sizeof *r);
-    if (r == NULL)
-        return rm_error_set(error, RM_E_NOMEM, 0, "registry", "out of memory");
+    if (r == NULL) return rm_error_set(error, RM_E_NOMEM, 0, "registry", "out of memory");
     memset(r, 0, sizeof *r);
     r->desc = checked;
     r->env = env;
     r->key = rm_hash_key_random(env.random);
     r->stripe_count = rmi_power_of_two(checked.stripes);
     r->bucket_count = rmi_power_of_two(checked.max_entries);
-    if (r->bucket_count < r->stripe_count)
-        r->bucket_count = r->stripe_count;
+    if (r->bucket_count < r->stripe_count) r->bucket_count = r->stripe_count;
     r->stripes = (rm_mutex *)rm_alloc(env.allocator, r->stripe_count * sizeof *r->stripes);
     r->heads = (uint32_t *)rm_alloc(env.allocator, r->bucket_count * sizeof *r->heads);
     r->entries = (rmi_entry *)rm_alloc(env.allocator, checked.max_entries * sizeof *r->entries);
@@ -3197,8 +3038,7 @@ static void rmi_registry_borrow(rm_registry *r, uint32_t slot, rm_registry_ref *
 
 /* Ends the life of an unlinked entry's key and value; no lock is held. */
 static void rmi_registry_dispose(rm_registry *r, unsigned char *key, uint32_t size, void *value) {
-    if (r->desc.destroy_fn != NULL)
-        r->desc.destroy_fn(value, r->desc.user);
+    if (r->desc.destroy_fn != NULL) r->desc.destroy_fn(value, r->desc.user);
     rm_free(r->env.allocator, key, size);
 }
 
@@ -3237,8 +3077,7 @@ static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
         value = entry->value;
     }
     rm_mutex_unlock(&r->stripes[stripe]);
-    if (!evict)
-        return false;
+    if (!evict) return false;
     (void)RMI_ADD32(&r->count, UINT32_MAX, RELAXED);
     rmi_registry_dispose(r, key, size, value);
     return true;
@@ -3256,12 +3095,10 @@ static bool rmi_registry_take_slot(rm_registry *r, uint32_t *slot) {
         return true;
     }
     rm_mutex_unlock(&r->free_mutex);
-    if (r->desc.evictable_fn == NULL)
-        return false;
+    if (r->desc.evictable_fn == NULL) return false;
     while (steps-- > 0) {
         *slot = RMI_ADD32(&r->hand, 1u, RELAXED) % r->desc.max_entries;
-        if (rmi_registry_evict(r, *slot))
-            return true;
+        if (rmi_registry_evict(r, *slot)) return true;
     }
     return false;
 }
@@ -3285,8 +3122,7 @@ static bool rmi_registry_link(rm_registry *r, uint32_t slot, uint64_t hash, unsi
         entry->refs = 0;
         entry->next = 0;
         entry->state = RMI_ENTRY_LIVE;
-        if (++entry->generation == 0)
-            entry->generation = 1; /* 0 is a cleared reference */
+        if (++entry->generation == 0) entry->generation = 1; /* 0 is a cleared reference */
         *link = slot + 1;
         (void)RMI_ADD32(&r->count, 1u, RELAXED);
         rmi_registry_borrow(r, slot, out);
@@ -3315,8 +3151,7 @@ static rm_status rmi_registry_make(rm_registry *r, uint64_t hash, const void *ke
         rmi_registry_give_slot(r, slot);
         return status;
     }
-    if (size > 0)
-        memcpy(copy, key, size);
+    if (size > 0) memcpy(copy, key, size);
     if (!rmi_registry_link(r, slot, hash, copy, size, value, out)) {
         rmi_registry_dispose(r, copy, size, value);
         rmi_registry_give_slot(r, slot);
@@ -3337,11 +3172,9 @@ RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, r
     stripe = rmi_registry_stripe(r, hash);
     rm_mutex_lock(&r->stripes[stripe]);
     found = *rmi_registry_find(r, hash, key, size);
-    if (found != 0)
-        rmi_registry_borrow(r, found - 1, out);
+    if (found != 0) rmi_registry_borrow(r, found - 1, out);
     rm_mutex_unlock(&r->stripes[stripe]);
-    if (found != 0)
-        return RM_OK;
+    if (found != 0) return RM_OK;
     if (r->desc.create_fn == NULL)
         return rm_error_set(error, RM_E_NOT_FOUND, 0, "registry", "no such key");
     return rmi_registry_make(r, hash, key, (uint32_t)size, out, error);
@@ -3351,10 +3184,8 @@ RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
     rm_status status = RM_E_STALE;
     rmi_entry *entry;
     uint32_t stripe;
-    if (r == NULL || ref == NULL)
-        return RM_E_INVALID;
-    if (ref->generation == 0 || ref->slot >= r->desc.max_entries)
-        return RM_E_STALE;
+    if (r == NULL || ref == NULL) return RM_E_INVALID;
+    if (ref->generation == 0 || ref->slot >= r->desc.max_entries) return RM_E_STALE;
     entry = &r->entries[ref->slot];
     stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
     rm_mutex_lock(&r->stripes[stripe]);
@@ -3364,8 +3195,7 @@ RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
         status = RM_OK;
     }
     rm_mutex_unlock(&r->stripes[stripe]);
-    if (status == RM_OK)
-        memset(ref, 0, sizeof *ref);
+    if (status == RM_OK) memset(ref, 0, sizeof *ref);
     return status;
 }
 
@@ -3376,8 +3206,7 @@ RM_API rm_status rm_registry_remove(rm_registry *r, const void *key, size_t size
     uint32_t *link, slot = 0;
     uint32_t stripe;
     uint64_t hash;
-    if (r == NULL || (key == NULL && size > 0))
-        return RM_E_INVALID;
+    if (r == NULL || (key == NULL && size > 0)) return RM_E_INVALID;
     hash = rm_hash(&r->key, key, size);
     stripe = rmi_registry_stripe(r, hash);
     rm_mutex_lock(&r->stripes[stripe]);
@@ -3394,8 +3223,7 @@ RM_API rm_status rm_registry_remove(rm_registry *r, const void *key, size_t size
         }
     }
     rm_mutex_unlock(&r->stripes[stripe]);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     (void)RMI_ADD32(&r->count, UINT32_MAX, RELAXED);
     rmi_registry_dispose(r, copy, (uint32_t)size, value);
     rmi_registry_give_slot(r, slot);
@@ -3407,8 +3235,7 @@ RM_API void rm_registry_each(rm_registry *r,
                              void *user) {
     uint32_t slot;
     bool go_on = true;
-    if (r == NULL || fn == NULL)
-        return;
+    if (r == NULL || fn == NULL) return;
     for (slot = 0; go_on && slot < r->desc.max_entries; ++slot) {
         rmi_entry *entry = &r->entries[slot];
         const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
@@ -3416,11 +3243,9 @@ RM_API void rm_registry_each(rm_registry *r,
         bool live;
         rm_mutex_lock(&r->stripes[stripe]);
         live = RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE;
-        if (live)
-            rmi_registry_borrow(r, slot, &ref);
+        if (live) rmi_registry_borrow(r, slot, &ref);
         rm_mutex_unlock(&r->stripes[stripe]);
-        if (!live)
-            continue;
+        if (!live) continue;
         go_on = fn(entry->key, entry->size, ref.value, user); /* borrowed: it stays */
         (void)rm_registry_put(r, &ref);
     }
@@ -3432,11 +3257,9 @@ RM_API uint32_t rm_registry_count(const rm_registry *r) {
 
 RM_API rm_status rm_registry_destroy(rm_registry *r) {
     uint32_t slot;
-    if (r == NULL)
-        return RM_OK;
+    if (r == NULL) return RM_OK;
     for (slot = 0; slot < r->desc.max_entries; ++slot) {
-        if (r->entries[slot].state == RMI_ENTRY_LIVE && r->entries[slot].refs > 0)
-            return RM_E_BUSY;
+        if (r->entries[slot].state == RMI_ENTRY_LIVE && r->entries[slot].refs > 0) return RM_E_BUSY;
     }
     for (slot = 0; slot < r->desc.max_entries; ++slot) {
         rmi_entry *entry = &r->entries[slot];
@@ -3459,8 +3282,7 @@ RM_API rm_text rm_text_make(char *buffer, size_t size) {
 }
 
 RM_API bool rm_text_flush(rm_text *text) {
-    if (text == NULL)
-        return false;
+    if (text == NULL) return false;
     if (text->flush_fn != NULL && text->used > 0 && !text->overflow) {
         text->overflow = !text->flush_fn(text->buffer, text->used, text->user);
         text->used = 0;
@@ -3470,8 +3292,7 @@ RM_API bool rm_text_flush(rm_text *text) {
 
 RM_API void rm_text_bytes(rm_text *text, const void *data, size_t size) {
     const char *from = (const char *)data;
-    if (text == NULL || from == NULL)
-        return;
+    if (text == NULL || from == NULL) return;
     while (size > 0 && !text->overflow) {
         size_t room = text->size - text->used;
         if (room == 0 && text->flush_fn != NULL && text->size > 0) {
@@ -3486,8 +3307,7 @@ RM_API void rm_text_bytes(rm_text *text, const void *data, size_t size) {
             text->overflow = true;
             return;
         }
-        if (room > size)
-            room = size;
+        if (room > size) room = size;
         memcpy(text->buffer + text->used, from, room);
         text->used += room;
         from += room;
@@ -3496,8 +3316,7 @@ RM_API void rm_text_bytes(rm_text *text, const void *data, size_t size) {
 }
 
 RM_API void rm_text_string(rm_text *text, const char *string) {
-    if (string != NULL)
-        rm_text_bytes(text, string, strlen(string));
+    if (string != NULL) rm_text_bytes(text, string, strlen(string));
 }
 
 /* Writes value right-aligned with at least `digits` digits. Returns where it begins. */
@@ -3505,8 +3324,7 @@ static char *rmi_digits(char *end, uint64_t value, uint32_t digits) {
     while (value > 0 || digits > 0) {
         *--end = (char)('0' + value % 10);
         value /= 10;
-        if (digits > 0)
-            --digits;
+        if (digits > 0) --digits;
     }
     return end;
 }
@@ -3519,8 +3337,7 @@ RM_API void rm_text_uint(rm_text *text, uint64_t value) {
 }
 
 RM_API void rm_text_int(rm_text *text, int64_t value) {
-    if (value < 0)
-        rm_text_bytes(text, "-", 1);
+    if (value < 0) rm_text_bytes(text, "-", 1);
     rm_text_uint(text, value < 0 ? 0u - (uint64_t)value : (uint64_t)value);
 }
 
@@ -3528,16 +3345,13 @@ RM_API void rm_text_decimal(rm_text *text, int64_t value, uint32_t decimals) {
     char digits[20];
     char *end = digits + sizeof digits;
     uint64_t scale, rest;
-    if (decimals > 18)
-        decimals = 18;
+    if (decimals > 18) decimals = 18;
     scale = (uint64_t)rmi_pow10(decimals);
     rest = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
-    if (value < 0)
-        rm_text_bytes(text, "-", 1);
+    if (value < 0) rm_text_bytes(text, "-", 1);
     rm_text_uint(text, rest / scale);
     rest %= scale;
-    if (rest == 0)
-        return;
+    if (rest == 0) return;
     for (; rest % 10 == 0; rest /= 10)
         --decimals;
     rm_text_bytes(text, ".", 1);
@@ -3554,8 +3368,7 @@ static void rmi_text_library_double(rm_text *text, double value) {
     bool point = false;
     for (; precision <= 17; ++precision) {
         (void)snprintf(digits, sizeof digits, "%.*g", precision, value);
-        if (strtod(digits, NULL) == value)
-            break;
+        if (strtod(digits, NULL) == value) break;
     }
     for (; *from != '\0'; ++from) {
         const bool plain =
@@ -3564,8 +3377,7 @@ static void rmi_text_library_double(rm_text *text, double value) {
             *to++ = *from;
         else if (!point)
             *to++ = '.';
-        if (!plain)
-            point = true; /* a decimal point may have several bytes */
+        if (!plain) point = true; /* a decimal point may have several bytes */
     }
     rm_text_bytes(text, digits, (size_t)(to - digits));
 }
@@ -3587,35 +3399,25 @@ RM_API void rm_text_double(rm_text *text, double value) {
 RM_API size_t rm_utf8_length(const char *data, size_t size) {
     const unsigned char *p = (const unsigned char *)data;
     size_t length, i;
-    if (p == NULL || size == 0)
-        return 0;
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xC2 || p[0] > 0xF4)
-        return 0;
+    if (p == NULL || size == 0) return 0;
+    if (p[0] < 0x80) return 1;
+    if (p[0] < 0xC2 || p[0] > 0xF4) return 0;
     length = p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
-    if (size < length)
-        return 0;
+    if (size < length) return 0;
     for (i = 1; i < length; ++i) {
-        if ((p[i] & 0xC0u) != 0x80u)
-            return 0;
+        if ((p[i] & 0xC0u) != 0x80u) return 0;
     }
-    if (p[0] == 0xE0 && p[1] < 0xA0)
-        return 0; /* overlong */
-    if (p[0] == 0xED && p[1] > 0x9F)
-        return 0; /* surrogate */
-    if (p[0] == 0xF0 && p[1] < 0x90)
-        return 0; /* overlong */
-    if (p[0] == 0xF4 && p[1] > 0x8F)
-        return 0; /* above U+10FFFF */
+    if (p[0] == 0xE0 && p[1] < 0xA0) return 0; /* overlong */
+    if (p[0] == 0xED && p[1] > 0x9F) return 0; /* surrogate */
+    if (p[0] == 0xF0 && p[1] < 0x90) return 0; /* overlong */
+    if (p[0] == 0xF4 && p[1] > 0x8F) return 0; /* above U+10FFFF */
     return length;
 }
 
 RM_API void rm_text_json(rm_text *text, const char *data, size_t size) {
     static const char hex[] = "0123456789abcdef";
     size_t i = 0;
-    if (data == NULL)
-        size = 0;
+    if (data == NULL) size = 0;
     rm_text_bytes(text, "\"", 1);
     while (i < size) {
         const unsigned char c = (unsigned char)data[i];
@@ -3689,8 +3491,7 @@ RM_API void rm_log_emit(const rm_log *log, const rm_clock *clock, rm_log_level l
                         const char *component, const char *event, const rm_kv *values,
                         size_t count) {
     rm_log_event record;
-    if (log == NULL || log->log_fn == NULL || !rmi_log_wants(log->level, level))
-        return;
+    if (log == NULL || log->log_fn == NULL || !rmi_log_wants(log->level, level)) return;
     record.wall_ns = rm_wall(clock);
     record.component = component;
     record.event = event;
@@ -3711,8 +3512,7 @@ static void rmi_text_time(rm_text *text, int64_t wall_ns) {
         --seconds;
     }
     days = seconds / 86400;
-    if (seconds % 86400 < 0)
-        --days;
+    if (seconds % 86400 < 0) --days;
     second_of_day = (uint32_t)(seconds - days * 86400);
     z = days + 719468;
     era = (z >= 0 ? z : z - 146096) / 146097;
@@ -3763,8 +3563,7 @@ RM_API size_t rm_log_format(const rm_log_event *event, char *buffer, size_t size
     const size_t reserve = sizeof cut - 1;
     rm_text text;
     size_t i, fits;
-    if (event == NULL || buffer == NULL || size < reserve)
-        return 0;
+    if (event == NULL || buffer == NULL || size < reserve) return 0;
     text = rm_text_make(buffer, size - reserve);
     rm_text_string(&text, "{\"time\":\"");
     rmi_text_time(&text, event->wall_ns);
@@ -3772,15 +3571,12 @@ RM_API size_t rm_log_format(const rm_log_event *event, char *buffer, size_t size
     rm_text_string(&text, rm_log_level_name(event->level));
     rmi_text_name(&text, "\",\"component\":", event->component);
     rmi_text_name(&text, ",\"event\":", event->event);
-    if (text.overflow)
-        return 0;
+    if (text.overflow) return 0;
     fits = text.used;
     for (i = 0; i < event->count && event->values != NULL && !text.overflow; ++i) {
-        if (event->values[i].key == NULL)
-            continue;
+        if (event->values[i].key == NULL) continue;
         rmi_text_kv(&text, &event->values[i]);
-        if (!text.overflow)
-            fits = text.used;
+        if (!text.overflow) fits = text.used;
     }
     if (text.overflow) {
         memcpy(buffer + fits, cut, reserve);
@@ -3794,14 +3590,11 @@ RM_API void rm_log_to_stream(const rm_log_event *event, void *user) {
     const rm_log_stream *sink = (const rm_log_stream *)user;
     char line[2048];
     size_t size = 0;
-    if (event == NULL)
-        return;
+    if (event == NULL) return;
     for (; sink != NULL; sink = sink->next) {
         FILE *stream = sink->stream == NULL ? stderr : (FILE *)sink->stream;
-        if (!rmi_log_wants(sink->level, event->level))
-            continue;
-        if (size == 0)
-            size = rm_log_format(event, line, sizeof line);
+        if (!rmi_log_wants(sink->level, event->level)) continue;
+        if (size == 0) size = rm_log_format(event, line, sizeof line);
         (void)fwrite(line, 1, size, stream);
         (void)fflush(stream);
     }
@@ -3873,17 +3666,14 @@ RM_API rm_status rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(const rm
     rm_manager *manager;
     rm_env env;
     rm_status status;
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "manager", "out is NULL");
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "manager", "out is NULL");
     if (max > 65535)
         return rm_error_set(error, RM_E_INVALID, 0, "max_resources", "at most 65535, got %u",
                             (unsigned)max);
     status = rm_env_resolve(desc == NULL ? NULL : desc->env, &env, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     manager = (rm_manager *)rm_alloc(env.allocator, sizeof *manager);
-    if (manager == NULL)
-        return rm_error_set(error, RM_E_NOMEM, 0, "manager", "out of memory");
+    if (manager == NULL) return rm_error_set(error, RM_E_NOMEM, 0, "manager", "out of memory");
     memset(manager, 0, sizeof *manager);
     manager->env = env;
     manager->max = max;
@@ -3903,13 +3693,11 @@ RM_API rm_status rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(const rm
 RM_API rm_status rm_manager_destroy(rm_manager *manager) {
     rm_env env;
     bool stopped;
-    if (manager == NULL)
-        return RM_OK;
+    if (manager == NULL) return RM_OK;
     rm_mutex_lock(&manager->mutex);
     stopped = manager->phase == RM_STATE_STOPPED;
     rm_mutex_unlock(&manager->mutex);
-    if (!stopped)
-        return RM_E_STATE;
+    if (!stopped) return RM_E_STATE;
     env = manager->env;
     rm_mutex_destroy(&manager->mutex);
     rm_free(env.allocator, manager->entries, manager->max * sizeof *manager->entries);
@@ -3920,8 +3708,7 @@ RM_API rm_status rm_manager_destroy(rm_manager *manager) {
 static rmi_managed *rmi_manager_find(rm_manager *manager, const char *name) {
     uint32_t i;
     for (i = 0; i < manager->count; ++i) {
-        if (strcmp(manager->entries[i].name, name) == 0)
-            return &manager->entries[i];
+        if (strcmp(manager->entries[i].name, name) == 0) return &manager->entries[i];
     }
     return NULL;
 }
@@ -3967,12 +3754,10 @@ RM_API rm_status rm_manager_add(rm_manager *manager, const rm_resource *resource
 
 RM_API rm_status rm_manager_get(rm_manager *manager, const char *name, rm_resource *out) {
     rmi_managed *entry;
-    if (manager == NULL || name == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (manager == NULL || name == NULL || out == NULL) return RM_E_INVALID;
     rm_mutex_lock(&manager->mutex);
     entry = rmi_manager_find(manager, name);
-    if (entry != NULL)
-        *out = entry->resource;
+    if (entry != NULL) *out = entry->resource;
     rm_mutex_unlock(&manager->mutex);
     return entry == NULL ? RM_E_NOT_FOUND : RM_OK;
 }
@@ -3995,8 +3780,7 @@ static void rmi_manager_set(rm_manager *manager, rmi_managed *entry, rm_state st
     rm_mutex_lock(&manager->mutex);
     entry->state = state;
     entry->since_ns = rm_now(manager->env.clock);
-    if (error != NULL)
-        entry->last_error = *error;
+    if (error != NULL) entry->last_error = *error;
     rm_mutex_unlock(&manager->mutex);
     kv[0] = rm_kv_string("resource", entry->name);
     kv[1] = rm_kv_string("state", rm_state_name(state));
@@ -4038,11 +3822,9 @@ static rm_status rmi_manager_unwind(rm_manager *manager, uint32_t count, rm_dead
                                     rm_errors *errors) {
     rm_status first = RM_OK, status;
     while (count-- > 0) {
-        if (manager->entries[count].state != RM_STATE_READY)
-            continue;
+        if (manager->entries[count].state != RM_STATE_READY) continue;
         status = rmi_manager_run(manager, &manager->entries[count], false, deadline, errors);
-        if (first == RM_OK)
-            first = status;
+        if (first == RM_OK) first = status;
     }
     return first;
 }
@@ -4051,13 +3833,10 @@ RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_er
     rm_status status;
     rm_deadline deadline;
     uint32_t i;
-    if (errors != NULL)
-        errors->count = errors->dropped = 0;
-    if (manager == NULL || !rm_timeout_valid(timeout_ns))
-        return RM_E_INVALID;
+    if (errors != NULL) errors->count = errors->dropped = 0;
+    if (manager == NULL || !rm_timeout_valid(timeout_ns)) return RM_E_INVALID;
     status = rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STARTING);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     deadline = rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(30) : timeout_ns);
     for (i = 0; i < manager->count && status == RM_OK; ++i)
         status = rmi_manager_run(manager, &manager->entries[i], true, deadline, errors);
@@ -4071,15 +3850,11 @@ RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_er
 
 RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
     rm_status status;
-    if (errors != NULL)
-        errors->count = errors->dropped = 0;
-    if (manager == NULL || !rm_timeout_valid(timeout_ns))
-        return RM_E_INVALID;
-    if (rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STOPPED) == RM_OK)
-        return RM_OK;
+    if (errors != NULL) errors->count = errors->dropped = 0;
+    if (manager == NULL || !rm_timeout_valid(timeout_ns)) return RM_E_INVALID;
+    if (rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STOPPED) == RM_OK) return RM_OK;
     status = rmi_manager_claim(manager, RM_STATE_READY, RM_STATE_STOPPING);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     status = rmi_manager_unwind(
         manager, manager->count,
         rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(8) : timeout_ns), errors);
@@ -4090,8 +3865,7 @@ RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_err
 RM_API rm_status rm_manager_status(rm_manager *manager, rm_resource_status *out, uint32_t capacity,
                                    uint32_t *count) {
     uint32_t i, total;
-    if (manager == NULL || count == NULL || (out == NULL && capacity > 0))
-        return RM_E_INVALID;
+    if (manager == NULL || count == NULL || (out == NULL && capacity > 0)) return RM_E_INVALID;
     rm_mutex_lock(&manager->mutex);
     total = manager->count;
     for (i = 0; i < total && i < capacity; ++i) {
@@ -4107,13 +3881,11 @@ RM_API rm_status rm_manager_status(rm_manager *manager, rm_resource_status *out,
     for (i = 0; i < total && i < capacity; ++i) { /* entries are never removed */
         const rm_resource *resource = &manager->entries[i].resource;
         rm_error reason;
-        if (out[i].state != RM_STATE_READY)
-            continue;
+        if (out[i].state != RM_STATE_READY) continue;
         memset(&reason, 0, sizeof reason);
         out[i].health = resource->health_fn == NULL ? RM_HEALTH_HEALTHY
                                                     : resource->health_fn(resource->user, &reason);
-        if (reason.status != RM_OK)
-            out[i].last_error = reason;
+        if (reason.status != RM_OK) out[i].last_error = reason;
     }
     *count = total;
     return total > capacity ? RM_E_TOO_LARGE : RM_OK;
