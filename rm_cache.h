@@ -407,28 +407,23 @@ static rmi_cache_entry *rmi_cache_make(rm_cache *cache, const void *key, size_t 
     if (!rm_size_add(key_size, size, &charge) || !rm_size_add(charge, RM_CACHE_OVERHEAD, &charge))
         return NULL;
     entry = (rmi_cache_entry *)rm_alloc(cache->env.allocator, charge);
-    if (entry == NULL)
-        return NULL;
+    if (entry == NULL) return NULL;
     memset(entry, 0, sizeof *entry);
     entry->hash = hash;
     entry->key_size = key_size;
     entry->size = size;
-    if (size > 0)
-        memcpy(rmi_cache_value(entry), value, size);
-    if (key_size > 0)
-        memcpy(rmi_cache_key(entry), key, key_size);
+    if (size > 0) memcpy(rmi_cache_value(entry), value, size);
+    if (key_size > 0) memcpy(rmi_cache_key(entry), key, key_size);
     return entry;
 }
 
 static void rmi_cache_free(rm_cache *cache, rmi_cache_entry *entry) {
-    if (entry != NULL)
-        rm_free(cache->env.allocator, entry, rmi_cache_charge(entry));
+    if (entry != NULL) rm_free(cache->env.allocator, entry, rmi_cache_charge(entry));
 }
 
 static bool rmi_cache_is(const rmi_cache_entry *entry, uint64_t hash, const void *key,
                          size_t key_size) {
-    if (entry->hash != hash || entry->key_size != key_size)
-        return false;
+    if (entry->hash != hash || entry->key_size != key_size) return false;
     return key_size == 0 || memcmp((const unsigned char *)entry + RM_CACHE_OVERHEAD + entry->size,
                                    key, key_size) == 0;
 }
@@ -485,21 +480,18 @@ static void rmi_cache_unlink(rm_cache *cache, rmi_cache_entry **link, rm_cache_c
     entry->cause = (uint8_t)cause;
     ++*counters[cause];
     --cache->stats.entries;
-    if (entry->refs > 0)
-        return;
+    if (entry->refs > 0) return;
     rmi_cache_lru_remove(cache, entry);
     rmi_cache_retire(cache, entry);
 }
 
 static void rmi_cache_ref(rm_cache *cache, rmi_cache_entry *entry, uint32_t count) {
-    if (entry->linked && entry->refs == 0)
-        rmi_cache_lru_remove(cache, entry);
+    if (entry->linked && entry->refs == 0) rmi_cache_lru_remove(cache, entry);
     entry->refs += count;
 }
 
 static void rmi_cache_unref(rm_cache *cache, rmi_cache_entry *entry) {
-    if (--entry->refs > 0)
-        return;
+    if (--entry->refs > 0) return;
     if (entry->linked)
         rmi_cache_lru_add(cache, entry);
     else
@@ -523,10 +515,8 @@ static void rmi_cache_unlock(rm_cache *cache) {
 /* >>core: bounds and time */
 
 static int64_t rmi_cache_expiry(const rm_cache *cache, int64_t ttl_ns) {
-    if (ttl_ns == 0)
-        ttl_ns = cache->desc.ttl_ns;
-    if (ttl_ns == RM_NONE)
-        return INT64_MAX;
+    if (ttl_ns == 0) ttl_ns = cache->desc.ttl_ns;
+    if (ttl_ns == RM_NONE) return INT64_MAX;
     return rm_time_add(rm_now_coarse(cache->env.clock), ttl_ns);
 }
 
@@ -562,8 +552,7 @@ static bool rmi_cache_has_room(const rm_cache *cache, size_t charge, const rmi_c
     const uint64_t freed = old != NULL && old->refs == 0 ? rmi_cache_charge(old) : 0;
     if (cache->desc.max_entries != RM_NONE && entries > (uint64_t)cache->desc.max_entries)
         return false;
-    if (cache->desc.max_bytes == RM_NONE)
-        return true;
+    if (cache->desc.max_bytes == RM_NONE) return true;
     return cache->stats.bytes - freed + charge <= (uint64_t)cache->desc.max_bytes;
 }
 
@@ -576,26 +565,22 @@ static bool rmi_cache_link(rm_cache *cache, rmi_cache_entry *entry) {
     rmi_cache_entry **link;
     while (!rmi_cache_has_room(cache, charge, old)) {
         rmi_cache_entry *victim = cache->oldest;
-        if (victim == old && victim != NULL)
-            victim = victim->newer;
-        if (victim == NULL)
-            return false;
+        if (victim == old && victim != NULL) victim = victim->newer;
+        if (victim == NULL) return false;
         link = rmi_cache_bucket(cache, victim->hash);
         while (*link != victim)
             link = &(*link)->next;
         rmi_cache_unlink(cache, link, RM_CACHE_CAUSE_EVICTED);
     }
     link = rmi_cache_find(cache, entry->hash, key, entry->key_size);
-    if (*link != NULL)
-        rmi_cache_unlink(cache, link, RM_CACHE_CAUSE_REPLACED);
+    if (*link != NULL) rmi_cache_unlink(cache, link, RM_CACHE_CAUSE_REPLACED);
     link = rmi_cache_bucket(cache, entry->hash);
     entry->next = *link;
     *link = entry;
     entry->linked = true;
     ++cache->stats.entries;
     cache->stats.bytes += charge;
-    if (entry->refs == 0)
-        rmi_cache_lru_add(cache, entry);
+    if (entry->refs == 0) rmi_cache_lru_add(cache, entry);
     return true;
 }
 
@@ -662,8 +647,7 @@ RM_API rm_status rm_cache_get(rm_cache *cache, const void *key, size_t key_size,
     if (entry == NULL) {
         status = RM_E_NOT_FOUND;
     } else {
-        if (size != NULL)
-            *size = entry->size;
+        if (size != NULL) *size = entry->size;
         if (entry->size > capacity)
             status = RM_E_TOO_LARGE;
         else if (entry->size > 0)
@@ -678,8 +662,7 @@ RM_API rm_status rm_cache_acquire(rm_cache *cache, const void *key, size_t key_s
     rm_status status = RM_E_NOT_FOUND;
     rmi_cache_entry *entry;
     uint64_t hash;
-    if (cache == NULL || (key == NULL && key_size > 0) || out == NULL)
-        return RM_E_INVALID;
+    if (cache == NULL || (key == NULL && key_size > 0) || out == NULL) return RM_E_INVALID;
     hash = rm_hash(&cache->key, key, key_size);
     rm_waitq_lock(&cache->queue);
     entry = rmi_cache_lookup(cache, hash, key, key_size);
@@ -694,12 +677,9 @@ RM_API rm_status rm_cache_acquire(rm_cache *cache, const void *key, size_t key_s
 RM_API rm_status rm_cache_release(rm_cache *cache, rm_cache_pin *pin) {
     rmi_cache_pinned *pinned;
     rm_status status = RM_E_STALE;
-    if (cache == NULL || pin == NULL)
-        return RM_E_INVALID;
-    if (pin->value == NULL)
-        return RM_E_STALE;
-    if (pin->cache != cache->number || pin->slot >= cache->desc.max_pins)
-        return RM_E_FOREIGN;
+    if (cache == NULL || pin == NULL) return RM_E_INVALID;
+    if (pin->value == NULL) return RM_E_STALE;
+    if (pin->cache != cache->number || pin->slot >= cache->desc.max_pins) return RM_E_FOREIGN;
     rm_waitq_lock(&cache->queue);
     pinned = &cache->pinned[pin->slot];
     if (pinned->entry != NULL && pinned->sequence == pin->sequence) {
@@ -711,8 +691,7 @@ RM_API rm_status rm_cache_release(rm_cache *cache, rm_cache_pin *pin) {
         status = RM_OK;
     }
     rmi_cache_unlock(cache);
-    if (status == RM_OK)
-        memset(pin, 0, sizeof *pin);
+    if (status == RM_OK) memset(pin, 0, sizeof *pin);
     return status;
 }
 
@@ -744,8 +723,7 @@ RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size,
         rmi_cache_overtake(cache, hash, key == NULL ? "" : key, key_size);
     }
     rmi_cache_unlock(cache);
-    if (linked)
-        return RM_OK;
+    if (linked) return RM_OK;
     rmi_cache_free(cache, entry);
     return rm_error_set(error, RM_E_FULL, 0, cache->name,
                         "what is pinned leaves no room; release pins or raise the bounds");
@@ -755,16 +733,14 @@ RM_API rm_status rm_cache_delete(rm_cache *cache, const void *key, size_t key_si
     rm_status status = RM_E_NOT_FOUND;
     rmi_cache_entry **link;
     uint64_t hash;
-    if (cache == NULL || (key == NULL && key_size > 0))
-        return RM_E_INVALID;
+    if (cache == NULL || (key == NULL && key_size > 0)) return RM_E_INVALID;
     hash = rm_hash(&cache->key, key, key_size);
     rm_waitq_lock(&cache->queue);
     link = rmi_cache_find(cache, hash, key, key_size);
     if (*link != NULL) {
         const bool live = !rmi_cache_expired(*link, rm_now_coarse(cache->env.clock));
         rmi_cache_unlink(cache, link, live ? RM_CACHE_CAUSE_DELETED : RM_CACHE_CAUSE_EXPIRED);
-        if (live)
-            status = RM_OK;
+        if (live) status = RM_OK;
     }
     rmi_cache_overtake(cache, hash, key == NULL ? "" : key, key_size);
     rmi_cache_unlock(cache);
@@ -783,8 +759,7 @@ static uint64_t rmi_cache_empty(rm_cache *cache) {
 
 RM_API uint64_t rm_cache_clear(rm_cache *cache) {
     uint64_t count;
-    if (cache == NULL)
-        return 0;
+    if (cache == NULL) return 0;
     rm_waitq_lock(&cache->queue);
     count = rmi_cache_empty(cache);
     rmi_cache_overtake(cache, 0, NULL, 0);
@@ -794,8 +769,7 @@ RM_API uint64_t rm_cache_clear(rm_cache *cache) {
 
 RM_API uint64_t rm_cache_maintain(rm_cache *cache, uint32_t buckets) {
     uint64_t count;
-    if (cache == NULL)
-        return 0;
+    if (cache == NULL) return 0;
     rm_waitq_lock(&cache->queue);
     count = rmi_cache_sweep(
         cache, buckets == 0 || buckets > cache->bucket_count ? cache->bucket_count : buckets);
@@ -819,19 +793,16 @@ RM_API rm_cache_loader rm_cache_loader_make(rm_status (*load_fn)(rm_cache_load *
 
 RM_API rm_status rm_cache_load_set(rm_cache_load *load, const void *value, size_t size) {
     rmi_cache_entry *entry;
-    if (load == NULL || (value == NULL && size > 0))
-        return RM_E_INVALID;
+    if (load == NULL || (value == NULL && size > 0)) return RM_E_INVALID;
     entry = rmi_cache_make(load->cache, load->key, load->key_size, load->hash, value, size);
-    if (entry == NULL)
-        return RM_E_NOMEM;
+    if (entry == NULL) return RM_E_NOMEM;
     rmi_cache_free(load->cache, load->entry);
     load->entry = entry;
     return RM_OK;
 }
 
 static void rmi_cache_load_leave(rm_cache *cache, rm_cache_load *load) {
-    if (--load->users == 0)
-        rm_free(cache->env.allocator, load, sizeof *load);
+    if (--load->users == 0) rm_free(cache->env.allocator, load, sizeof *load);
 }
 
 /* A load of this key that a newcomer may join: not one that a write has overtaken. */
@@ -858,11 +829,9 @@ static rm_status rmi_cache_join(rm_cache *cache, rm_cache_load *load, int64_t ti
                                   rm_deadline_after(cache->env.clock, timeout_ns), NULL, &grant);
     if (status == RM_OK) {
         status = rmi_cache_pin(cache, load->entry, out);
-        if (status != RM_OK)
-            (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
+        if (status != RM_OK) (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
     } else if (load->done) {
-        if (error != NULL)
-            *error = load->error;
+        if (error != NULL) *error = load->error;
     } else {
         (void)rm_error_set(error, status, 0, cache->name, "gave up on another call's load: %s",
                            rm_status_name(status));
@@ -872,8 +841,7 @@ static rm_status rmi_cache_join(rm_cache *cache, rm_cache_load *load, int64_t ti
 }
 
 static rm_outcome rmi_cache_outcome(rm_status status) {
-    if (status == RM_OK || status == RM_E_NOT_FOUND)
-        return RM_OUTCOME_OK;
+    if (status == RM_OK || status == RM_E_NOT_FOUND) return RM_OUTCOME_OK;
     return status == RM_E_CANCELLED || status == RM_E_INVALID ? RM_OUTCOME_IGNORE
                                                               : RM_OUTCOME_FAILURE;
 }
@@ -896,8 +864,7 @@ static rm_status rmi_cache_run(rm_cache *cache, rm_cache_load *load, const rm_ca
         if (cache->guard.report_fn != NULL)
             cache->guard.report_fn(&permit, rmi_cache_outcome(status), cache->guard.user);
     }
-    if (status == RM_OK)
-        return RM_OK;
+    if (status == RM_OK) return RM_OK;
     if (load->error.status == RM_OK)
         (void)rm_error_set(&load->error, status, 0, cache->name, "load_fn failed: %s",
                            rm_status_name(status));
@@ -953,8 +920,7 @@ static rm_status rmi_cache_lead(rm_cache *cache, rm_cache_load *load, const rm_c
     status = rmi_cache_publish(cache, load, status);
     if (status == RM_OK) {
         status = rmi_cache_pin(cache, load->entry, out);
-        if (status != RM_OK)
-            (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
+        if (status != RM_OK) (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
     } else if (error != NULL) {
         *error = load->error;
     }
@@ -965,8 +931,7 @@ static rm_status rmi_cache_lead(rm_cache *cache, rm_cache_load *load, const rm_c
 static rm_cache_load *rmi_cache_load_make(rm_cache *cache, const void *key, size_t key_size,
                                           uint64_t hash, int64_t ttl_ns) {
     rm_cache_load *load = (rm_cache_load *)rm_alloc(cache->env.allocator, sizeof *load);
-    if (load == NULL)
-        return NULL;
+    if (load == NULL) return NULL;
     memset(load, 0, sizeof *load);
     load->cache = cache;
     load->key = key;
@@ -995,8 +960,7 @@ static rm_status rmi_cache_pin_or_load(rm_cache *cache, const void *key, size_t 
                                               (unsigned)cache->desc.max_pins);
     }
     load = rmi_cache_find_load(cache, hash, key, key_size);
-    if (load != NULL)
-        return rmi_cache_join(cache, load, timeout_ns, out, error);
+    if (load != NULL) return rmi_cache_join(cache, load, timeout_ns, out, error);
     load = rmi_cache_load_make(cache, key, key_size, hash, loader->ttl_ns);
     if (load == NULL)
         return rm_error_set(error, RM_E_NOMEM, 0, cache->name, "no memory for a load");
@@ -1030,8 +994,7 @@ RM_API const char *rm_cache_cause_name(rm_cache_cause cause) {
 }
 
 RM_API rm_status rm_cache_stats_get(rm_cache *cache, rm_cache_stats *out) {
-    if (cache == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (cache == NULL || out == NULL) return RM_E_INVALID;
     rm_waitq_lock(&cache->queue);
     *out = cache->stats;
     out->load_p50_ns = rm_hist_quantile(&cache->load_times, 0.5);
@@ -1042,8 +1005,7 @@ RM_API rm_status rm_cache_stats_get(rm_cache *cache, rm_cache_stats *out) {
 }
 
 RM_API rm_status rm_cache_desc_get(const rm_cache *cache, rm_cache_desc *out) {
-    if (cache == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (cache == NULL || out == NULL) return RM_E_INVALID;
     *out = cache->desc;
     return RM_OK;
 }
@@ -1090,8 +1052,7 @@ static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
     rm_cache *cache = (rm_cache *)user;
     rm_cache_stats s;
     uint32_t i;
-    if (visit == NULL || rm_cache_stats_get(cache, &s) != RM_OK)
-        return;
+    if (visit == NULL || rm_cache_stats_get(cache, &s) != RM_OK) return;
     rmi_cache_visit(visit, to, counter, "rm_cache_hits_total", "Look-ups that found a value.", NULL,
                     s.hits);
     rmi_cache_visit(visit, to, counter, "rm_cache_misses_total", "Look-ups that found none.", NULL,
@@ -1116,8 +1077,7 @@ static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
 
 RM_API rm_resource rm_cache_resource(rm_cache *cache) {
     rm_resource resource = rm_resource_make(cache == NULL ? NULL : cache->name, "cache", cache);
-    if (cache == NULL)
-        return resource;
+    if (cache == NULL) return resource;
     resource.stop_fn = rmi_cache_stop;
     resource.stats_fn = rmi_cache_stats_visit;
     return resource;
@@ -1140,18 +1100,12 @@ RM_API rm_cache_desc rm_cache_desc_default(void) {
 static rm_status rmi_cache_check(rm_cache_desc *desc, rm_error *error) {
     const rm_cache_desc standard = rm_cache_desc_default();
     const char *field = NULL;
-    if (desc->name == NULL)
-        desc->name = standard.name;
-    if (desc->max_entries == 0)
-        desc->max_entries = standard.max_entries;
-    if (desc->max_bytes == 0)
-        desc->max_bytes = standard.max_bytes;
-    if (desc->ttl_ns == 0)
-        desc->ttl_ns = standard.ttl_ns;
-    if (desc->max_pins == 0)
-        desc->max_pins = standard.max_pins;
-    if (!rmi_name_fits(desc->name, 47))
-        field = "name: 1 to 47 bytes";
+    if (desc->name == NULL) desc->name = standard.name;
+    if (desc->max_entries == 0) desc->max_entries = standard.max_entries;
+    if (desc->max_bytes == 0) desc->max_bytes = standard.max_bytes;
+    if (desc->ttl_ns == 0) desc->ttl_ns = standard.ttl_ns;
+    if (desc->max_pins == 0) desc->max_pins = standard.max_pins;
+    if (!rmi_name_fits(desc->name, 47)) field = "name: 1 to 47 bytes";
     if ((desc->max_entries < 0 && desc->max_entries != RM_NONE) ||
         desc->max_entries > (INT64_C(1) << 31))
         field = "max_entries: at most 2^31, or RM_NONE";
@@ -1159,14 +1113,11 @@ static rm_status rmi_cache_check(rm_cache_desc *desc, rm_error *error) {
         field = "max_bytes: a number of bytes or RM_NONE";
     if (desc->max_entries == RM_NONE && desc->max_bytes == RM_NONE)
         field = "max_entries: one of max_entries and max_bytes must bound the cache";
-    if (!rmi_cache_ttl_valid(desc->ttl_ns))
-        field = "ttl_ns: a time or RM_NONE";
-    if (desc->max_pins > (1u << 24))
-        field = "max_pins: at most 2^24";
+    if (!rmi_cache_ttl_valid(desc->ttl_ns)) field = "ttl_ns: a time or RM_NONE";
+    if (desc->max_pins > (1u << 24)) field = "max_pins: at most 2^24";
     if (desc->guard != NULL && (desc->guard->admit_fn == NULL || desc->guard->report_fn == NULL))
         field = "guard: both callbacks are required";
-    if (field == NULL)
-        return RM_OK;
+    if (field == NULL) return RM_OK;
     return rm_error_set(error, RM_E_INVALID, 0, "rm_cache_desc", "%s", field);
 }
 
@@ -1174,8 +1125,7 @@ static rm_status rmi_cache_check(rm_cache_desc *desc, rm_error *error) {
 static size_t rmi_cache_bucket_count(const rm_cache_desc *desc) {
     int64_t entries = desc->max_entries;
     size_t count = 16;
-    if (entries == RM_NONE)
-        entries = desc->max_bytes / (2 * RM_CACHE_OVERHEAD);
+    if (entries == RM_NONE) entries = desc->max_bytes / (2 * RM_CACHE_OVERHEAD);
     while ((int64_t)count < entries && count < ((size_t)1 << 24))
         count <<= 1;
     return count;
@@ -1197,8 +1147,7 @@ static rm_status rmi_cache_init(rm_cache *cache) {
     cache->buckets = (rmi_cache_entry **)rm_alloc(cache->env.allocator, bytes);
     cache->pinned = (rmi_cache_pinned *)rm_alloc(cache->env.allocator,
                                                  cache->desc.max_pins * sizeof *cache->pinned);
-    if (cache->buckets == NULL || cache->pinned == NULL)
-        return RM_E_NOMEM;
+    if (cache->buckets == NULL || cache->pinned == NULL) return RM_E_NOMEM;
     memset((void *)cache->buckets, 0, bytes);
     memset(cache->pinned, 0, cache->desc.max_pins * sizeof *cache->pinned);
     for (i = 0; i + 1 < cache->desc.max_pins; ++i)
@@ -1219,24 +1168,18 @@ RM_API rm_status rm_abi1_define_RM_CACHE_IMPLEMENTATION_in_one_c_file(const rm_c
     rm_cache *cache;
     rm_status status;
     rm_env env;
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "rm_cache_desc", "out is NULL");
-    if (desc != NULL)
-        checked = *desc;
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "rm_cache_desc", "out is NULL");
+    if (desc != NULL) checked = *desc;
     status = rm_env_resolve(checked.env, &env, error);
-    if (status == RM_OK)
-        status = rmi_cache_check(&checked, error);
-    if (status != RM_OK)
-        return status;
+    if (status == RM_OK) status = rmi_cache_check(&checked, error);
+    if (status != RM_OK) return status;
     cache = (rm_cache *)rm_alloc(env.allocator, sizeof *cache);
-    if (cache == NULL)
-        return rm_error_set(error, RM_E_NOMEM, 0, checked.name, "out of memory");
+    if (cache == NULL) return rm_error_set(error, RM_E_NOMEM, 0, checked.name, "out of memory");
     memset(cache, 0, sizeof *cache);
     cache->desc = checked;
     cache->env = env;
     cache->key = rm_hash_key_random(env.random);
-    if (checked.guard != NULL)
-        cache->guard = *checked.guard;
+    if (checked.guard != NULL) cache->guard = *checked.guard;
     rmi_copy_string(cache->name, sizeof cache->name, checked.name);
     cache->desc.name = cache->name;
     cache->desc.env = &cache->env;
@@ -1256,15 +1199,12 @@ RM_API rm_status rm_abi1_define_RM_CACHE_IMPLEMENTATION_in_one_c_file(const rm_c
 
 RM_API rm_status rm_cache_destroy(rm_cache *cache) {
     bool used;
-    if (cache == NULL)
-        return RM_OK;
+    if (cache == NULL) return RM_OK;
     rm_waitq_lock(&cache->queue);
     used = cache->stats.pins > 0 || cache->loading > 0;
-    if (!used)
-        (void)rmi_cache_empty(cache);
+    if (!used) (void)rmi_cache_empty(cache);
     rmi_cache_unlock(cache);
-    if (used || rm_waitq_destroy(&cache->queue) != RM_OK)
-        return RM_E_BUSY;
+    if (used || rm_waitq_destroy(&cache->queue) != RM_OK) return RM_E_BUSY;
     rmi_cache_free_all(cache);
     return RM_OK;
 }

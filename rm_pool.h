@@ -350,8 +350,7 @@ static void rmi_pool_put(rm_pool *pool, rmi_slot *slot, uint32_t state) {
     const uint64_t word = RMI_LOAD64(&slot->word, RELAXED);
     RMI_STORE64(&slot->word, rmi_slot_word(word >> RMI_SLOT_BITS, state), SEQ_CST);
     rm_waitq_notify(&pool->queue);
-    if (state == RMI_SLOT_EMPTY)
-        rm_waitq_notify(&pool->drain);
+    if (state == RMI_SLOT_EMPTY) rm_waitq_notify(&pool->drain);
 }
 
 /* Claims a slot: moves it from one state to another, if it is still as seen. */
@@ -371,8 +370,7 @@ static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
     for (i = 0; i < pool->desc.max; ++i) {
         const uint64_t word = RMI_LOAD64(&pool->slots[i].word, SEQ_CST);
         *grant = i;
-        if (rmi_slot_state(word) == RMI_SLOT_EMPTY)
-            empty = true;
+        if (rmi_slot_state(word) == RMI_SLOT_EMPTY) empty = true;
         if (rmi_slot_state(word) == RMI_SLOT_IDLE &&
             rmi_pool_claim(&pool->slots[i], word, RMI_SLOT_BUSY))
             return true;
@@ -383,8 +381,7 @@ static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
         if (rmi_slot_state(word) != RMI_SLOT_EMPTY ||
             !rmi_pool_claim(&pool->slots[i], word, RMI_SLOT_CREATING))
             continue;
-        if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0)
-            return true;
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0) return true;
         RMI_STORE64(&pool->slots[i].word, word, SEQ_CST);
         rm_waitq_notify(&pool->drain);
         return false;
@@ -408,8 +405,7 @@ static bool rmi_pool_drained(void *owner, void *request, uint64_t *grant) {
 static void rmi_pool_end(rm_pool *pool, rmi_slot *slot) {
     void *resource = slot->resource;
     slot->resource = NULL;
-    if (pool->desc.destroy_fn != NULL)
-        pool->desc.destroy_fn(resource, pool->desc.user);
+    if (pool->desc.destroy_fn != NULL) pool->desc.destroy_fn(resource, pool->desc.user);
     rmi_pool_count(&pool->destroyed);
 }
 
@@ -445,8 +441,7 @@ static void rmi_pool_note_create(rm_pool *pool, const rm_error *error) {
     }
     rm_waitq_unlock(&pool->queue);
     rmi_pool_count(error == NULL ? &pool->created : &pool->create_failures);
-    if (error != NULL)
-        rmi_pool_log(pool, RM_LOG_WARN, "create_failed", error);
+    if (error != NULL) rmi_pool_log(pool, RM_LOG_WARN, "create_failed", error);
 }
 
 /* Makes a resource in a slot that the caller owns in state CREATING and leaves it there; on failure
@@ -464,8 +459,7 @@ static rm_status rmi_pool_make(rm_pool *pool, rmi_slot *slot, rm_deadline deadli
     if (status == RM_OK) {
         rmi_pool_note_create(pool, NULL);
         rmi_pool_stamp(pool, slot);
-        if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0)
-            return RM_OK;
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0) return RM_OK;
         status = rm_error_set(&reason, RM_E_CLOSED, 0, pool->name, "closed while creating");
         rmi_pool_end(pool, slot);
     } else {
@@ -475,8 +469,7 @@ static rm_status rmi_pool_make(rm_pool *pool, rmi_slot *slot, rm_deadline deadli
         reason.status = status;
         rmi_pool_note_create(pool, &reason);
     }
-    if (error != NULL)
-        *error = reason;
+    if (error != NULL) *error = reason;
     rmi_pool_put(pool, slot, RMI_SLOT_EMPTY);
     return status;
 }
@@ -506,8 +499,7 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
     rm_error last;
     int64_t age;
     uint32_t waiting;
-    if (error == NULL)
-        return status;
+    if (error == NULL) return status;
     rm_waitq_lock(&pool->queue);
     last = pool->last_error;
     age = rm_now(pool->env.clock) - pool->last_error_ns;
@@ -538,18 +530,15 @@ typedef struct rmi_pool_ask {
 } rmi_pool_ask;
 
 static void rmi_pool_ask_deadline(rm_pool *pool, rmi_pool_ask *ask) {
-    if (!ask->absolute)
-        ask->deadline = rm_deadline_after(pool->env.clock, ask->timeout_ns);
+    if (!ask->absolute) ask->deadline = rm_deadline_after(pool->env.clock, ask->timeout_ns);
     ask->absolute = true;
 }
 
 /* Is the resource of a slot fit to be lent? Asks validate_fn when it was unused for long enough. */
 static bool rmi_pool_fit(rm_pool *pool, rmi_slot *slot) {
     const int64_t after = pool->desc.validate_after_ns;
-    if (pool->desc.validate_fn == NULL)
-        return true;
-    if (after != RM_STRICT && rmi_pool_unused_ns(pool, slot) < after)
-        return true;
+    if (pool->desc.validate_fn == NULL) return true;
+    if (after != RM_STRICT && rmi_pool_unused_ns(pool, slot) < after) return true;
     return pool->desc.validate_fn(slot->resource, pool->desc.user) == RM_OK;
 }
 
@@ -560,8 +549,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     const bool made = rmi_slot_state(sequence) == RMI_SLOT_BUSY;
     sequence >>= RMI_SLOT_BITS;
     if (made) {
-        if (rmi_pool_fit(pool, slot))
-            return RM_OK;
+        if (rmi_pool_fit(pool, slot)) return RM_OK;
         rmi_pool_count(&pool->invalid);
         rmi_pool_log(pool, RM_LOG_INFO, "invalid", NULL);
         RMI_STORE64(&slot->word, rmi_slot_word(sequence, RMI_SLOT_CLOSING), SEQ_CST);
@@ -577,8 +565,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
 
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
     rm_status status;
-    if (!rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, NULL, grant))
-        return RM_OK;
+    if (!rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, NULL, grant)) return RM_OK;
     if (!ask->absolute && ask->timeout_ns == RM_NOWAIT) {
         status = RMI_LOAD32(&pool->closed, ACQUIRE) != 0 ? RM_E_CLOSED : RM_E_BUSY;
     } else {
@@ -589,8 +576,7 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
 }
 
 static void rmi_pool_report(rm_pool *pool, rm_permit *permit, rm_outcome outcome) {
-    if (pool->guard.report_fn != NULL)
-        pool->guard.report_fn(permit, outcome, pool->guard.user);
+    if (pool->guard.report_fn != NULL) pool->guard.report_fn(permit, outcome, pool->guard.user);
 }
 
 static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *out,
@@ -661,10 +647,8 @@ RM_API rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_c
 /* Takes the slot of a lease out of its holder's hands; only one release can. */
 static rm_status rmi_pool_reclaim(rm_pool *pool, const rm_lease *lease, rmi_slot **slot) {
     uint64_t word;
-    if (lease->resource == NULL)
-        return RM_E_STALE;
-    if (lease->pool != pool->number || lease->slot >= pool->desc.max)
-        return RM_E_FOREIGN;
+    if (lease->resource == NULL) return RM_E_STALE;
+    if (lease->pool != pool->number || lease->slot >= pool->desc.max) return RM_E_FOREIGN;
     *slot = &pool->slots[lease->slot];
     word = rmi_slot_word(lease->sequence, RMI_SLOT_BUSY);
     if (!RMI_CAS64(&(*slot)->word, &word, rmi_slot_word(lease->sequence, RMI_SLOT_CLOSING),
@@ -681,19 +665,16 @@ RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how)
     if (pool == NULL || lease == NULL || (how != RM_RELEASE_OK && how != RM_RELEASE_BROKEN))
         return RM_E_INVALID;
     status = rmi_pool_reclaim(pool, lease, &slot);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     memset(lease, 0, sizeof *lease);
     permit = slot->permit;
     if (fit && pool->desc.reset_fn != NULL)
         fit = pool->desc.reset_fn(slot->resource, pool->desc.user) == RM_OK;
-    if (!fit)
-        rmi_pool_count(&pool->broken);
+    if (!fit) rmi_pool_count(&pool->broken);
     if (fit && RMI_LOAD32(&pool->closed, ACQUIRE) == 0) {
         rmi_pool_stamp(pool, slot);
         rmi_pool_put(pool, slot, RMI_SLOT_IDLE);
-        if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0)
-            rmi_pool_sweep(pool);
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) rmi_pool_sweep(pool);
     } else {
         rmi_pool_end(pool, slot);
         rmi_pool_put(pool, slot, RMI_SLOT_EMPTY);
@@ -719,12 +700,10 @@ static bool rmi_pool_expire_one(rm_pool *pool, rmi_slot *slot) {
 
 static void rmi_pool_expire(rm_pool *pool) {
     uint32_t i = pool->desc.max, there;
-    if (pool->desc.idle_timeout_ns == RM_NONE)
-        return;
+    if (pool->desc.idle_timeout_ns == RM_NONE) return;
     there = pool->desc.max - rmi_pool_counted(pool).states[RMI_SLOT_EMPTY];
     while (i-- > 0 && there > pool->desc.min) { /* from the top: low slots are the warm ones */
-        if (rmi_pool_expire_one(pool, &pool->slots[i]))
-            --there;
+        if (rmi_pool_expire_one(pool, &pool->slots[i])) --there;
     }
 }
 
@@ -738,11 +717,9 @@ static rm_status rmi_pool_refill(rm_pool *pool, rm_deadline deadline, rm_error *
             !rmi_pool_claim(slot, word, RMI_SLOT_CREATING))
             continue;
         status = rmi_pool_make(pool, slot, deadline, error);
-        if (status != RM_OK)
-            return status;
+        if (status != RM_OK) return status;
         rmi_pool_put(pool, slot, RMI_SLOT_IDLE);
-        if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0)
-            rmi_pool_sweep(pool);
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) rmi_pool_sweep(pool);
         ++there;
     }
     return RM_OK;
@@ -750,8 +727,7 @@ static rm_status rmi_pool_refill(rm_pool *pool, rm_deadline deadline, rm_error *
 
 RM_API rm_status rm_pool_maintain(rm_pool *pool, rm_deadline deadline, rm_error *error) {
     rm_status status;
-    if (pool == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
+    if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
     if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0)
         return rm_error_set(error, RM_E_CLOSED, 0, pool->name, "the pool is closed");
     if (RMI_XCHG32(&pool->maintaining, 1u, SEQ_CST) != 0)
@@ -765,24 +741,20 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, rm_deadline deadline, rm_error 
 RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *error) {
     rm_status status = RM_OK;
     uint64_t grant = 0;
-    if (pool == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
+    if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
     if (!rm_timeout_valid(timeout_ns))
         return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns", "%lld is no timeout",
                             (long long)timeout_ns);
     RMI_STORE32(&pool->closed, 1u, SEQ_CST);
     rm_waitq_close(&pool->queue);
     rmi_pool_sweep(pool);
-    if (rmi_pool_drained(pool, NULL, &grant))
-        return RM_OK;
-    if (timeout_ns == 0)
-        timeout_ns = RM_SEC(8);
+    if (rmi_pool_drained(pool, NULL, &grant)) return RM_OK;
+    if (timeout_ns == 0) timeout_ns = RM_SEC(8);
     status = timeout_ns == RM_NOWAIT
                  ? RM_E_BUSY
                  : rm_waitq_wait(&pool->drain, NULL, rm_deadline_after(pool->env.clock, timeout_ns),
                                  NULL, &grant);
-    if (status == RM_OK)
-        return RM_OK;
+    if (status == RM_OK) return RM_OK;
     return rm_error_set(error, status, 0, pool->name,
                         "closed, but %u of %u resources are still out; close again to wait on",
                         pool->desc.max - rmi_pool_counted(pool).states[RMI_SLOT_EMPTY],
@@ -792,8 +764,7 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
 RM_API rm_status rm_pool_stats_get(rm_pool *pool, rm_pool_stats *out) {
     rmi_pool_counts counts;
     rm_pool_stats stats;
-    if (pool == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (pool == NULL || out == NULL) return RM_E_INVALID;
     memset(&stats, 0, sizeof stats);
     rm_waitq_lock(&pool->queue);
     stats.waiting = pool->queue.stats.waiting;
@@ -824,8 +795,7 @@ RM_API rm_status rm_pool_stats_get(rm_pool *pool, rm_pool_stats *out) {
 }
 
 RM_API rm_status rm_pool_desc_get(const rm_pool *pool, rm_pool_desc *out) {
-    if (pool == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (pool == NULL || out == NULL) return RM_E_INVALID;
     *out = pool->desc;
     return RM_OK;
 }
@@ -857,12 +827,10 @@ static rm_health rmi_pool_health(void *user, rm_error *reason) {
         return RM_HEALTH_UNHEALTHY;
     }
     if (failing) {
-        if (reason != NULL)
-            *reason = last;
+        if (reason != NULL) *reason = last;
         return RM_HEALTH_DEGRADED;
     }
-    if (waiting == 0)
-        return RM_HEALTH_HEALTHY;
+    if (waiting == 0) return RM_HEALTH_HEALTHY;
     (void)rm_error_set(reason, RM_E_BUSY, 0, pool->name, "%u of %u in use, %u waiting",
                        counts.states[RMI_SLOT_BUSY], pool->desc.max, waiting);
     return RM_HEALTH_DEGRADED;
@@ -904,8 +872,7 @@ static void rmi_pool_stats_visit(void *user, rm_stat_fn visit, void *to) {
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     rm_pool *pool = (rm_pool *)user;
     rm_pool_stats s;
-    if (visit == NULL || rm_pool_stats_get(pool, &s) != RM_OK)
-        return;
+    if (visit == NULL || rm_pool_stats_get(pool, &s) != RM_OK) return;
     rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "in_use", s.in_use);
     rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "idle", s.idle);
     rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "creating", s.creating);
@@ -929,8 +896,7 @@ static void rmi_pool_stats_visit(void *user, rm_stat_fn visit, void *to) {
 
 RM_API rm_resource rm_pool_resource(rm_pool *pool) {
     rm_resource resource = rm_resource_make(pool == NULL ? NULL : pool->name, "pool", pool);
-    if (pool == NULL)
-        return resource;
+    if (pool == NULL) return resource;
     resource.start_fn = rmi_pool_start;
     resource.stop_fn = rmi_pool_stop;
     resource.health_fn = rmi_pool_health;
@@ -956,38 +922,25 @@ RM_API rm_pool_desc rm_pool_desc_default(void) {
 static rm_status rmi_pool_check(rm_pool_desc *desc, rm_error *error) {
     const rm_pool_desc standard = rm_pool_desc_default();
     const char *field = NULL;
-    if (desc->name == NULL)
-        desc->name = standard.name;
-    if (desc->max == 0)
-        desc->max = standard.max;
-    if (desc->acquire_timeout_ns == 0)
-        desc->acquire_timeout_ns = standard.acquire_timeout_ns;
-    if (desc->idle_timeout_ns == 0)
-        desc->idle_timeout_ns = standard.idle_timeout_ns;
-    if (desc->validate_after_ns == 0)
-        desc->validate_after_ns = standard.validate_after_ns;
-    if (desc->barge_ns == 0)
-        desc->barge_ns = standard.barge_ns;
-    if (!rmi_name_fits(desc->name, 47))
-        field = "name: 1 to 47 bytes";
-    if (desc->create_fn == NULL)
-        field = "create_fn: required";
-    if (desc->max > 65535)
-        field = "max: at most 65535";
-    if (desc->min > desc->max)
-        field = "min: at most max";
-    if (!rm_timeout_valid(desc->acquire_timeout_ns))
-        field = "acquire_timeout_ns: no timeout";
+    if (desc->name == NULL) desc->name = standard.name;
+    if (desc->max == 0) desc->max = standard.max;
+    if (desc->acquire_timeout_ns == 0) desc->acquire_timeout_ns = standard.acquire_timeout_ns;
+    if (desc->idle_timeout_ns == 0) desc->idle_timeout_ns = standard.idle_timeout_ns;
+    if (desc->validate_after_ns == 0) desc->validate_after_ns = standard.validate_after_ns;
+    if (desc->barge_ns == 0) desc->barge_ns = standard.barge_ns;
+    if (!rmi_name_fits(desc->name, 47)) field = "name: 1 to 47 bytes";
+    if (desc->create_fn == NULL) field = "create_fn: required";
+    if (desc->max > 65535) field = "max: at most 65535";
+    if (desc->min > desc->max) field = "min: at most max";
+    if (!rm_timeout_valid(desc->acquire_timeout_ns)) field = "acquire_timeout_ns: no timeout";
     if (desc->idle_timeout_ns < 0 && desc->idle_timeout_ns != RM_NONE)
         field = "idle_timeout_ns: a time or RM_NONE";
     if (desc->validate_after_ns < 0 && desc->validate_after_ns != RM_STRICT)
         field = "validate_after_ns: a time or RM_STRICT";
-    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT)
-        field = "barge_ns: a time or RM_STRICT";
+    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) field = "barge_ns: a time or RM_STRICT";
     if (desc->guard != NULL && (desc->guard->admit_fn == NULL || desc->guard->report_fn == NULL))
         field = "guard: both callbacks are required";
-    if (field == NULL)
-        return RM_OK;
+    if (field == NULL) return RM_OK;
     return rm_error_set(error, RM_E_INVALID, 0, "rm_pool_desc", "%s", field);
 }
 
@@ -995,22 +948,19 @@ static rm_status rmi_pool_init_queues(rm_pool *pool) {
     const rm_hist_desc waits = {RMI_POOL_WAIT_FIRST, RMI_POOL_WAIT_LAST, 16};
     rm_waitq_desc queue;
     rm_status status = rm_hist_init(&pool->waits, &waits, pool->wait_bins, sizeof pool->wait_bins);
-    if (status != RM_OK)
-        return RM_E_INTERNAL;
+    if (status != RM_OK) return RM_E_INTERNAL;
     memset(&queue, 0, sizeof queue);
     queue.clock = pool->env.clock;
     queue.owner = pool;
     queue.try_fn = rmi_pool_drained;
     status = rm_waitq_init(&pool->drain, &queue);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     queue.try_fn = rmi_pool_take;
     queue.barge_ns = pool->desc.barge_ns;
     queue.max_waiters = pool->desc.max_waiters;
     queue.wait_histogram = &pool->waits;
     status = rm_waitq_init(&pool->queue, &queue);
-    if (status != RM_OK)
-        (void)rm_waitq_destroy(&pool->drain);
+    if (status != RM_OK) (void)rm_waitq_destroy(&pool->drain);
     return status;
 }
 
@@ -1028,10 +978,8 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
         return rm_error_set(error, RM_E_INVALID, 0, "rm_pool_desc", "desc or out is NULL");
     checked = *desc;
     status = rm_env_resolve(desc->env, &env, error);
-    if (status == RM_OK)
-        status = rmi_pool_check(&checked, error);
-    if (status != RM_OK)
-        return status;
+    if (status == RM_OK) status = rmi_pool_check(&checked, error);
+    if (status != RM_OK) return status;
     size = sizeof *pool + 2 * line + checked.max * sizeof(rmi_slot);
     memory = (char *)rm_alloc(env.allocator, size);
     if (memory == NULL)
@@ -1044,8 +992,7 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
     pool->size = size;
     pool->desc = checked;
     pool->env = env;
-    if (checked.guard != NULL)
-        pool->guard = *checked.guard;
+    if (checked.guard != NULL) pool->guard = *checked.guard;
     rmi_copy_string(pool->name, sizeof pool->name, checked.name);
     pool->desc.name = pool->name;
     pool->desc.env = &pool->env;
@@ -1063,15 +1010,11 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
 RM_API rm_status rm_pool_destroy(rm_pool *pool) {
     rm_env env;
     rm_status status;
-    if (pool == NULL)
-        return RM_OK;
+    if (pool == NULL) return RM_OK;
     status = rm_pool_close(pool, RM_NOWAIT, NULL);
-    if (status != RM_OK)
-        return RM_E_BUSY;
-    if (rm_waitq_destroy(&pool->queue) != RM_OK)
-        return RM_E_BUSY;
-    if (rm_waitq_destroy(&pool->drain) != RM_OK)
-        return RM_E_BUSY;
+    if (status != RM_OK) return RM_E_BUSY;
+    if (rm_waitq_destroy(&pool->queue) != RM_OK) return RM_E_BUSY;
+    if (rm_waitq_destroy(&pool->drain) != RM_OK) return RM_E_BUSY;
     env = pool->env;
     rm_free(env.allocator, pool->memory, pool->size);
     return RM_OK;
