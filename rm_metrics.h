@@ -47,8 +47,8 @@ WHAT IT DOES NOT DO
     are never removed. Counters are integers. All threads add to one word of a counter; per thread
     cells are not there yet.
     Limits: names of metrics and labels 127 bytes, help 1023 bytes, the label values of one series
-    1023 bytes together, 64 histogram bounds, and of resources 256 statistic names with 64 samples
-    each.
+    1023 bytes together, 64 histogram bounds, of resources 255 statistic names with 64 samples in
+    each resource, their labels 2 KB a sample.
 
 DEFINES
     RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]
@@ -447,8 +447,7 @@ static void rmi_metrics_write(rm_text *text, const char *data, size_t size, cons
 
 /* Writes name="value"; a further one is separated by a comma. */
 static void rmi_metrics_label(rm_text *text, const char *name, const char *value, size_t size) {
-    if (text->used > 0)
-        rm_text_bytes(text, ",", 1);
+    if (text->used > 0) rm_text_bytes(text, ",", 1);
     rm_text_string(text, name);
     rm_text_bytes(text, "=\"", 2);
     rmi_metrics_write(text, value, size, "\\\n\"");
@@ -473,16 +472,14 @@ static size_t rmi_metrics_key(char *key, const char *const *values, uint32_t cou
     uint32_t i;
     for (i = 0; i < count; ++i) {
         const size_t size = strlen(values[i]);
-        if (size >= RMI_METRICS_KEY - used)
-            return 0;
+        if (size >= RMI_METRICS_KEY - used) return 0;
         if (rmi_metrics_ascii(values[i], size)) {
             memcpy(key + used, values[i], size);
             used += size;
         } else {
             rm_text text = rm_text_make(key + used, RMI_METRICS_KEY - used - 1);
             rmi_metrics_write(&text, values[i], size, "");
-            if (text.overflow)
-                return 0;
+            if (text.overflow) return 0;
             used += text.used;
         }
         key[used++] = '\0';
@@ -517,8 +514,7 @@ static rm_status rmi_metrics_stripes_init(struct rmi_metrics_series *series) {
         struct rmi_metrics_stripe *stripe = rmi_metrics_stripe_at(series, i);
         stripe->sum = 0;
         status = rm_hist_init(&stripe->hist, &series->family->bins, stripe + 1, bins);
-        if (status == RM_OK)
-            status = rm_mutex_init(&stripe->mutex);
+        if (status == RM_OK) status = rm_mutex_init(&stripe->mutex);
     }
     if (status != RM_OK) {
         while (--i > 0)
@@ -540,12 +536,10 @@ static rm_status rmi_metrics_series_make(rm_metrics_family *family, const char *
     rm_status status = RM_OK;
     for (; value < key + key_size; label += strlen(label) + 1, value += strlen(value) + 1)
         rmi_metrics_label(&text, label, value, strlen(value));
-    if (key_size == 0 && family->label_count > 0)
-        rmi_metrics_label(&text, "overflow", "true", 4);
+    if (key_size == 0 && family->label_count > 0) rmi_metrics_label(&text, "overflow", "true", 4);
     series = (struct rmi_metrics_series *)rm_alloc(allocator,
                                                    sizeof *series + stripes + key_size + text.used);
-    if (series == NULL)
-        return RM_E_NOMEM;
+    if (series == NULL) return RM_E_NOMEM;
     memset(series, 0, sizeof *series);
     series->hash = hash;
     series->family = family;
@@ -555,8 +549,7 @@ static rm_status rmi_metrics_series_make(rm_metrics_family *family, const char *
     series->labels_size = (uint32_t)text.used;
     memcpy(series->key, key, key_size);
     memcpy(series->labels, buffer, text.used);
-    if (stripes > 0)
-        status = rmi_metrics_stripes_init(series);
+    if (stripes > 0) status = rmi_metrics_stripes_init(series);
     if (status == RM_OK)
         *out = series;
     else
@@ -587,14 +580,12 @@ static struct rmi_metrics_series *rmi_metrics_find(rm_metrics_family *family, co
     struct rmi_metrics_table *table =
         RMI_METRICS_POINTER(struct rmi_metrics_table, RMI_LOAD64(&family->table, ACQUIRE));
     uint64_t i;
-    if (table == NULL)
-        return NULL;
+    if (table == NULL) return NULL;
     for (i = hash;; ++i) {
         struct rmi_metrics_series *series =
             RMI_METRICS_POINTER(struct rmi_metrics_series,
                                 RMI_LOAD64(&rmi_metrics_cells(table)[i & table->mask], ACQUIRE));
-        if (series == NULL)
-            return NULL;
+        if (series == NULL) return NULL;
         if (series->hash == hash && series->key_size == size && memcmp(series->key, key, size) == 0)
             return series;
     }
@@ -614,19 +605,16 @@ static struct rmi_metrics_table *rmi_metrics_table_grown(rm_metrics_family *fami
         *older = RMI_METRICS_POINTER(struct rmi_metrics_table, RMI_LOAD64(&family->table, RELAXED));
     const uint64_t mask = older == NULL ? 7 : older->mask * 2 + 1;
     uint64_t i;
-    if (older != NULL && (uint64_t)family->count * 2 < older->mask)
-        return older;
+    if (older != NULL && (uint64_t)family->count * 2 < older->mask) return older;
     table = (struct rmi_metrics_table *)rm_alloc(family->metrics->env.allocator,
                                                  rmi_metrics_table_size(mask));
-    if (table == NULL)
-        return NULL;
+    if (table == NULL) return NULL;
     memset(table, 0, rmi_metrics_table_size(mask));
     table->older = older;
     table->mask = mask;
     for (i = 0; older != NULL && i <= older->mask; ++i) {
         const uint64_t word = RMI_LOAD64(&rmi_metrics_cells(older)[i], RELAXED);
-        if (word != 0)
-            rmi_metrics_put(table, RMI_METRICS_POINTER(struct rmi_metrics_series, word));
+        if (word != 0) rmi_metrics_put(table, RMI_METRICS_POINTER(struct rmi_metrics_series, word));
     }
     RMI_STORE64(&family->table, RMI_METRICS_WORD(table), RELEASE);
     return table;
@@ -656,8 +644,7 @@ static rm_status rmi_metrics_admit(rm_metrics_family *family, const char *key, s
 static struct rmi_metrics_series *rmi_metrics_overflow(rm_metrics_family *family) {
     if (RMI_LOAD32(&family->overflowed, ACQUIRE) == 0) {
         rm_mutex_lock(&family->mutex);
-        if (family->overflowed == 0)
-            rmi_metrics_series_show(family, family->fixed);
+        if (family->overflowed == 0) rmi_metrics_series_show(family, family->fixed);
         RMI_STORE32(&family->overflowed, 1u, RELEASE);
         rm_mutex_unlock(&family->mutex);
     }
@@ -674,8 +661,7 @@ static rm_status rmi_metrics_with(rm_metrics_family *family, rm_metric_type type
     uint32_t i;
     size_t size;
     bool full;
-    if (family == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "family", "it is NULL");
+    if (family == NULL) return rm_error_set(error, RM_E_INVALID, 0, "family", "it is NULL");
     if (family->type != type)
         return rm_error_set(error, RM_E_INVALID, 0, "family", "%s is of another type",
                             family->name);
@@ -688,15 +674,13 @@ static rm_status rmi_metrics_with(rm_metrics_family *family, rm_metric_type type
                                 (unsigned)i);
     }
     *out = family->fixed;
-    if (count == 0)
-        return RM_OK;
+    if (count == 0) return RM_OK;
     size = rmi_metrics_key(key, values, count);
     hash = rm_hash(&family->metrics->key, key, size);
     /* read before the search: a full table is complete, and what is not in it never will be */
     full = RMI_LOAD32(&family->count, ACQUIRE) == family->metrics->max_series;
     *out = size == 0 ? NULL : rmi_metrics_find(family, key, size, hash);
-    if (*out == NULL && size > 0 && !full)
-        status = rmi_metrics_admit(family, key, size, hash, out);
+    if (*out == NULL && size > 0 && !full) status = rmi_metrics_admit(family, key, size, hash, out);
     if (status == RM_E_FULL || (status == RM_OK && *out == NULL)) {
         *out = rmi_metrics_overflow(family);
         return RM_OK;
@@ -712,8 +696,7 @@ static bool rmi_metrics_name_valid(const char *name, bool label) {
     for (i = 0; name[i] != '\0'; ++i) {
         const char c = name[i];
         const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-        if (!letter && !(c == ':' && !label) && !(c >= '0' && c <= '9' && i > 0))
-            return false;
+        if (!letter && !(c == ':' && !label) && !(c >= '0' && c <= '9' && i > 0)) return false;
     }
     return i > 0;
 }
@@ -762,8 +745,7 @@ static rm_status rmi_metrics_check(const rm_metric_desc *desc, rm_error *error) 
         return rm_error_set(error, RM_E_TOO_LARGE, 0, "help", "over 1023 bytes long");
     if ((unsigned)desc->type > (unsigned)RM_METRIC_HISTOGRAM)
         return rm_error_set(error, RM_E_INVALID, 0, "type", "%d is none", (int)desc->type);
-    if (desc->decimals > 18)
-        return rm_error_set(error, RM_E_INVALID, 0, "decimals", "at most 18");
+    if (desc->decimals > 18) return rm_error_set(error, RM_E_INVALID, 0, "decimals", "at most 18");
     if (desc->bound_count > RMI_METRICS_BOUNDS)
         return rm_error_set(error, RM_E_INVALID, 0, "bound_count", "at most 64");
     if ((desc->bounds == NULL) != (desc->bound_count == 0))
@@ -806,10 +788,8 @@ static rm_status rmi_metrics_resolve(rm_metric_desc *desc, int64_t *memory, rm_e
             ++bins->last_decade;
         ++bins->last_decade;
     }
-    if (bins->last_decade == 0)
-        bins->last_decade = 9;
-    if (bins->per_decade == 0)
-        bins->per_decade = 16;
+    if (bins->last_decade == 0) bins->last_decade = 9;
+    if (bins->per_decade == 0) bins->per_decade = 16;
     if (rm_hist_footprint(bins) == 0)
         return rm_error_set(error, RM_E_INVALID, 0, "bins",
                             "first_decade < last_decade <= 18; per_decade 16, 32, 80 or 160");
@@ -847,12 +827,10 @@ static void rmi_metrics_family_free(rm_metrics_family *family) {
     while (series != NULL) {
         struct rmi_metrics_series *next =
             RMI_METRICS_POINTER(struct rmi_metrics_series, series->next);
-        if (series != family->fixed)
-            rmi_metrics_series_free(series);
+        if (series != family->fixed) rmi_metrics_series_free(series);
         series = next;
     }
-    if (family->fixed != NULL)
-        rmi_metrics_series_free(family->fixed);
+    if (family->fixed != NULL) rmi_metrics_series_free(family->fixed);
     while (table != NULL) {
         struct rmi_metrics_table *older = table->older;
         rm_free(allocator, table, rmi_metrics_table_size(table->mask));
@@ -926,8 +904,7 @@ static rm_status rmi_metrics_family_make(rm_metrics *metrics, const rm_metric_de
         rmi_metrics_family_free(family);
         return status;
     }
-    if (desc->label_count == 0)
-        rmi_metrics_series_show(family, family->fixed);
+    if (desc->label_count == 0) rmi_metrics_series_show(family, family->fixed);
     *out = family;
     return RM_OK;
 }
@@ -937,23 +914,16 @@ static const char *rmi_metrics_difference(const rm_metrics_family *family,
                                           const rm_metric_desc *desc) {
     const char *label = family->labels;
     uint32_t i;
-    if (family->type != desc->type)
-        return "type";
-    if (strcmp(family->help, desc->help) != 0)
-        return "help";
-    if (family->label_count != desc->label_count)
-        return "labels";
+    if (family->type != desc->type) return "type";
+    if (strcmp(family->help, desc->help) != 0) return "help";
+    if (family->label_count != desc->label_count) return "labels";
     for (i = 0; i < desc->label_count; ++i, label += strlen(label) + 1) {
-        if (strcmp(label, desc->labels[i]) != 0)
-            return "labels";
+        if (strcmp(label, desc->labels[i]) != 0) return "labels";
     }
-    if (family->decimals != desc->decimals)
-        return "decimals";
-    if (family->bound_count != desc->bound_count)
-        return "bounds";
+    if (family->decimals != desc->decimals) return "decimals";
+    if (family->bound_count != desc->bound_count) return "bounds";
     for (i = 0; i < desc->bound_count; ++i) {
-        if (family->bounds[i] != desc->bounds[i])
-            return "bounds";
+        if (family->bounds[i] != desc->bounds[i]) return "bounds";
     }
     if (family->bins.first_decade != desc->bins.first_decade ||
         family->bins.last_decade != desc->bins.last_decade ||
@@ -972,11 +942,9 @@ static const char *rmi_metrics_suffix(uint32_t index) {
 static bool rmi_metrics_extends(const char *name, const char *histogram) {
     const size_t size = strlen(histogram);
     uint32_t i;
-    if (strncmp(name, histogram, size) != 0)
-        return false;
+    if (strncmp(name, histogram, size) != 0) return false;
     for (i = 0; i < 3; ++i) {
-        if (strcmp(name + size, rmi_metrics_suffix(i)) == 0)
-            return true;
+        if (strcmp(name + size, rmi_metrics_suffix(i)) == 0) return true;
     }
     return false;
 }
@@ -1017,8 +985,7 @@ static rm_status rmi_metrics_add_locked(rm_metrics *metrics, const rm_metric_des
         return rm_error_set(error, RM_E_FULL, 0, "max_families", "%u are there",
                             (unsigned)metrics->max_families);
     status = rmi_metrics_family_make(metrics, desc, &family, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     metrics->families[count] = family;
     RMI_STORE32(&metrics->family_count, count + 1, RELEASE);
     *out = family;
@@ -1048,13 +1015,10 @@ RM_API rm_status rm_metrics_add(rm_metrics *metrics, const rm_metric_desc *desc,
                                             : "out",
                             "it is NULL");
     status = rmi_metrics_check(desc, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     full = *desc;
-    if (full.type == RM_METRIC_HISTOGRAM)
-        status = rmi_metrics_resolve(&full, memory, error);
-    if (status != RM_OK)
-        return status;
+    if (full.type == RM_METRIC_HISTOGRAM) status = rmi_metrics_resolve(&full, memory, error);
+    if (status != RM_OK) return status;
     rm_waitq_lock(&metrics->queue);
     status = rmi_metrics_add_locked(metrics, &full, out, error);
     rm_waitq_unlock(&metrics->queue);
@@ -1100,15 +1064,13 @@ RM_API rm_status rm_abi1_define_RM_METRICS_IMPLEMENTATION_in_one_c_file(const rm
     rm_metrics *metrics;
     rm_env env;
     rm_status status;
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
     if (families > 65535)
         return rm_error_set(error, RM_E_INVALID, 0, "max_families", "at most 65535");
     if (series > 1u << 24)
         return rm_error_set(error, RM_E_INVALID, 0, "max_series", "at most 2^24");
     status = rm_env_resolve(desc == NULL ? NULL : desc->env, &env, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     metrics = (rm_metrics *)rm_alloc(env.allocator, sizeof *metrics);
     if (metrics == NULL)
         return rm_error_set(error, RM_E_NOMEM, 0, "rm_metrics", "no memory for the registry");
@@ -1135,8 +1097,7 @@ RM_API rm_status rm_abi1_define_RM_METRICS_IMPLEMENTATION_in_one_c_file(const rm
 RM_API rm_status rm_metrics_destroy(rm_metrics *metrics) {
     const rm_allocator *allocator;
     uint32_t i;
-    if (metrics == NULL)
-        return RM_OK;
+    if (metrics == NULL) return RM_OK;
     if (RMI_LOAD32(&metrics->renders, ACQUIRE) != 0 || rm_waitq_destroy(&metrics->queue) != RM_OK)
         return RM_E_BUSY;
     allocator = metrics->env.allocator;
@@ -1159,26 +1120,21 @@ RM_API rm_status rm_counter_with(rm_metrics_family *family, const char *const *v
                                  uint32_t count, rm_counter *out, rm_error *error) {
     struct rmi_metrics_series *series = NULL;
     rm_status status;
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
     status = rmi_metrics_with(family, RM_METRIC_COUNTER, values, count, &series, error);
-    if (status == RM_OK)
-        out->series = series;
+    if (status == RM_OK) out->series = series;
     return status;
 }
 
 RM_API rm_status rm_counter_add(rm_counter counter, uint64_t n) {
-    if (counter.series == NULL)
-        return RM_E_STALE;
+    if (counter.series == NULL) return RM_E_STALE;
     (void)RMI_ADD64(&counter.series->value, n, RELAXED);
     return RM_OK;
 }
 
 RM_API rm_status rm_counter_value(rm_counter counter, uint64_t *out) {
-    if (out == NULL)
-        return RM_E_INVALID;
-    if (counter.series == NULL)
-        return RM_E_STALE;
+    if (out == NULL) return RM_E_INVALID;
+    if (counter.series == NULL) return RM_E_STALE;
     *out = RMI_LOAD64(&counter.series->value, RELAXED);
     return RM_OK;
 }
@@ -1199,25 +1155,21 @@ RM_API rm_status rm_gauge_with(rm_metrics_family *family, const char *const *val
                                rm_gauge *out, rm_error *error) {
     struct rmi_metrics_series *series = NULL;
     rm_status status;
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
     status = rmi_metrics_with(family, RM_METRIC_GAUGE, values, count, &series, error);
-    if (status == RM_OK)
-        out->series = series;
+    if (status == RM_OK) out->series = series;
     return status;
 }
 
 RM_API rm_status rm_gauge_set(rm_gauge gauge, double value) {
-    if (gauge.series == NULL)
-        return RM_E_STALE;
+    if (gauge.series == NULL) return RM_E_STALE;
     RMI_STORE64(&gauge.series->value, rmi_metrics_bits(value), RELAXED);
     return RM_OK;
 }
 
 RM_API rm_status rm_gauge_add(rm_gauge gauge, double delta) {
     uint64_t old, sum;
-    if (gauge.series == NULL)
-        return RM_E_STALE;
+    if (gauge.series == NULL) return RM_E_STALE;
     old = RMI_LOAD64(&gauge.series->value, RELAXED);
     do {
         sum = rmi_metrics_bits(rmi_metrics_double(old) + delta);
@@ -1226,10 +1178,8 @@ RM_API rm_status rm_gauge_add(rm_gauge gauge, double delta) {
 }
 
 RM_API rm_status rm_gauge_value(rm_gauge gauge, double *out) {
-    if (out == NULL)
-        return RM_E_INVALID;
-    if (gauge.series == NULL)
-        return RM_E_STALE;
+    if (out == NULL) return RM_E_INVALID;
+    if (gauge.series == NULL) return RM_E_STALE;
     *out = rmi_metrics_double(RMI_LOAD64(&gauge.series->value, RELAXED));
     return RM_OK;
 }
@@ -1238,18 +1188,15 @@ RM_API rm_status rm_histogram_with(rm_metrics_family *family, const char *const 
                                    uint32_t count, rm_histogram *out, rm_error *error) {
     struct rmi_metrics_series *series = NULL;
     rm_status status;
-    if (out == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
+    if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "out", "it is NULL");
     status = rmi_metrics_with(family, RM_METRIC_HISTOGRAM, values, count, &series, error);
-    if (status == RM_OK)
-        out->series = series;
+    if (status == RM_OK) out->series = series;
     return status;
 }
 
 RM_API rm_status rm_histogram_observe(rm_histogram histogram, int64_t value) {
     struct rmi_metrics_stripe *stripe;
-    if (histogram.series == NULL)
-        return RM_E_STALE;
+    if (histogram.series == NULL) return RM_E_STALE;
     if (value < 0) {
         (void)rm_counter_add(histogram.series->family->metrics->refused_values, 1);
         return RM_E_INVALID;
@@ -1435,8 +1382,7 @@ static uint64_t rmi_metrics_hash(const struct rmi_metrics_pass *pass, const char
 static bool rmi_metrics_done(const struct rmi_metrics_pass *pass, uint64_t hash, uint8_t kind) {
     uint32_t i;
     for (i = 0; i < pass->done_count; ++i) {
-        if (pass->done[i] == hash)
-            return pass->kind[i] >= kind;
+        if (pass->done[i] == hash) return pass->kind[i] >= kind;
     }
     return false;
 }
@@ -1475,7 +1421,7 @@ static void rmi_metrics_open(struct rmi_metrics_pass *pass, const rm_stat *stat,
     pass->last = pass->done_count + 1 == RMI_METRICS_STAT_NAMES;
     pass->refused = pass->last || !rmi_name_fits(name, RMI_METRICS_NAME) ||
                     !rmi_metrics_name_valid(name, false) || stat->help == NULL ||
-                    (unsigned)stat->type > (unsigned)RM_STAT_HISTOGRAM ||
+                    stat->help[0] == '\0' || (unsigned)stat->type > (unsigned)RM_STAT_HISTOGRAM ||
                     rmi_metrics_clash(pass->metrics, name, histogram) != NULL ||
                     rmi_metrics_repeats(pass, name, histogram);
     rmi_copy_string(pass->name, sizeof pass->name, name);
@@ -1517,12 +1463,10 @@ static bool rmi_metrics_stat_labels(struct rmi_metrics_pass *pass, const rm_stat
             return false;
         rmi_metrics_label(labels, stat->label, stat->label_value, strlen(stat->label_value));
     }
-    if (labels->overflow || pass->seen_count == RMI_METRICS_SAMPLES)
-        return false;
+    if (labels->overflow || pass->seen_count == RMI_METRICS_SAMPLES) return false;
     hash = rm_hash(&pass->metrics->key, labels->buffer, labels->used);
     for (i = 0; i < pass->seen_count; ++i) {
-        if (pass->seen[i] == hash)
-            return false;
+        if (pass->seen[i] == hash) return false;
     }
     pass->seen[pass->seen_count++] = hash;
     return true;
@@ -1533,14 +1477,11 @@ static bool rmi_metrics_stat_write(struct rmi_metrics_pass *pass, const rm_stat 
     char buffer[2 * RMI_METRICS_KEY];
     rm_text labels = rm_text_make(buffer, sizeof buffer);
     struct rmi_metrics_line line;
-    if (pass->refused || stat->type != pass->type || stat->decimals > 18)
-        return false;
+    if (pass->refused || stat->type != pass->type || stat->decimals > 18) return false;
     if (stat->type == RM_STAT_HISTOGRAM && (stat->hist == NULL || stat->hist->bins == 0))
         return false;
-    if (stat->type == RM_STAT_COUNTER && stat->value < 0)
-        return false;
-    if (!rmi_metrics_stat_labels(pass, stat, &labels))
-        return false;
+    if (stat->type == RM_STAT_COUNTER && stat->value < 0) return false;
+    if (!rmi_metrics_stat_labels(pass, stat, &labels)) return false;
     if (!pass->headed)
         rmi_metrics_head(pass->text, pass->name, stat->help,
                          rmi_metrics_type_name((rm_metric_type)stat->type));
@@ -1564,15 +1505,12 @@ static void rmi_metrics_stat(const rm_stat *stat, void *user) {
     const char *name;
     uint64_t hash;
     bool done;
-    if (stat == NULL || pass->text->overflow)
-        return;
+    if (stat == NULL || pass->text->overflow) return;
     name = stat->name == NULL ? "" : stat->name;
     hash = rmi_metrics_hash(pass, name);
     done = rmi_metrics_done(pass, hash, RMI_METRICS_REFUSED);
-    if (!pass->open && !done)
-        rmi_metrics_open(pass, stat, name, hash);
-    if (!pass->open || (hash != pass->hash && (done || !pass->last)))
-        return;
+    if (!pass->open && !done) rmi_metrics_open(pass, stat, name, hash);
+    if (!pass->open || (hash != pass->hash && (done || !pass->last))) return;
     if (!rmi_metrics_stat_write(pass, stat))
         (void)rm_counter_add(pass->metrics->dropped_samples, 1);
 }
@@ -1585,8 +1523,7 @@ static void rmi_metrics_pass_run(struct rmi_metrics_pass *pass) {
     visit.thread = rm_thread_number();
     rm_waitq_lock(&metrics->queue);
     for (resource = metrics->resources; resource != NULL; resource = resource->next) {
-        if (resource->removed || resource->stats_fn == NULL || pass->text->overflow)
-            continue;
+        if (resource->removed || resource->stats_fn == NULL || pass->text->overflow) continue;
         visit.next = resource->visits;
         resource->visits = &visit;
         rm_waitq_unlock(&metrics->queue);
@@ -1616,8 +1553,7 @@ static void rmi_metrics_resources(rm_metrics *metrics, rm_text *text) {
 
 RM_API rm_status rm_metrics_render(rm_metrics *metrics, rm_text *text) {
     uint32_t count;
-    if (metrics == NULL || text == NULL)
-        return RM_E_INVALID;
+    if (metrics == NULL || text == NULL) return RM_E_INVALID;
     (void)RMI_ADD32(&metrics->renders, 1u, ACQ_REL);
     count = RMI_LOAD32(&metrics->family_count, ACQUIRE);
     rmi_metrics_families(metrics, text, RMI_METRICS_OWN, count);
@@ -1625,8 +1561,7 @@ RM_API rm_status rm_metrics_render(rm_metrics *metrics, rm_text *text) {
     rmi_metrics_families(metrics, text, 0, RMI_METRICS_OWN);
     (void)rm_text_flush(text);
     (void)RMI_ADD32(&metrics->renders, UINT32_MAX, ACQ_REL);
-    if (!text->overflow)
-        return RM_OK;
+    if (!text->overflow) return RM_OK;
     return text->flush_fn == NULL ? RM_E_TOO_LARGE : RM_E_FAILED;
 }
 
@@ -1656,11 +1591,9 @@ RM_API rm_status rm_metrics_add_resource(rm_metrics *metrics, const rm_resource 
     rm_waitq_lock(&metrics->queue);
     for (link = &metrics->resources; *link != NULL && !taken; link = &(*link)->next)
         taken = strcmp((*link)->label, added->label) == 0;
-    if (!taken)
-        *link = added;
+    if (!taken) *link = added;
     rm_waitq_unlock(&metrics->queue);
-    if (!taken)
-        return RM_OK;
+    if (!taken) return RM_OK;
     rm_free(metrics->env.allocator, added, sizeof *added);
     return rm_error_set(error, RM_E_EXISTS, 0, resource->name, "a resource has this name already");
 }
@@ -1672,15 +1605,13 @@ static rm_status rmi_metrics_await(rm_metrics *metrics, struct rmi_metrics_resou
     rm_deadline never;
     uint64_t grant = 0;
     for (visit = resource->visits; visit != NULL; visit = visit->next) {
-        if (visit->thread == rm_thread_number())
-            return RM_E_DEADLOCK;
+        if (visit->thread == rm_thread_number()) return RM_E_DEADLOCK;
     }
     never.at_ns = 0;
     resource->removed = true;
     while (resource->visits != NULL && status == RM_OK)
         status = rm_waitq_wait_locked(&metrics->queue, resource, never, NULL, &grant);
-    if (status != RM_OK)
-        resource->removed = false;
+    if (status != RM_OK) resource->removed = false;
     return status;
 }
 
@@ -1689,25 +1620,21 @@ RM_API rm_status rm_metrics_remove_resource(rm_metrics *metrics, const char *nam
     char buffer[sizeof resource->label];
     rm_text label = rm_text_make(buffer, sizeof buffer - 1);
     rm_status status = RM_E_NOT_FOUND;
-    if (metrics == NULL || name == NULL)
-        return RM_E_INVALID;
+    if (metrics == NULL || name == NULL) return RM_E_INVALID;
     rmi_metrics_label(&label, "resource", name, strlen(name));
-    if (label.overflow)
-        return RM_E_NOT_FOUND;
+    if (label.overflow) return RM_E_NOT_FOUND;
     buffer[label.used] = '\0';
     rm_waitq_lock(&metrics->queue);
     resource = metrics->resources;
     while (resource != NULL && strcmp(resource->label, buffer) != 0)
         resource = resource->next;
-    if (resource != NULL && !resource->removed)
-        status = rmi_metrics_await(metrics, resource);
+    if (resource != NULL && !resource->removed) status = rmi_metrics_await(metrics, resource);
     if (status == RM_OK) {
         for (link = &metrics->resources; *link != resource; link = &(*link)->next) {}
         *link = resource->next;
     }
     rm_waitq_unlock(&metrics->queue);
-    if (status == RM_OK)
-        rm_free(metrics->env.allocator, resource, sizeof *resource);
+    if (status == RM_OK) rm_free(metrics->env.allocator, resource, sizeof *resource);
     return status;
 }
 
