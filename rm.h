@@ -1033,8 +1033,10 @@ RM_API void rm_log_emit(const rm_log *log, const rm_clock *clock, rm_log_level l
 
 /* Formats an event as one JSON object and a newline:
    {"time":"2026-01-31T12:00:00.123456Z","level":"warn","component":"rm_pool","event":"...",...}
-   Pairs that do not fit are left out and "truncated":true ends the object: always a whole line.
-   Returns: its length, not NUL-terminated; 0 when not even the head fits (size < 256) or for NULL.
+   From the first pair that does not fit on, pairs are left out and "truncated":true ends the object:
+   always a whole line.
+   Returns: its length, not NUL-terminated; 0 for NULL, and when not even the head fits: 256 bytes
+   are enough for it unless its names have to be escaped.
    Threads: any. Blocks: no. Allocates: no. Cost: O(bytes). */
 RM_API size_t rm_log_format(const rm_log_event *event, char *buffer, size_t size);
 
@@ -3358,6 +3360,12 @@ RM_API void rm_text_decimal(rm_text *text, int64_t value, uint32_t decimals) {
     rm_text_bytes(text, rmi_digits(end, rest, decimals), decimals);
 }
 
+#ifdef __MINGW32__ /* its strtod is one bit off next to powers of two */
+#define RMI_STRTOD(string) ((double)strtold((string), NULL))
+#else
+#define RMI_STRTOD(string) strtod((string), NULL)
+#endif
+
 /* The C library's digits with the locale's decimal point put right. */
 static void rmi_text_library_double(rm_text *text, double value) {
     char digits[64];
@@ -3368,7 +3376,7 @@ static void rmi_text_library_double(rm_text *text, double value) {
     bool point = false;
     for (; precision <= 17; ++precision) {
         (void)snprintf(digits, sizeof digits, "%.*g", precision, value);
-        if (strtod(digits, NULL) == value) break;
+        if (RMI_STRTOD(digits) == value) break;
     }
     for (; *from != '\0'; ++from) {
         const bool plain =
@@ -3385,10 +3393,8 @@ static void rmi_text_library_double(rm_text *text, double value) {
 RM_API void rm_text_double(rm_text *text, double value) {
     if (value != value)
         rm_text_string(text, "NaN");
-    else if (value > 1.7976931348623157e308)
-        rm_text_string(text, "+Inf");
-    else if (value < -1.7976931348623157e308)
-        rm_text_string(text, "-Inf");
+    else if (value - value != 0)
+        rm_text_string(text, value > 0 ? "+Inf" : "-Inf");
     else if (value > -1e15 && value < 1e15 && value == (double)(int64_t)value &&
              !(value == 0 && 1 / value < 0))
         rm_text_int(text, (int64_t)value);
@@ -3504,16 +3510,13 @@ RM_API void rm_log_emit(const rm_log *log, const rm_clock *clock, rm_log_level l
 /* "2026-01-31T12:00:00.123456Z"; days to date after Hinnant, "chrono-compatible low-level date
    algorithms" (2013). */
 static void rmi_text_time(rm_text *text, int64_t wall_ns) {
-    int64_t seconds = wall_ns / RM_SEC(1), us = wall_ns % RM_SEC(1) / 1000, days, z, era, year;
-    uint32_t doe, yoe, doy, mp, day, month, second_of_day;
+    const int64_t day_us = INT64_C(86400000000);
+    int64_t us = wall_ns / 1000 - (wall_ns % 1000 < 0 ? 1 : 0), days, z, era, year;
+    uint32_t doe, yoe, doy, mp, day, month, second;
     char buffer[27], *p;
-    if (us < 0) {
-        us += 1000000;
-        --seconds;
-    }
-    days = seconds / 86400;
-    if (seconds % 86400 < 0) --days;
-    second_of_day = (uint32_t)(seconds - days * 86400);
+    days = us / day_us - (us % day_us < 0 ? 1 : 0); /* all rounded down, before 1970 too */
+    us -= days * day_us;
+    second = (uint32_t)(us / 1000000);
     z = days + 719468;
     era = (z >= 0 ? z : z - 146096) / 146097;
     doe = (uint32_t)(z - era * 146097);
@@ -3528,18 +3531,19 @@ static void rmi_text_time(rm_text *text, int64_t wall_ns) {
     (void)rmi_digits(p + 4, (uint64_t)year, 4);
     (void)rmi_digits(p + 7, month, 2);
     (void)rmi_digits(p + 10, day, 2);
-    (void)rmi_digits(p + 13, second_of_day / 3600, 2);
-    (void)rmi_digits(p + 16, second_of_day / 60 % 60, 2);
-    (void)rmi_digits(p + 19, second_of_day % 60, 2);
-    (void)rmi_digits(p + 26, (uint64_t)us, 6);
+    (void)rmi_digits(p + 13, second / 3600, 2);
+    (void)rmi_digits(p + 16, second / 60 % 60, 2);
+    (void)rmi_digits(p + 19, second % 60, 2);
+    (void)rmi_digits(p + 26, (uint64_t)us % 1000000, 6);
     rm_text_bytes(text, buffer, sizeof buffer);
 }
 
 /* A name: at most 47 bytes of it. */
 static void rmi_text_name(rm_text *text, const char *key, const char *name) {
-    size_t length = name == NULL ? 0 : strlen(name);
+    char cut[48];
+    rmi_copy_string(cut, sizeof cut, name);
     rm_text_string(text, key);
-    rm_text_json(text, name, length < 47 ? length : 47);
+    rm_text_json(text, cut, strlen(cut));
 }
 
 static void rmi_text_kv(rm_text *text, const rm_kv *kv) {
