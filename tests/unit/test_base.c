@@ -159,8 +159,7 @@ static rm_virtual_clock virtual_clock;
 
 /* A clock in `virtual_clock`, which is made anew. */
 static rm_clock clock_at(int64_t ns) {
-    if (!CHECK(rm_virtual_clock_init(&virtual_clock, ns, true) == RM_OK))
-        exit(1);
+    if (!CHECK(rm_virtual_clock_init(&virtual_clock, ns, true) == RM_OK)) exit(1);
     return rm_virtual_clock_clock(&virtual_clock);
 }
 
@@ -557,8 +556,7 @@ TEST(random, below_scales_a_number_to_the_bound) {
         const rm_random random = {script_next, &s};
         const uint64_t got = rm_random_below(&random, bound);
         CHECK(got < bound);
-        if (s.used == 1)
-            CHECK(got == high_half(number, bound));
+        if (s.used == 1) CHECK(got == high_half(number, bound));
     }
 }
 
@@ -583,8 +581,7 @@ TEST(random, below_is_unbiased_where_modulo_is_not) {
     random = rm_rng_random(&rng);
     for (int i = 0; i < 30000; ++i) {
         const uint64_t got = rm_random_below(&random, 3 * third);
-        if (CHECK(got < 3 * third))
-            counts[got / third]++;
+        if (CHECK(got < 3 * third)) counts[got / third]++;
     }
     for (int i = 0; i < 3; ++i)
         CHECK(counts[i] > 9700 && counts[i] < 10300); /* modulo: 15000, 7500, 7500 */
@@ -645,10 +642,8 @@ static uint64_t sip(int c, int d, rm_hash_key key, const unsigned char *data, si
     for (size_t at = 0; at / 8 <= size / 8; at += 8) {
         uint64_t word = 0;
         for (size_t i = 0; i < 8; ++i)
-            if (at + i < size)
-                word |= (uint64_t)data[at + i] << 8 * i;
-        if (at / 8 == size / 8)
-            word |= (uint64_t)(size & 255) << 56;
+            if (at + i < size) word |= (uint64_t)data[at + i] << 8 * i;
+        if (at / 8 == size / 8) word |= (uint64_t)(size & 255) << 56;
         v[3] ^= word;
         sip_rounds(v, c);
         v[0] ^= word;
