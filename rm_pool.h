@@ -291,6 +291,7 @@ enum {
 typedef struct rmi_slot {
     RMI_ALIGN(64) uint64_t word;
     uint64_t used_ns; /* when it was last released or made, coarse; read by maintain, so atomic */
+    uint64_t leases;  /* handed out; read by all, so atomic */
     void *resource;
     rm_permit permit; /* the guard's, while it is lent */
 } rmi_slot;
@@ -488,7 +489,7 @@ static rmi_pool_counts rmi_pool_counted(rm_pool *pool) {
     for (i = 0; i < pool->desc.max; ++i) {
         const uint64_t word = RMI_LOAD64(&pool->slots[i].word, ACQUIRE);
         ++counts.states[rmi_slot_state(word)];
-        counts.leases += word >> RMI_SLOT_BITS;
+        counts.leases += RMI_LOAD64(&pool->slots[i].leases, RELAXED);
     }
     return counts;
 }
@@ -608,6 +609,7 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         return status;
     }
     slot->permit = permit;
+    RMI_STORE64(&slot->leases, RMI_LOAD64(&slot->leases, RELAXED) + 1u, RELAXED);
     out->resource = slot->resource;
     out->sequence = RMI_LOAD64(&slot->word, RELAXED) >> RMI_SLOT_BITS;
     out->pool = pool->number;
