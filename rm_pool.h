@@ -360,9 +360,20 @@ static bool rmi_pool_claim(rmi_slot *slot, uint64_t seen, uint32_t to) {
     return RMI_CAS64(&slot->word, &seen, rmi_slot_word(sequence, to), SEQ_CST);
 }
 
+/* Claims a slot to make a resource in, if it is empty. After a close none is claimed: seq_cst on
+   both sides, so that either we see `closed` or the closer sees our claim. */
+static bool rmi_pool_claim_empty(rm_pool *pool, rmi_slot *slot) {
+    const uint64_t word = RMI_LOAD64(&slot->word, SEQ_CST);
+    if (rmi_slot_state(word) != RMI_SLOT_EMPTY || !rmi_pool_claim(slot, word, RMI_SLOT_CREATING))
+        return false;
+    if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0) return true;
+    RMI_STORE64(&slot->word, word, SEQ_CST);
+    rm_waitq_notify(&pool->drain);
+    return false;
+}
+
 /* The queue's try: an idle resource, else an empty slot to make one in (*grant says which slot; its
-   state says which of the two). After a close no empty slot is taken: seq_cst on both sides, so
-   that either we see `closed` or the closer sees our claim. */
+   state says which of the two). */
 static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     bool empty = false;
@@ -377,15 +388,8 @@ static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
             return true;
     }
     for (i = 0; empty && i < pool->desc.max; ++i) {
-        const uint64_t word = RMI_LOAD64(&pool->slots[i].word, SEQ_CST);
         *grant = i;
-        if (rmi_slot_state(word) != RMI_SLOT_EMPTY ||
-            !rmi_pool_claim(&pool->slots[i], word, RMI_SLOT_CREATING))
-            continue;
-        if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0) return true;
-        RMI_STORE64(&pool->slots[i].word, word, SEQ_CST);
-        rm_waitq_notify(&pool->drain);
-        return false;
+        if (rmi_pool_claim_empty(pool, &pool->slots[i])) return true;
     }
     return false;
 }
@@ -713,17 +717,15 @@ static rm_status rmi_pool_refill(rm_pool *pool, rm_deadline deadline, rm_error *
     uint32_t i, there = pool->desc.max - rmi_pool_counted(pool).states[RMI_SLOT_EMPTY];
     for (i = 0; i < pool->desc.max && there < pool->desc.min; ++i) {
         rmi_slot *slot = &pool->slots[i];
-        const uint64_t word = RMI_LOAD64(&slot->word, SEQ_CST);
         rm_status status;
-        if (rmi_slot_state(word) != RMI_SLOT_EMPTY ||
-            !rmi_pool_claim(slot, word, RMI_SLOT_CREATING))
-            continue;
+        if (!rmi_pool_claim_empty(pool, slot)) continue;
         status = rmi_pool_make(pool, slot, deadline, error);
         if (status != RM_OK) return status;
         rmi_pool_put(pool, slot, RMI_SLOT_IDLE);
         if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) rmi_pool_sweep(pool);
         ++there;
     }
+    if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) return rmi_pool_denied(pool, RM_E_CLOSED, error);
     return RM_OK;
 }
 
