@@ -705,9 +705,11 @@ static bool rmi_pool_expire_one(rm_pool *pool, rmi_slot *slot) {
 }
 
 static void rmi_pool_expire(rm_pool *pool) {
+    rmi_pool_counts counts;
     uint32_t i = pool->desc.max, there;
     if (pool->desc.idle_timeout_ns == RM_NONE) return;
-    there = pool->desc.max - rmi_pool_counted(pool).states[RMI_SLOT_EMPTY];
+    counts = rmi_pool_counted(pool); /* what is closing may not be there any more in a moment */
+    there = pool->desc.max - counts.states[RMI_SLOT_EMPTY] - counts.states[RMI_SLOT_CLOSING];
     while (i-- > 0 && there > pool->desc.min) { /* from the top: low slots are the warm ones */
         if (rmi_pool_expire_one(pool, &pool->slots[i])) --there;
     }
