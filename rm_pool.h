@@ -608,8 +608,8 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
     slot = &pool->slots[grant];
     status = rmi_pool_ready(pool, slot, ask, error);
     if (status != RM_OK) {
-        rmi_pool_report(pool, &permit,
-                        status == RM_E_CLOSED ? RM_OUTCOME_IGNORE : RM_OUTCOME_FAILURE);
+        const bool ours = status == RM_E_CLOSED && RMI_LOAD32(&pool->closed, ACQUIRE) != 0;
+        rmi_pool_report(pool, &permit, ours ? RM_OUTCOME_IGNORE : RM_OUTCOME_FAILURE);
         return status;
     }
     slot->permit = permit;
