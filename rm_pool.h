@@ -1013,14 +1013,25 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
     return RM_OK;
 }
 
+/* Is a thread still waiting in a queue, or on its way out of it? */
+static bool rmi_pool_waits(rm_waitq *q) {
+    bool inside;
+    rm_waitq_lock(q);
+    inside = q->inside != 0;
+    rm_waitq_unlock(q);
+    return inside;
+}
+
 RM_API rm_status rm_pool_destroy(rm_pool *pool) {
     rm_env env;
     rm_status status;
     if (pool == NULL) return RM_OK;
     status = rm_pool_close(pool, RM_NOWAIT, NULL);
     if (status != RM_OK) return RM_E_BUSY;
-    if (rm_waitq_destroy(&pool->queue) != RM_OK) return RM_E_BUSY;
-    if (rm_waitq_destroy(&pool->drain) != RM_OK) return RM_E_BUSY;
+    if (rmi_pool_waits(&pool->queue) || rmi_pool_waits(&pool->drain))
+        return RM_E_BUSY; /* before either is gone: the caller may try again */
+    (void)rm_waitq_destroy(&pool->queue);
+    (void)rm_waitq_destroy(&pool->drain);
     env = pool->env;
     rm_free(env.allocator, pool->memory, pool->size);
     return RM_OK;
