@@ -587,6 +587,7 @@ static void rmi_pool_report(rm_pool *pool, rm_permit *permit, rm_outcome outcome
 static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *out,
                                   rm_error *error) {
     rm_permit permit;
+    rm_error refusal;
     rmi_slot *slot;
     uint64_t grant = 0;
     rm_status status;
@@ -594,9 +595,13 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         return rm_error_set(error, RM_E_CANCELLED, 0, pool->name, "cancelled before it began");
     memset(&permit, 0, sizeof permit);
     if (pool->guard.admit_fn != NULL) {
-        status = pool->guard.admit_fn(&permit, error, pool->guard.user);
+        refusal.status = RM_OK;
+        status = pool->guard.admit_fn(&permit, &refusal, pool->guard.user);
         if (status != RM_OK) {
             rmi_pool_count(&pool->rejected);
+            if (refusal.status == RM_OK)
+                (void)rm_error_set(&refusal, status, 0, pool->name, "refused by the guard");
+            if (error != NULL) *error = refusal;
             return status;
         }
     }
