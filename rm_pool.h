@@ -195,7 +195,8 @@ static inline RM_MUST_USE rm_status rm_pool_create(const rm_pool_desc *desc, rm_
     return rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(desc, out, error);
 }
 
-/* Closes a pool and frees it; NULL is allowed.
+/* Closes a pool and frees it; NULL is allowed. The release of the last resource may still be on
+   its way out when rm_pool_close returns: join its thread first.
    Returns: RM_E_BUSY, closed but not freed, while a resource is out or a call is waiting.
    Threads: owner. Blocks: in destroy_fn. Allocates: no. Cost: O(max). */
 RM_API rm_status rm_pool_destroy(rm_pool *pool);
