@@ -554,7 +554,8 @@ RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size);
 typedef struct rm_hist_desc {
     uint32_t first_decade; /* linear from 0 to 10^first_decade, logarithmic above; 0..18 */
     uint32_t last_decade;  /* values above 10^last_decade count as overflow; first+1..18; 0 = 9 */
-    uint32_t per_decade;   /* 16, 32, 80 or 160 bins: error <= 20, 10, 4 or 2 %; 0 = 16 */
+    uint32_t per_decade;   /* 16, 32, 80 or 160 bins, which are at most 25, 12.5, 5 or 2.5 % wide
+                              of their value; 0 = 16 */
 } rm_hist_desc;
 
 /* Private fields; counts lives in the memory handed to rm_hist_init. */
@@ -566,6 +567,7 @@ typedef struct rm_hist {
     int64_t min, max;
     uint32_t bins;
     uint32_t first, last, cut;
+    uint16_t base[55];
 } rm_hist;
 
 /* The bytes that the bins need: 8 for each of about per_decade * decades.
@@ -2236,7 +2238,8 @@ RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size) {
 /* >>histogram
    Bin 0 holds 0. Then equal bins up to 10^first. Then each decade (D, 10D] in three parts:
    (D, 2D] in steps of D/5c, (2D, 5D] in steps of D/2c, (5D, 10D] in steps of D/c, at least 1;
-   c = cut = per_decade / 16. The last bin is for overflow. */
+   c = cut = per_decade / 16. Part n of the decade from 10^d has the number 3d + n and begins at bin
+   base[3d + n]. The last bin is for overflow. */
 
 static int64_t rmi_pow10(uint32_t exponent) {
     int64_t power = 1;
@@ -2245,36 +2248,32 @@ static int64_t rmi_pow10(uint32_t exponent) {
     return power;
 }
 
-static int64_t rmi_hist_step(const rm_hist *hist, int64_t decade, uint32_t part) {
+/* The width of a bin in a part of the decade from 10^d = decade. */
+static int64_t rmi_hist_step(const rm_hist *hist, uint32_t part, int64_t decade) {
     static const int64_t divisor[3] = {5, 2, 1};
-    const int64_t step = decade / (divisor[part] * (int64_t)hist->cut);
+    const int64_t step = decade / (divisor[part % 3] * (int64_t)hist->cut);
     return step > 0 ? step : 1;
 }
 
-static uint32_t rmi_hist_decade_bins(const rm_hist *hist, int64_t decade) {
-    return (uint32_t)(decade / rmi_hist_step(hist, decade, 0) +
-                      3 * decade / rmi_hist_step(hist, decade, 1) +
-                      5 * decade / rmi_hist_step(hist, decade, 2));
-}
-
-static uint32_t rmi_hist_low_bins(const rm_hist *hist, int64_t first) {
-    return (uint32_t)(first / rmi_hist_step(hist, first, 0));
-}
-
-/* Fills range and bin count. */
+/* Fills range and bins. */
 static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *desc) {
+    static const int64_t length[3] = {1, 3, 5};
     const uint32_t per_decade = desc->per_decade == 0 ? 16 : desc->per_decade;
     int64_t decade;
-    uint32_t i;
+    uint32_t part;
     hist->first = desc->first_decade;
     hist->last = desc->last_decade == 0 ? 9 : desc->last_decade;
     hist->cut = per_decade / 16;
     if (per_decade != 16 && per_decade != 32 && per_decade != 80 && per_decade != 160) return false;
     if (hist->last > 18 || hist->first >= hist->last) return false;
     decade = rmi_pow10(hist->first);
-    hist->bins = 2 + rmi_hist_low_bins(hist, decade);
-    for (i = hist->first; i < hist->last; ++i, decade *= 10)
-        hist->bins += rmi_hist_decade_bins(hist, decade);
+    part = 3 * hist->first;
+    hist->bins = 1 + (uint32_t)(decade / rmi_hist_step(hist, part, decade));
+    for (; part < 3 * hist->last; decade *= ++part % 3 == 0 ? 10 : 1) {
+        hist->base[part] = (uint16_t)hist->bins;
+        hist->bins += (uint32_t)(length[part % 3] * decade / rmi_hist_step(hist, part, decade));
+    }
+    hist->base[part] = (uint16_t)hist->bins++;
     return true;
 }
 
@@ -2306,44 +2305,33 @@ RM_API void rm_hist_reset(rm_hist *hist) {
 }
 
 static uint32_t rmi_hist_index(const rm_hist *hist, int64_t value) {
-    int64_t decade = rmi_pow10(hist->first);
-    const int64_t below = value - 1; /* bins are (low, high] */
-    uint32_t base, i;
+    int64_t decade = rmi_pow10(hist->first), from = 0;
+    uint32_t part = 3 * hist->first, base = 1;
     if (value <= 0) return 0;
-    if (value <= decade) return 1 + (uint32_t)(below / rmi_hist_step(hist, decade, 0));
-    base = 1 + rmi_hist_low_bins(hist, decade);
-    for (i = hist->first; i < hist->last; ++i, decade *= 10) {
-        const int64_t s0 = rmi_hist_step(hist, decade, 0), s1 = rmi_hist_step(hist, decade, 1),
-                      s2 = rmi_hist_step(hist, decade, 2);
-        if (value <= 2 * decade) return base + (uint32_t)((below - decade) / s0);
-        base += (uint32_t)(decade / s0);
-        if (value <= 5 * decade) return base + (uint32_t)((below - 2 * decade) / s1);
-        base += (uint32_t)(3 * decade / s1);
-        if (below < 10 * decade) return base + (uint32_t)((below - 5 * decade) / s2);
-        base += (uint32_t)(5 * decade / s2);
+    if (value > decade) {
+        for (; value > 10 * decade; decade *= 10) {
+            part += 3;
+            if (part == 3 * hist->last) return hist->bins - 1;
+        }
+        part += value > 5 * decade ? 2 : value > 2 * decade ? 1 : 0;
+        from = value > 5 * decade ? 5 * decade : value > 2 * decade ? 2 * decade : decade;
+        base = hist->base[part];
     }
-    return hist->bins - 1;
+    return base + (uint32_t)((value - 1 - from) / rmi_hist_step(hist, part, decade));
 }
 
 RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin) {
+    static const int64_t from[3] = {1, 2, 5};
+    uint32_t part;
     int64_t decade;
-    uint32_t low, i, part;
-    static const int64_t from[3] = {1, 2, 5}, length[3] = {1, 3, 5};
     if (hist == NULL || bin >= hist->bins - 1) return INT64_MAX;
-    if (bin == 0) return 0;
+    part = 3 * hist->first;
     decade = rmi_pow10(hist->first);
-    low = rmi_hist_low_bins(hist, decade);
-    if (bin <= low) return (int64_t)bin * rmi_hist_step(hist, decade, 0);
-    bin -= low + 1;
-    for (i = hist->first; i < hist->last; ++i, decade *= 10) {
-        for (part = 0; part < 3; ++part) {
-            const int64_t step = rmi_hist_step(hist, decade, part);
-            const uint32_t bins = (uint32_t)(length[part] * decade / step);
-            if (bin < bins) return from[part] * decade + ((int64_t)bin + 1) * step;
-            bin -= bins;
-        }
-    }
-    return INT64_MAX;
+    if (bin < hist->base[part]) return (int64_t)bin * rmi_hist_step(hist, part, decade);
+    while (bin >= hist->base[part + 1])
+        decade *= ++part % 3 == 0 ? 10 : 1;
+    bin -= hist->base[part];
+    return from[part % 3] * decade + ((int64_t)bin + 1) * rmi_hist_step(hist, part, decade);
 }
 
 RM_API rm_status rm_hist_record(rm_hist *hist, int64_t value) {
@@ -2394,10 +2382,12 @@ RM_API int64_t rm_hist_quantile(const rm_hist *hist, double q) {
 
 RM_API uint64_t rm_hist_count_le(const rm_hist *hist, int64_t bound) {
     uint64_t count = 0;
-    uint32_t bin;
-    if (hist == NULL) return 0;
+    uint32_t bin, end;
+    if (hist == NULL || bound < 0) return 0;
     if (bound >= hist->max) return hist->count;
-    for (bin = 0; bin < hist->bins - 1 && rm_hist_bin_edge(hist, bin) <= bound; ++bin)
+    end = rmi_hist_index(hist, bound);
+    if (rm_hist_bin_edge(hist, end) == bound) ++end;
+    for (bin = 0; bin < end; ++bin)
         count += hist->counts[bin];
     return count;
 }
