@@ -110,7 +110,6 @@ GLOBALS
 #define RM_RM_H_INCLUDED
 #define RM_BASE_VERSION 100 /* major * 10000 + minor * 100 + patch, here 0.1.0 */
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -1339,6 +1338,7 @@ static inline bool rmi_name_fits(const char *name, size_t max) {
 #define RM_BASE_IMPLEMENTATION_DONE
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
