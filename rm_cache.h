@@ -250,7 +250,7 @@ RM_API rm_status rm_cache_load_set(rm_cache_load *load, const void *value, size_
 
 /* Puts a value in, in place of any that is there. ttl_ns 0 = desc.ttl_ns; RM_NONE = for ever.
    Returns: RM_E_TOO_LARGE above max_bytes; RM_E_FULL when what is pinned leaves no room (both leave
-   the old value); RM_E_NOMEM; RM_E_INVALID.
+   all as it was); RM_E_NOMEM; RM_E_INVALID.
    Threads: any. Blocks: for a short lock, in removed_fn. Allocates: yes.
    Cost: O(size + evicted). */
 RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size, const void *value,
@@ -362,9 +362,11 @@ struct rm_cache {
     rm_hash_key key;
     rmi_cache_entry **buckets;
     size_t bucket_count;
-    size_t cursor; /* of the sweep */
-    rmi_cache_entry *newest, *oldest;
-    rmi_cache_entry *removed; /* to be told and freed once the lock is free */
+    size_t cursor;                    /* of the sweep */
+    rmi_cache_entry *newest, *oldest; /* the LRU list */
+    uint64_t idle_bytes;              /* charged for the entries in it */
+    uint32_t idle;                    /* entries in it */
+    rmi_cache_entry *removed;         /* to be told and freed once the lock is free */
     rm_cache_load *loads;
     rmi_cache_pinned *pinned;
     uint32_t free_pin;
@@ -449,6 +451,8 @@ static void rmi_cache_lru_add(rm_cache *cache, rmi_cache_entry *entry) {
     else
         cache->oldest = entry;
     cache->newest = entry;
+    ++cache->idle;
+    cache->idle_bytes += rmi_cache_charge(entry);
 }
 
 static void rmi_cache_lru_remove(rm_cache *cache, rmi_cache_entry *entry) {
@@ -460,6 +464,8 @@ static void rmi_cache_lru_remove(rm_cache *cache, rmi_cache_entry *entry) {
         entry->older->newer = entry->newer;
     else
         cache->oldest = entry->newer;
+    --cache->idle;
+    cache->idle_bytes -= rmi_cache_charge(entry);
 }
 
 /* An entry that is neither linked nor referenced goes to the removed ones. */
@@ -546,10 +552,17 @@ static uint64_t rmi_cache_sweep(rm_cache *cache, size_t buckets) {
     return count;
 }
 
-/* Is there room for one more entry of this charge, once `old` (may be NULL) has gone? */
-static bool rmi_cache_has_room(const rm_cache *cache, size_t charge, const rmi_cache_entry *old) {
-    const uint64_t entries = cache->stats.entries + 1u - (old != NULL ? 1u : 0u);
-    const uint64_t freed = old != NULL && old->refs == 0 ? rmi_cache_charge(old) : 0;
+/* Is there room for one more entry of this charge, once `old` (may be NULL) has gone and, with
+   `evicting`, everything else that is not pinned? */
+static bool rmi_cache_has_room(const rm_cache *cache, size_t charge, const rmi_cache_entry *old,
+                               bool evicting) {
+    const bool old_idle = old != NULL && old->refs == 0;
+    uint64_t entries = cache->stats.entries + 1u - (old != NULL ? 1u : 0u);
+    uint64_t freed = old_idle ? rmi_cache_charge(old) : 0;
+    if (evicting) {
+        entries -= cache->idle - (old_idle ? 1u : 0u);
+        freed = cache->idle_bytes;
+    }
     if (cache->desc.max_entries != RM_NONE && entries > (uint64_t)cache->desc.max_entries)
         return false;
     if (cache->desc.max_bytes == RM_NONE) return true;
@@ -557,16 +570,15 @@ static bool rmi_cache_has_room(const rm_cache *cache, size_t charge, const rmi_c
 }
 
 /* Puts an entry in, in place of the one that is there; evicts the least recently used for it.
-   Returns false, with the old one left, when what is pinned leaves no room. */
+   Returns false, with nothing evicted, when what is pinned leaves no room. */
 static bool rmi_cache_link(rm_cache *cache, rmi_cache_entry *entry) {
     const unsigned char *key = rmi_cache_key(entry);
     rmi_cache_entry *old = *rmi_cache_find(cache, entry->hash, key, entry->key_size);
     const size_t charge = rmi_cache_charge(entry);
     rmi_cache_entry **link;
-    while (!rmi_cache_has_room(cache, charge, old)) {
-        rmi_cache_entry *victim = cache->oldest;
-        if (victim == old && victim != NULL) victim = victim->newer;
-        if (victim == NULL) return false;
+    if (!rmi_cache_has_room(cache, charge, old, true)) return false;
+    while (!rmi_cache_has_room(cache, charge, old, false)) {
+        rmi_cache_entry *victim = cache->oldest == old ? old->newer : cache->oldest;
         link = rmi_cache_bucket(cache, victim->hash);
         while (*link != victim)
             link = &(*link)->next;
