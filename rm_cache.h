@@ -54,6 +54,7 @@ DEFINES
 
 CONCEPTS
     Bytes     An entry is charged what it takes: its header (RM_CACHE_OVERHEAD), key and value.
+              A loaded value that could not be cached is handed out and not charged.
     Pins      A pin is {slot, sequence} and keeps its value in place: a pinned entry is not evicted,
               and when it is deleted or replaced its memory stays, charged, until the last release.
               A second release, a stale copy and another cache's pin are statuses.
@@ -472,7 +473,8 @@ static void rmi_cache_lru_remove(rm_cache *cache, rmi_cache_entry *entry) {
 static void rmi_cache_retire(rm_cache *cache, rmi_cache_entry *entry) {
     entry->next = cache->removed;
     cache->removed = entry;
-    cache->stats.bytes -= rmi_cache_charge(entry);
+    if (entry->cause != RM_CACHE_CAUSE_REFUSED) /* that was never charged */
+        cache->stats.bytes -= rmi_cache_charge(entry);
 }
 
 /* Takes an entry out of its bucket; it is freed now or after its last release. */
@@ -907,7 +909,6 @@ static rm_status rmi_cache_publish(rm_cache *cache, rm_cache_load *load, rm_stat
         !rmi_cache_link(cache, entry)) {
         entry->cause = (uint8_t)RM_CACHE_CAUSE_REFUSED;
         ++cache->stats.refused;
-        cache->stats.bytes += rmi_cache_charge(entry); /* until its last release */
     }
     waiters = rm_waitq_complete(&cache->queue, load, RM_OK, 0);
     rmi_cache_ref(cache, entry, waiters);
