@@ -347,7 +347,7 @@ struct rm_cache_load {
     uint32_t thread;
     uint32_t users;
     bool stale; /* the key was written during the load: its result must not be cached */
-    bool done;  /* published: error is final */
+    bool done;  /* published: error is final, and its status is the load's */
 };
 
 /* 1 us to 100 s, 16 bins a decade */
@@ -844,7 +844,7 @@ static rm_status rmi_cache_join(rm_cache *cache, rm_cache_load *load, int64_t ti
     if (status == RM_OK) {
         status = rmi_cache_pin(cache, load->entry, out);
         if (status != RM_OK) (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
-    } else if (load->done) {
+    } else if (load->done && load->error.status == status) { /* not: timed out, then it ended */
         if (error != NULL) *error = load->error;
     } else {
         (void)rm_error_set(error, status, 0, cache->name, "gave up on another call's load: %s",
@@ -878,11 +878,11 @@ static rm_status rmi_cache_run(rm_cache *cache, rm_cache_load *load, const rm_ca
         if (cache->guard.report_fn != NULL)
             cache->guard.report_fn(&permit, rmi_cache_outcome(status), cache->guard.user);
     }
-    if (status == RM_OK) return RM_OK;
-    if (load->error.status == RM_OK)
-        (void)rm_error_set(&load->error, status, 0, cache->name, "load_fn failed: %s",
+    if (status != RM_OK && load->error.status == RM_OK)
+        (void)rm_error_set(&load->error, status, 0, cache->name, "the load failed: %s",
                            rm_status_name(status));
     load->error.status = status;
+    if (status == RM_OK) return RM_OK;
     rmi_cache_free(cache, load->entry);
     load->entry = NULL;
     return status;
