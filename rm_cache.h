@@ -235,7 +235,7 @@ RM_API rm_status rm_cache_release(rm_cache *cache, rm_cache_pin *pin);
    bounds the wait for another's load and is what load_fn gets as its deadline; 0 = 30 s.
    Returns: RM_E_TIMEOUT; RM_E_DEADLOCK; RM_E_REJECTED; RM_E_FULL; RM_E_NOMEM; load_fn's status, of
    which error tells more to the loader and to all who waited; RM_E_FAILED when load_fn returned
-   RM_OK without a value; RM_E_INVALID; RM_E_BUSY with RM_NO_THREADS; RM_E_SYSTEM.
+   RM_OK without a value; RM_E_INVALID; RM_E_SYSTEM.
    Threads: any. Blocks: up to timeout_ns, in load_fn, in removed_fn. Allocates: on a miss.
    Owns: the caller; rm_cache_release. Cost: O(loads in progress). */
 RM_API RM_MUST_USE rm_status rm_cache_get_or_load(rm_cache *cache, const void *key, size_t key_size,
@@ -598,13 +598,17 @@ static bool rmi_cache_link(rm_cache *cache, rmi_cache_entry *entry) {
     return true;
 }
 
+static bool rmi_cache_load_is(const rm_cache_load *load, uint64_t hash, const void *key,
+                              size_t key_size) {
+    return load->hash == hash && load->key_size == key_size &&
+           (key_size == 0 || memcmp(load->key, key, key_size) == 0);
+}
+
 /* Marks loads of a key (NULL = all) as overtaken by a write. */
 static void rmi_cache_overtake(rm_cache *cache, uint64_t hash, const void *key, size_t key_size) {
     rm_cache_load *load;
     for (load = cache->loads; load != NULL; load = load->next) {
-        if (key == NULL || (load->hash == hash && load->key_size == key_size &&
-                            (key_size == 0 || memcmp(load->key, key, key_size) == 0)))
-            load->stale = true;
+        if (key == NULL || rmi_cache_load_is(load, hash, key, key_size)) load->stale = true;
     }
 }
 
@@ -819,14 +823,18 @@ static void rmi_cache_load_leave(rm_cache *cache, rm_cache_load *load) {
     if (--load->users == 0) rm_free(cache->env.allocator, load, sizeof *load);
 }
 
-/* A load of this key that a newcomer may join: not one that a write has overtaken. */
+/* A load of this key that the caller runs itself, or one that it may join: not one that a write has
+   overtaken. */
 static rm_cache_load *rmi_cache_find_load(rm_cache *cache, uint64_t hash, const void *key,
                                           size_t key_size) {
-    rm_cache_load *load = cache->loads;
-    while (load != NULL && (load->stale || load->hash != hash || load->key_size != key_size ||
-                            (key_size > 0 && memcmp(load->key, key, key_size) != 0)))
-        load = load->next;
-    return load;
+    const uint32_t thread = rm_thread_number();
+    rm_cache_load *load, *found = NULL;
+    for (load = cache->loads; load != NULL; load = load->next) {
+        if (!rmi_cache_load_is(load, hash, key, key_size)) continue;
+        if (load->thread == thread) return load;
+        if (!load->stale) found = load;
+    }
+    return found;
 }
 
 /* Waits, with the lock held, for the result of another's load. */
