@@ -86,7 +86,8 @@ ERRORS
     RM_E_FULL       all is pinned; max_pins are out                    caller's buffer is too small
     RM_E_TIMEOUT    waited for another's load          RM_E_DEADLOCK   a load that needs itself
     RM_E_REJECTED   the guard refused the load         RM_E_STALE      a second release
-    RM_E_FOREIGN    another cache's pin                other           what load_fn returned
+    RM_E_FOREIGN    another cache's pin                RM_E_CLOSED     it is being destroyed
+    RM_E_INVALID    a bad argument or setting          other           what load_fn returned
 
 GLOBALS
     One counter of cache numbers.
@@ -206,8 +207,8 @@ static inline RM_MUST_USE rm_status rm_cache_create(const rm_cache_desc *desc, r
     return rm_abi1_define_RM_CACHE_IMPLEMENTATION_in_one_c_file(desc, out, error);
 }
 
-/* Ends a cache and its entries; NULL is allowed.
-   Returns: RM_E_BUSY, with nothing done, while a pin is out or a load runs.
+/* Ends a cache and its entries; NULL is allowed. What removed_fn would put in is refused.
+   Returns: RM_E_BUSY, with nothing done, while a pin is out or a load runs or is waited for.
    Threads: owner. Blocks: in removed_fn. Allocates: no. Cost: O(entries). */
 RM_API rm_status rm_cache_destroy(rm_cache *cache);
 
@@ -235,7 +236,7 @@ RM_API rm_status rm_cache_release(rm_cache *cache, rm_cache_pin *pin);
    bounds the wait for another's load and is what load_fn gets as its deadline; 0 = 30 s.
    Returns: RM_E_TIMEOUT; RM_E_DEADLOCK; RM_E_REJECTED; RM_E_FULL; RM_E_NOMEM; load_fn's status, of
    which error tells more to the loader and to all who waited; RM_E_FAILED when load_fn returned
-   RM_OK without a value; RM_E_INVALID; RM_E_SYSTEM.
+   RM_OK without a value; RM_E_CLOSED in rm_cache_destroy; RM_E_INVALID; RM_E_SYSTEM.
    Threads: any. Blocks: up to timeout_ns, in load_fn, in removed_fn. Allocates: on a miss.
    Owns: the caller; rm_cache_release. Cost: O(loads in progress). */
 RM_API RM_MUST_USE rm_status rm_cache_get_or_load(rm_cache *cache, const void *key, size_t key_size,
@@ -251,7 +252,7 @@ RM_API rm_status rm_cache_load_set(rm_cache_load *load, const void *value, size_
 
 /* Puts a value in, in place of any that is there. ttl_ns 0 = desc.ttl_ns; RM_NONE = for ever.
    Returns: RM_E_TOO_LARGE above max_bytes; RM_E_FULL when what is pinned leaves no room (both leave
-   all as it was); RM_E_NOMEM; RM_E_INVALID.
+   all as it was); RM_E_NOMEM; RM_E_CLOSED in rm_cache_destroy; RM_E_INVALID.
    Threads: any. Blocks: for a short lock, in removed_fn. Allocates: yes.
    Cost: O(size + evicted). */
 RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size, const void *value,
@@ -367,12 +368,13 @@ struct rm_cache {
     rmi_cache_entry *newest, *oldest; /* the LRU list */
     uint64_t idle_bytes;              /* charged for the entries in it */
     uint32_t idle;                    /* entries in it */
+    bool closed;                      /* being destroyed */
     rmi_cache_entry *removed;         /* to be told and freed once the lock is free */
     rm_cache_load *loads;
     rmi_cache_pinned *pinned;
     uint32_t free_pin;
     uint32_t number;
-    uint32_t loading;
+    uint32_t loading; /* calls that load, or wait for a load */
     rm_cache_stats stats;
     rm_hist load_times;
     uint64_t load_bins[RMI_CACHE_LOAD_BINS];
@@ -718,7 +720,7 @@ RM_API rm_status rm_cache_release(rm_cache *cache, rm_cache_pin *pin) {
 RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size, const void *value,
                               size_t size, int64_t ttl_ns, rm_error *error) {
     rmi_cache_entry *entry;
-    bool linked;
+    bool linked, closed;
     uint64_t hash;
     if (cache == NULL || (key == NULL && key_size > 0) || (value == NULL && size > 0))
         return rm_error_set(error, RM_E_INVALID, 0, "cache", "cache, key or value is NULL");
@@ -735,7 +737,8 @@ RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size,
     entry->expires_ns = rmi_cache_expiry(cache, ttl_ns);
     rm_waitq_lock(&cache->queue);
     (void)rmi_cache_sweep(cache, RMI_CACHE_SWEEP);
-    linked = rmi_cache_link(cache, entry);
+    closed = cache->closed;
+    linked = !closed && rmi_cache_link(cache, entry);
     if (linked) {
         ++cache->stats.sets;
         rmi_cache_overtake(cache, hash, key == NULL ? "" : key, key_size);
@@ -743,6 +746,8 @@ RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size,
     rmi_cache_unlock(cache);
     if (linked) return RM_OK;
     rmi_cache_free(cache, entry);
+    if (closed)
+        return rm_error_set(error, RM_E_CLOSED, 0, cache->name, "the cache is being destroyed");
     return rm_error_set(error, RM_E_FULL, 0, cache->name,
                         "what is pinned leaves no room; release pins or raise the bounds");
 }
@@ -846,6 +851,7 @@ static rm_status rmi_cache_join(rm_cache *cache, rm_cache_load *load, int64_t ti
         return rm_error_set(error, RM_E_DEADLOCK, 0, cache->name,
                             "load_fn asks for the key that it is loading");
     ++cache->stats.load_waits;
+    ++cache->loading;
     ++load->users;
     status = rm_waitq_wait_locked(&cache->queue, load,
                                   rm_deadline_after(cache->env.clock, timeout_ns), NULL, &grant);
@@ -858,6 +864,7 @@ static rm_status rmi_cache_join(rm_cache *cache, rm_cache_load *load, int64_t ti
         (void)rm_error_set(error, status, 0, cache->name, "gave up on another call's load: %s",
                            rm_status_name(status));
     }
+    --cache->loading;
     rmi_cache_load_leave(cache, load);
     return status;
 }
@@ -980,6 +987,8 @@ static rm_status rmi_cache_pin_or_load(rm_cache *cache, const void *key, size_t 
                                               "max_pins (%u) are out; release some or raise it",
                                               (unsigned)cache->desc.max_pins);
     }
+    if (cache->closed)
+        return rm_error_set(error, RM_E_CLOSED, 0, cache->name, "the cache is being destroyed");
     load = rmi_cache_find_load(cache, hash, key, key_size);
     if (load != NULL) return rmi_cache_join(cache, load, timeout_ns, out, error);
     load = rmi_cache_load_make(cache, key, key_size, hash, loader->ttl_ns);
@@ -1223,7 +1232,10 @@ RM_API rm_status rm_cache_destroy(rm_cache *cache) {
     if (cache == NULL) return RM_OK;
     rm_waitq_lock(&cache->queue);
     used = cache->stats.pins > 0 || cache->loading > 0;
-    if (!used) (void)rmi_cache_empty(cache);
+    if (!used) {
+        cache->closed = true; /* removed_fn may call anything, but not fill it again */
+        (void)rmi_cache_empty(cache);
+    }
     rmi_cache_unlock(cache);
     if (used || rm_waitq_destroy(&cache->queue) != RM_OK) return RM_E_BUSY;
     rmi_cache_free_all(cache);
