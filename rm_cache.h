@@ -150,7 +150,7 @@ typedef struct rm_cache_stats {
     uint64_t hits;
     uint64_t misses; /* look-ups that found nothing, or something expired */
     uint64_t sets;   /* entries put in by rm_cache_set */
-    uint64_t loads;  /* load_fn calls */
+    uint64_t loads;  /* load_fn calls that have ended; what the guard refused is none */
     uint64_t load_failures;
     uint64_t load_waits; /* calls that waited for another's load */
     uint64_t evicted, expired, replaced, deleted, cleared, refused; /* removals by cause */
@@ -348,6 +348,7 @@ struct rm_cache_load {
     uint32_t thread;
     uint32_t users;
     bool stale; /* the key was written during the load: its result must not be cached */
+    bool ran;   /* load_fn was called */
     bool done;  /* published: error is final, and its status is the load's */
 };
 
@@ -885,6 +886,7 @@ static rm_status rmi_cache_run(rm_cache *cache, rm_cache_load *load, const rm_ca
     if (cache->guard.admit_fn != NULL)
         status = cache->guard.admit_fn(&permit, &load->error, cache->guard.user);
     if (status == RM_OK) {
+        load->ran = true;
         status =
             loader->load_fn(load, load->key, load->key_size, deadline, &load->error, loader->user);
         if (status == RM_OK && load->entry == NULL)
@@ -914,7 +916,6 @@ static rm_status rmi_cache_publish(rm_cache *cache, rm_cache_load *load, rm_stat
     load->done = true;
     --cache->loading;
     if (entry == NULL) {
-        ++cache->stats.load_failures;
         (void)rm_waitq_complete(&cache->queue, load, status, 0);
         return status;
     }
@@ -938,13 +939,16 @@ static rm_status rmi_cache_lead(rm_cache *cache, rm_cache_load *load, const rm_c
     load->next = cache->loads;
     cache->loads = load;
     ++cache->loading;
-    ++cache->stats.loads;
     rmi_cache_unlock(cache);
     began = rm_now(cache->env.clock);
     status = rmi_cache_run(cache, load, loader, timeout_ns);
     began = rm_now(cache->env.clock) - began;
     rm_waitq_lock(&cache->queue);
-    (void)rm_hist_record(&cache->load_times, began);
+    if (load->ran) {
+        ++cache->stats.loads;
+        cache->stats.load_failures += status != RM_OK ? 1u : 0u;
+        (void)rm_hist_record(&cache->load_times, began);
+    }
     status = rmi_cache_publish(cache, load, status);
     if (status == RM_OK) {
         status = rmi_cache_pin(cache, load->entry, out);
