@@ -616,6 +616,25 @@ TEST(metrics, values_that_look_alike_are_one_series) {
     destroy(metrics);
 }
 
+TEST(metrics, a_bad_byte_is_found_wherever_it_stands) {
+    rm_metrics *metrics = create(NULL, 0, 0);
+    rm_metrics_family *family = add(metrics, RM_METRIC_COUNTER, "c_total", "a");
+    char value[21] = "01234567890123456789";
+    size_t i;
+    for (i = 0; i < 20; ++i) {
+        const char kept = value[i];
+        value[i] = '\x80';
+        CHECK_EQ(RM_OK, rm_counter_add(counter_of(family, value), 1));
+        value[i] = '\xff'; /* looks the same */
+        CHECK_EQ(RM_OK, rm_counter_add(counter_of(family, value), 1));
+        value[i] = kept;
+    }
+    CHECK_PAGE(render(metrics));
+    CHECK_EQ(20, count_of(page, "\xEF\xBF\xBD"));
+    CHECK_EQ(20, count_of(page, "\"} 2\n"));
+    destroy(metrics);
+}
+
 TEST(metrics, values_are_told_apart_where_one_ends) {
     static const char *const first[] = {"ab", "c"}, *const second[] = {"a", "bc"},
                              *const empty[] = {"", "abc"};
@@ -633,9 +652,9 @@ TEST(metrics, values_are_told_apart_where_one_ends) {
 /* >>bounds */
 
 TEST(metrics, a_million_values_stay_within_the_bound) {
-    enum { MANY = 1000000, BOUND = 100 };
+    enum { MANY = 1000000, LIMIT = 100 };
     memory m;
-    rm_metrics *metrics = create(memory_init(&m), 0, BOUND);
+    rm_metrics *metrics = create(memory_init(&m), 0, LIMIT);
     rm_metrics_family *family = add(metrics, RM_METRIC_COUNTER, "c_total", "a");
     char value[16];
     const char *const values = value;
@@ -647,7 +666,7 @@ TEST(metrics, a_million_values_stay_within_the_bound) {
         if (rm_counter_with(family, &values, 1, &counter, NULL) != RM_OK ||
             rm_counter_add(counter, 1) != RM_OK)
             CHECK(false);
-        if (i == BOUND - 1) {
+        if (i == LIMIT - 1) {
             bytes = m.bytes;
             CHECK_STR("1", sample(render(metrics), "c_total{a=\"99\"}"));
             CHECK_STR("none", sample(page, "c_total{overflow=\"true\"}"));
@@ -655,7 +674,7 @@ TEST(metrics, a_million_values_stay_within_the_bound) {
     }
     CHECK_EQ(bytes, m.bytes);
     CHECK_PAGE(render(metrics));
-    CHECK_EQ(BOUND + 1, count_of(page, "\nc_total{"));
+    CHECK_EQ(LIMIT + 1, count_of(page, "\nc_total{"));
     CHECK_STR("999900", sample(page, "c_total{overflow=\"true\"}"));
     CHECK_STR("999900", sample(page, "rm_metrics_dropped_series_total"));
     CHECK_STR("1", sample(page, "c_total{a=\"0\"}"));
@@ -1543,56 +1562,84 @@ TEST(metrics, removal_waits_for_the_visit_to_end) {
     rm_virtual_clock_destroy(&virtual_clock);
 }
 
-enum { THREADS = 8, OBSERVED = 100000 };
+enum { THREADS = 8 };
 
 typedef struct worker {
     rm_thread thread;
+    struct crew *crew;
+    sink sink;
+} worker;
+
+/* Threads of which two at least begin at the same moment, and what they work on. */
+typedef struct crew {
+    rm_mutex mutex;
+    rm_cond all_there;
+    uint32_t there, awake, running;
     rm_metrics *metrics;
     rm_metrics_family *family;
     rm_histogram histogram;
     rm_gauge gauge;
-    uint32_t *running;
-    sink sink;
-} worker;
+    void (*run)(worker *w);
+    worker workers[THREADS];
+} crew;
 
-static void run_workers(worker *workers, void (*run)(void *), const worker *like) {
+static void worker_run(void *user) {
+    worker *w = (worker *)user;
+    crew *c = w->crew;
+    rm_mutex_lock(&c->mutex);
+    if (++c->there == THREADS) rm_cond_broadcast(&c->all_there);
+    while (c->there < THREADS)
+        rm_cond_wait(&c->all_there, &c->mutex, INT64_MAX);
+    rm_mutex_unlock(&c->mutex);
+    (void)__atomic_add_fetch(&c->awake, 1u, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&c->awake, __ATOMIC_RELAXED) < 2) {}
+    c->run(w);
+    (void)__atomic_sub_fetch(&c->running, 1u, __ATOMIC_RELEASE);
+}
+
+static bool crew_running(crew *c) {
+    return __atomic_load_n(&c->running, __ATOMIC_ACQUIRE) > 0;
+}
+
+static void crew_start(crew *c, void (*run)(worker *w)) {
     int i;
+    CHECK_EQ(RM_OK, rm_mutex_init(&c->mutex));
+    CHECK_EQ(RM_OK, rm_cond_init(&c->all_there));
+    c->there = c->awake = 0;
+    c->running = THREADS;
+    c->run = run;
     for (i = 0; i < THREADS; ++i) {
-        workers[i] = *like;
-        CHECK_EQ(RM_OK, rm_thread_start(&workers[i].thread, run, &workers[i]));
+        c->workers[i].crew = c;
+        CHECK_EQ(RM_OK, rm_thread_start(&c->workers[i].thread, worker_run, &c->workers[i]));
     }
 }
 
-static void join_workers(worker *workers) {
+static void crew_join(crew *c) {
     int i;
     for (i = 0; i < THREADS; ++i)
-        rm_thread_join(&workers[i].thread);
+        rm_thread_join(&c->workers[i].thread);
+    rm_cond_destroy(&c->all_there);
+    rm_mutex_destroy(&c->mutex);
 }
 
-static void observe_run(void *user) {
-    worker *w = (worker *)user;
+static void observe_run(worker *w) {
     int i;
-    for (i = 0; i < OBSERVED; ++i)
-        (void)rm_histogram_observe(w->histogram, 7000000);
-    (void)__atomic_sub_fetch(w->running, 1u, __ATOMIC_RELEASE);
+    for (i = 0; i < 100000; ++i)
+        (void)rm_histogram_observe(w->crew->histogram, 7000000);
 }
 
 TEST(metrics, a_racing_page_has_whole_histograms) {
-    static worker workers[THREADS];
+    static crew c;
     static char buffer[16384];
-    rm_metrics *metrics = create(NULL, 0, 0);
-    worker like;
-    uint32_t running = THREADS;
     unsigned long long last = 0, count, sum;
     int pages = 0;
-    memset(&like, 0, sizeof like);
-    like.running = &running;
-    REQUIRE(rm_histogram_with(add(metrics, RM_METRIC_HISTOGRAM, "h", ""), NULL, 0, &like.histogram,
+    c.metrics = create(NULL, 0, 0);
+    REQUIRE(rm_histogram_with(add(c.metrics, RM_METRIC_HISTOGRAM, "h", ""), NULL, 0, &c.histogram,
                               NULL) == RM_OK);
-    run_workers(workers, observe_run, &like);
-    while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) > 0 || pages < 10000) {
+    crew_start(&c, observe_run);
+    while (crew_running(&c) || pages < 10000) {
         rm_text text = rm_text_make(buffer, sizeof buffer - 1);
-        CHECK_EQ(RM_OK, rm_metrics_render(metrics, &text));
+        CHECK_EQ(RM_OK, rm_metrics_render(c.metrics, &text));
         buffer[text.used] = '\0';
         if (pages++ % 100 == 0) CHECK_PAGE(buffer);
         count = strtoull(sample(buffer, "h_count"), NULL, 10);
@@ -1604,94 +1651,139 @@ TEST(metrics, a_racing_page_has_whole_histograms) {
         CHECK_EQ(count * 7, sum);
         last = count;
     }
-    join_workers(workers);
-    CHECK_STR("800000", sample(render(metrics), "h_count"));
+    crew_join(&c);
+    CHECK_STR("800000", sample(render(c.metrics), "h_count"));
     CHECK_STR("5600", sample(page, "h_sum"));
-    destroy(metrics);
+    destroy(c.metrics);
 }
 
-enum { SERIES = 300, ROUNDS = 20 };
-
-static void create_run(void *user) {
-    worker *w = (worker *)user;
-    char value[16];
-    const char *const values = value;
-    rm_counter counter = {NULL};
-    int round, i;
-    for (round = 0; round < ROUNDS; ++round) {
-        for (i = 0; i < SERIES; ++i) {
-            snprintf(value, sizeof value, "%d", i);
-            CHECK_EQ(RM_OK, rm_counter_with(w->family, &values, 1, &counter, NULL));
-            CHECK_EQ(RM_OK, rm_counter_add(counter, 1));
-            CHECK_EQ(RM_OK, rm_gauge_add(w->gauge, i % 2 == 0 ? 1.5 : -1));
-        }
+static void count_run(worker *w) {
+    const rm_counter counter = counter_of(w->crew->family, "x");
+    int i;
+    for (i = 0; i < 200000; ++i) {
+        CHECK_EQ(RM_OK, rm_counter_add(counter, 1));
+        CHECK_EQ(RM_OK, rm_gauge_add(w->crew->gauge, i % 2 == 0 ? 1.5 : -1));
     }
-    (void)__atomic_sub_fetch(w->running, 1u, __ATOMIC_RELEASE);
 }
 
-TEST(metrics, threads_make_each_series_once_and_lose_no_count) {
-    static worker workers[THREADS];
-    rm_metrics *metrics = create(NULL, 0, 200);
-    worker like;
-    uint32_t running = THREADS;
-    const char *line;
-    unsigned long long total = 0;
-    memset(&like, 0, sizeof like);
-    like.running = &running;
-    like.family = add(metrics, RM_METRIC_COUNTER, "c_total", "a");
-    REQUIRE(rm_gauge_with(add(metrics, RM_METRIC_GAUGE, "g", ""), NULL, 0, &like.gauge, NULL) ==
+TEST(metrics, threads_lose_no_addition) {
+    static crew c;
+    c.metrics = create(NULL, 0, 0);
+    c.family = add(c.metrics, RM_METRIC_COUNTER, "c_total", "a");
+    REQUIRE(rm_gauge_with(add(c.metrics, RM_METRIC_GAUGE, "g", ""), NULL, 0, &c.gauge, NULL) ==
             RM_OK);
-    run_workers(workers, create_run, &like);
-    do {
-        CHECK_PAGE(render(metrics));
-    } while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) > 0);
-    join_workers(workers);
-    CHECK_PAGE(render(metrics));
-    CHECK_EQ(201, count_of(page, "\nc_total{"));
-    CHECK_STR("16000", sample(page, "c_total{overflow=\"true\"}"));
-    CHECK_STR("16000", sample(page, "rm_metrics_dropped_series_total"));
-    CHECK_STR("12000", sample(page, "g"));
-    for (line = strstr(page, "\nc_total{"); line != NULL; line = strstr(line + 1, "\nc_total{"))
-        total += strtoull(strchr(line, ' '), NULL, 10);
-    CHECK_EQ(THREADS * SERIES * ROUNDS, total);
-    destroy(metrics);
+    crew_start(&c, count_run);
+    crew_join(&c);
+    CHECK_STR("1600000", sample(render(c.metrics), "c_total{a=\"x\"}"));
+    CHECK_STR("400000", sample(page, "g"));
+    destroy(c.metrics);
 }
 
-/* Each thread registers families and a resource of its own, renders, and takes the resource out. */
-static void register_run(void *user) {
-    worker *w = (worker *)user;
+enum { SERIES = 300, BOUND = 200, ROUNDS = 5 };
+
+static void create_run(worker *w) {
+    char value[16];
+    int i;
+    for (i = 0; i < SERIES * ROUNDS; ++i) {
+        snprintf(value, sizeof value, "%d", i % SERIES);
+        CHECK_EQ(RM_OK, rm_counter_add(counter_of(w->crew->family, value), 1));
+    }
+}
+
+TEST(metrics, threads_make_each_series_once) {
+    static crew c;
+    const char *line;
+    int i;
+    for (i = 0; i < 20; ++i) {
+        unsigned long long total = 0;
+        c.metrics = create(NULL, 0, BOUND);
+        c.family = add(c.metrics, RM_METRIC_COUNTER, "c_total", "a");
+        crew_start(&c, create_run);
+        do {
+            CHECK_PAGE(render(c.metrics));
+        } while (crew_running(&c));
+        crew_join(&c);
+        CHECK_PAGE(render(c.metrics));
+        CHECK_EQ(BOUND + 1, count_of(page, "\nc_total{"));
+        CHECK_STR("4000", sample(page, "c_total{overflow=\"true\"}"));
+        CHECK_STR("4000", sample(page, "rm_metrics_dropped_series_total"));
+        for (line = strstr(page, "\nc_total{"); line != NULL; line = strstr(line + 1, "\nc_total{"))
+            total += strtoull(strchr(line, ' '), NULL, 10);
+        CHECK_EQ(THREADS * SERIES * ROUNDS, total);
+        destroy(c.metrics);
+    }
+}
+
+enum { FAMILIES = 300 };
+
+static rm_metrics_family *crowded[FAMILIES];
+
+static void crowd_run(worker *w) {
+    char value[16];
+    int i;
+    snprintf(value, sizeof value, "%d", (int)(w - w->crew->workers));
+    for (i = 0; i < FAMILIES; ++i)
+        CHECK_EQ(RM_OK, rm_counter_add(counter_of(crowded[i], value), 1));
+}
+
+TEST(metrics, threads_meet_at_the_bound) {
+    static crew c;
+    char name[16];
+    const char *line;
+    int round, i;
+    for (round = 0; round < 10; ++round) {
+        unsigned total = 0;
+        c.metrics = create(NULL, FAMILIES, 2);
+        for (i = 0; i < FAMILIES; ++i) {
+            snprintf(name, sizeof name, "f%d", i);
+            crowded[i] = add(c.metrics, RM_METRIC_COUNTER, name, "a");
+        }
+        crew_start(&c, crowd_run);
+        crew_join(&c);
+        CHECK_PAGE(render(c.metrics));
+        CHECK_EQ(2 * FAMILIES, count_of(page, "{a=\""));
+        CHECK_EQ(FAMILIES, count_of(page, "{overflow=\"true\"} 6\n"));
+        for (line = strstr(page, "} "); line != NULL; line = strstr(line + 1, "} "))
+            total += (unsigned)atoi(line + 2);
+        CHECK_EQ(THREADS * FAMILIES, total);
+        destroy(c.metrics);
+    }
+}
+
+/* Registers a family and a resource of its own, renders, and takes the resource out. */
+static void register_run(worker *w) {
     static int one = 1;
     sink *s = &w->sink;
-    char name[32] = "", buffer[512];
+    char name[16] = "", line[48], buffer[512];
     rm_resource resource = rm_resource_make(name, "k", &one);
     int i;
     resource.stats_fn = visit_one;
-    for (i = 0; i < 20; ++i) {
+    snprintf(name, sizeof name, "t%u", (unsigned)rm_thread_number());
+    snprintf(line, sizeof line, "one{resource=\"%s\"} 1\n", name);
+    for (i = 0; i < 50; ++i) {
         rm_text text = rm_text_make(buffer, sizeof buffer);
-        snprintf(name, sizeof name, "t%u", (unsigned)rm_thread_number());
-        CHECK_EQ(RM_OK, rm_metrics_add_resource(w->metrics, &resource, NULL));
-        (void)add(w->metrics, RM_METRIC_COUNTER, i % 2 == 0 ? "even" : name, "");
+        CHECK_EQ(RM_OK, rm_metrics_add_resource(w->crew->metrics, &resource, NULL));
+        (void)add(w->crew->metrics, RM_METRIC_COUNTER, i % 2 == 0 ? "even" : name, "");
         s->size = 0;
         text.flush_fn = sink_write;
         text.user = s;
-        CHECK_EQ(RM_OK, rm_metrics_render(w->metrics, &text));
-        strcat(name, "\"} 1\n");
-        CHECK(strstr(s->text, name) != NULL);
-        *strchr(name, '"') = '\0';
-        CHECK_EQ(RM_OK, rm_metrics_remove_resource(w->metrics, name));
+        CHECK_EQ(RM_OK, rm_metrics_render(w->crew->metrics, &text));
+        CHECK(strstr(s->text, line) != NULL);
+        CHECK_EQ(RM_OK, rm_metrics_remove_resource(w->crew->metrics, name));
     }
 }
 
 TEST(metrics, threads_register_and_render_at_a_time) {
-    static worker workers[THREADS];
-    worker like;
-    memset(&like, 0, sizeof like);
-    like.metrics = create(NULL, 0, 0);
-    run_workers(workers, register_run, &like);
-    join_workers(workers);
-    CHECK_PAGE(render(like.metrics));
-    CHECK_EQ(1 + THREADS + 3, count_of(page, "# TYPE "));
-    destroy(like.metrics);
+    static crew c;
+    int i;
+    for (i = 0; i < 10; ++i) {
+        c.metrics = create(NULL, 0, 0);
+        crew_start(&c, register_run);
+        crew_join(&c);
+        CHECK_PAGE(render(c.metrics));
+        CHECK_EQ(1 + THREADS + 3, count_of(page, "# TYPE "));
+        destroy(c.metrics);
+    }
 }
 
 TEST_MAIN
