@@ -784,8 +784,9 @@ RM_API void rm_waitq_unlock(rm_waitq *q);
 RM_API RM_MUST_USE rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline deadline,
                                                   rm_cancel *cancel, uint64_t *grant);
 
-/* Ends, with the lock held, every wait for this request (NULL = every wait).
-   Returns: how many.
+/* Ends, with the lock held, every wait for this request (NULL = every wait). With RM_OK, those that
+   are over end with RM_E_TIMEOUT or RM_E_CANCELLED instead. Then it hands on what is left.
+   Returns: how many ended with that status.
    Threads: the one that holds the lock. Blocks: no. Allocates: no. Cost: O(waiters). */
 RM_API uint32_t rm_waitq_complete(rm_waitq *q, const void *request, rm_status status,
                                   uint64_t grant);
@@ -1541,6 +1542,8 @@ RM_API int64_t rm_wall(const rm_clock *clock) {
     return clock == NULL ? rmi_system_wall(NULL) : clock->wall_fn(clock->user);
 }
 
+static rm_status rmi_virtual_sleep(int64_t ns, void *user);
+
 RM_API rm_status rm_sleep(const rm_clock *clock, int64_t ns, rm_cancel *cancel) {
     rm_waitq queue;
     rm_waitq_desc desc;
@@ -1553,7 +1556,9 @@ RM_API rm_status rm_sleep(const rm_clock *clock, int64_t ns, rm_cancel *cancel) 
 #ifdef RM_NO_THREADS
     cancel = NULL; /* nobody else could request it */
 #endif
-    if (cancel == NULL) return clock->sleep_fn(ns, clock->user);
+    if (cancel == NULL || (clock->sleep_fn == rmi_virtual_sleep &&
+                           ((const rm_virtual_clock *)clock->user)->sleep_advances))
+        return clock->sleep_fn(ns, clock->user);
     memset(&desc, 0, sizeof desc);
     desc.clock = clock;
     status = rm_waitq_init(&queue, &desc); /* nothing is ever granted: a wait that can be ended */
@@ -1937,7 +1942,7 @@ static void rmi_virtual_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, v
     rm_virtual_clock *clock = (rm_virtual_clock *)user;
     rmi_sleeper sleeper;
     rm_mutex_lock(&clock->mutex);
-    if (rmi_virtual_now(clock) >= until_ns) {
+    if (until_ns != INT64_MAX && rmi_virtual_now(clock) >= until_ns) {
         rm_mutex_unlock(&clock->mutex);
         return;
     }
@@ -2034,7 +2039,8 @@ RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns) {
     RMI_STORE64((uint64_t *)(void *)&clock->now_ns, (uint64_t)now, RELEASE);
     for (;;) {
         due = clock->sleepers;
-        while (due != NULL && (due->woken || due->until_ns > clock->now_ns))
+        while (due != NULL &&
+               (due->woken || due->until_ns == INT64_MAX || due->until_ns > clock->now_ns))
             due = due->next;
         if (due == NULL) break;
         due->woken = due->busy = true;
@@ -2783,13 +2789,14 @@ RM_API int64_t rm_waitq_expire(rm_waitq *q) {
     now = rm_now(q->desc.clock);
     for (waiter = q->head; waiter != NULL; waiter = next) {
         next = waiter->next;
-        if (waiter->cond != NULL) continue;
-        if (rmi_deadline_over(waiter->deadline, now))
+        if (waiter->cond == NULL && rmi_deadline_over(waiter->deadline, now))
             rmi_waitq_end(q, waiter, RM_E_TIMEOUT, 0, now);
-        else if (rmi_deadline_at(waiter->deadline) < earliest)
-            earliest = rmi_deadline_at(waiter->deadline);
     }
     rmi_waitq_settle(q, now);
+    for (waiter = q->head; waiter != NULL; waiter = waiter->next) {
+        if (waiter->cond == NULL && rmi_deadline_at(waiter->deadline) < earliest)
+            earliest = rmi_deadline_at(waiter->deadline);
+    }
     rm_waitq_unlock(q);
     return earliest;
 }
@@ -2802,12 +2809,13 @@ RM_API uint32_t rm_waitq_complete(rm_waitq *q, const void *request, rm_status st
     if (q == NULL || q->head == NULL) return 0;
     now = rm_now(q->desc.clock);
     for (waiter = q->head; waiter != NULL; waiter = next) {
+        rm_status over = status == RM_OK ? rmi_waiter_over(waiter, now) : RM_OK;
         next = waiter->next;
         if (request != NULL && waiter->request != request) continue;
-        rmi_waitq_end(q, waiter, status, grant, now);
-        ++count;
+        if (over == RM_OK) ++count;
+        rmi_waitq_end(q, waiter, over == RM_OK ? status : over, over == RM_OK ? grant : 0, now);
     }
-    rmi_waitq_publish(q, now);
+    rmi_waitq_settle(q, now); /* one of them may have been woken for a unit: pass it on */
     return count;
 }
 
