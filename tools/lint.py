@@ -119,7 +119,26 @@ def warnings(path, compiler):
         '-o', '/dev/null')
 
 
+def features(path):
+    """docs/features.md names functions, files and tests that exist."""
+    tests = {f'{suite}.{name}' for test in ROOT.glob('tests/unit/*.c')
+             for suite, name in re.findall(r'^TEST\((\w+), (\w+)', test.read_text(), re.M)}
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        for name in re.findall(r'`([^`]+)`', line) if line.startswith('|') else []:
+            file, _, symbol = name.partition(': ')
+            if '/' in file or file.endswith('.h'):
+                there = (ROOT / file).exists() and symbol in (ROOT / file).read_text()
+            else:
+                there = name in tests or name.startswith('make ')
+            if not there:
+                found.append(f'{path.name}:{number}: there is no {name}')
+    problems(found)
+
+
 def rows():
+    yield 'docs/features.md: names that exist', functools.partial(
+        features, ROOT / 'docs/features.md')
     for title, function, paths in (
             ('the contract of every public function', contracts, SOURCES[:len(HEADERS)]),
             ('a comment on every desc field', fields, SOURCES[:len(HEADERS)]),
