@@ -48,8 +48,7 @@ static inline bool rm_test_report(void) {
 }
 
 static inline bool rm_test_check(bool ok, const char *what, const char *file, int line) {
-    if (!ok && rm_test_report())
-        printf("# %s:%d: failed: %s\n", file, line, what);
+    if (!ok && rm_test_report()) printf("# %s:%d: failed: %s\n", file, line, what);
     return ok;
 }
 
@@ -84,17 +83,14 @@ static inline int rm_test_main(int argc, char **argv) {
     int planned = 0, passed = 0, number = 0;
 
     for (const rm_test_case *test = rm_test_cases; test != NULL; test = test->next) {
-        if (list)
-            printf("%s\n", test->name);
+        if (list) printf("%s\n", test->name);
         planned += strstr(test->name, filter) != NULL;
     }
-    if (list)
-        return 0;
+    if (list) return 0;
     printf("1..%d\n", planned);
     fflush(stdout);
     for (const rm_test_case *test = rm_test_cases; test != NULL; test = test->next)
-        if (strstr(test->name, filter) != NULL)
-            passed += rm_test_run(test, ++number);
+        if (strstr(test->name, filter) != NULL) passed += rm_test_run(test, ++number);
     printf("%d passed, %d failed\n", passed, planned - passed);
     return planned == 0 || passed < planned;
 }
@@ -116,10 +112,9 @@ static inline int rm_test_main(int argc, char **argv) {
 #define CHECK_EQ(a, b) \
     rm_test_check_eq((long long)(a), (long long)(b), #a " == " #b, __FILE__, __LINE__)
 #define CHECK_STR(a, b) rm_test_check_str((a), (b), #a " equals " #b, __FILE__, __LINE__)
-#define REQUIRE(cond)     \
-    do {                  \
-        if (!CHECK(cond)) \
-            return;       \
+#define REQUIRE(cond)             \
+    do {                          \
+        if (!CHECK(cond)) return; \
     } while (0)
 
 #endif /* RM_TEST_H_INCLUDED */
