@@ -84,7 +84,7 @@ THREADS
     Lock order: the queue's mutex, then the drain queue's.
 
 MEMORY
-    One allocation at rm_pool_create: about 1,900 + 64 * max bytes. None after that.
+    One allocation at rm_pool_create: about 2,200 + 64 * max bytes. None after that.
 
 ERRORS
     RM_E_TIMEOUT   no resource in time; the message has the counts and the last create error
