@@ -143,7 +143,7 @@ static void world_removed(const void *key, size_t key_size, const void *value, s
                           rm_cache_cause cause, void *user) {
     world *w = (world *)user;
     const int i = ADD(&w->removed, 1) - 1;
-    if (!w->threads) CHECK(lock_is_free(w->cache));
+    if (!LOAD(&w->threads)) CHECK(lock_is_free(w->cache));
     if (i >= (int)(sizeof w->removals / sizeof *w->removals)) return;
     copy_text(w->removals[i].key, sizeof w->removals[i].key, key, key_size);
     copy_text(w->removals[i].value, sizeof w->removals[i].value, value, size);
@@ -1161,7 +1161,7 @@ static rm_status load_text(rm_cache_load *load, const void *key, size_t key_size
     source *s = (source *)user;
     world *w = s->w;
     const int call = ADD(&s->calls, 1);
-    CHECK(w->threads || lock_is_free(w->cache));
+    CHECK(LOAD(&w->threads) || lock_is_free(w->cache));
     CHECK(error != NULL && (key != NULL || key_size == 0));
     s->left = rm_deadline_left(&w->clock, deadline);
     if (s->gate != NULL) gate_pass(s->gate);
@@ -1233,7 +1233,7 @@ static caller caller_of(source *s, const char *key, int64_t timeout_ns) {
 }
 
 static void caller_start(caller *c) {
-    c->w->threads = true;
+    STORE(&c->w->threads, true);
     CHECK_EQ(RM_OK, rm_thread_start(&c->thread, caller_run, c));
 }
 
@@ -2537,6 +2537,759 @@ TEST(cache, refuses_sizes_that_no_memory_has) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         CHECK_EQ(RM_E_TOO_LARGE, rm_cache_set(w.cache, "a", 1, "", sizes[i], 0, NULL));
     world_close(&w);
+}
+
+/* ---- everything at random, against a plain model ---- */
+
+/* A value is its number, its key and bytes that follow from the number, so that whoever reads one
+   can tell whether it is whole and belongs to its key. */
+enum { VALUE_KEYS = 64, VALUE_LONGEST = 300 };
+
+static size_t value_key(uint32_t key, unsigned char *out) { /* key bytes of the number key */
+    memset(out, (int)key, VALUE_KEYS);
+    return key;
+}
+
+static void value_fill(unsigned char *out, uint32_t key, uint32_t number, size_t size) {
+    memcpy(out, &number, 4);
+    memcpy(out + 4, &key, 4);
+    for (size_t i = 8; i < size; i++)
+        out[i] = (unsigned char)(number * 31 + i);
+}
+
+/* The number of a value; 0 when it is not whole or not of this key. */
+static uint32_t value_read(uint32_t key, const void *data, size_t size) {
+    unsigned char expected[VALUE_LONGEST];
+    uint32_t number = 0;
+    if (size < 8 || size > sizeof expected) return 0;
+    memcpy(&number, data, 4);
+    value_fill(expected, key, number, size);
+    return memcmp(expected, data, size) == 0 ? number : 0;
+}
+
+enum { MODEL_KEYS = 40, MODEL_STEPS = 12000, MODEL_PINS = 6 };
+
+typedef struct model_value {
+    size_t size, charge;
+    uint64_t used;
+    int64_t expires; /* INT64_MAX = never */
+    uint32_t key, refs;
+    bool live, refused, owed; /* owed: its removal is to be told, once */
+    rm_cache_cause cause, told;
+} model_value;
+
+typedef struct model {
+    world w;
+    model_value values[MODEL_STEPS + 1];
+    uint32_t count;            /* of values; numbers start at 1 */
+    uint32_t live[MODEL_KEYS]; /* the value of each key; 0 = none */
+    uint64_t tick, bytes, refused_bytes, entries;
+    rm_cache_stats expected;
+    int64_t max_entries, max_bytes, base;
+    rm_cache_pin pins[MODEL_PINS];
+    uint32_t pinned[MODEL_PINS]; /* the value of each pin; 0 = none */
+    uint32_t told[64];           /* removals of this step that are not yet explained */
+    uint32_t told_count;
+    rm_status load_status;
+} model;
+
+static uint32_t model_below(model *m, uint32_t bound) {
+    return (uint32_t)rm_random_below(&m->w.random, bound);
+}
+
+static void model_removed(const void *key, size_t key_size, const void *value, size_t size,
+                          rm_cache_cause cause, void *user) {
+    model *m = (model *)user;
+    const uint32_t number = value_read((uint32_t)key_size, value, size);
+    CHECK(key_size == 0 || *(const unsigned char *)key == key_size);
+    if (!CHECK(number > 0 && number <= m->count)) return;
+    CHECK_EQ(m->values[number].size, size);
+    CHECK(m->values[number].owed);
+    m->values[number].owed = false;
+    m->values[number].told = cause;
+    if (CHECK(m->told_count < 64)) m->told[m->told_count++] = number;
+}
+
+/* The value has no place and no pin any more: its removal was told in this step. */
+static void model_ends(model *m, uint32_t number) {
+    const model_value *v = &m->values[number];
+    uint32_t i = 0;
+    *(v->refused ? &m->refused_bytes : &m->bytes) -= v->charge;
+    while (i < m->told_count && m->told[i] != number)
+        i++;
+    if (!CHECK(i < m->told_count)) return;
+    CHECK_EQ(v->cause, v->told);
+    m->told[i] = m->told[--m->told_count];
+}
+
+static void model_unlink(model *m, uint32_t number, rm_cache_cause cause) {
+    model_value *v = &m->values[number];
+    uint64_t *const counts[] = {&m->expected.evicted, &m->expected.expired, &m->expected.replaced,
+                                &m->expected.deleted, &m->expected.cleared, &m->expected.refused};
+    ++*counts[cause];
+    v->live = false;
+    v->cause = cause;
+    m->live[v->key] = 0;
+    m->entries--;
+    if (v->refs == 0) model_ends(m, number);
+}
+
+static void model_unref(model *m, uint32_t number) {
+    model_value *v = &m->values[number];
+    if (--v->refs > 0) return;
+    v->used = ++m->tick;
+    if (!v->live) model_ends(m, number);
+}
+
+/* When the cache drops what has expired is its own business; that it had expired is not. */
+static void model_expiries(model *m) {
+    uint32_t i = 0;
+    while (i < m->told_count) {
+        const uint32_t number = m->told[i];
+        const model_value *v = &m->values[number];
+        if (v->told != RM_CACHE_CAUSE_EXPIRED) {
+            i++;
+            continue;
+        }
+        if (!CHECK(v->live && v->refs == 0 && v->expires <= rm_now(&m->w.clock))) return;
+        model_unlink(m, number, RM_CACHE_CAUSE_EXPIRED);
+        i = 0;
+    }
+}
+
+/* The value that a look-up must find; 0 = none. */
+static uint32_t model_look_up(model *m, uint32_t key) {
+    const uint32_t number = m->live[key];
+    model_expiries(m);
+    if (m->live[key] == 0) {
+        m->expected.misses++;
+        return 0;
+    }
+    CHECK(m->values[number].expires > rm_now(&m->w.clock));
+    m->values[number].used = ++m->tick;
+    m->expected.hits++;
+    return number;
+}
+
+/* Is there room for a charge beside what is pinned? Then makes it, oldest first. */
+static bool model_room(model *m, uint32_t key, size_t charge) {
+    const uint32_t old = m->live[key];
+    const bool old_idle = old != 0 && m->values[old].refs == 0;
+    const size_t freed = old_idle ? m->values[old].charge : 0;
+    uint64_t entries = m->entries + (old == 0), bytes = m->bytes + charge - freed;
+    uint32_t victims[MODEL_KEYS], count = 0;
+    while ((m->max_entries != RM_NONE && entries > (uint64_t)m->max_entries) ||
+           (m->max_bytes != RM_NONE && bytes > (uint64_t)m->max_bytes)) {
+        uint32_t victim = 0;
+        for (uint32_t k = 0; k < MODEL_KEYS; k++) {
+            const uint32_t v = m->live[k];
+            bool taken = v == 0 || v == old || m->values[v].refs > 0;
+            for (uint32_t i = 0; i < count; i++)
+                taken = taken || victims[i] == v;
+            if (!taken && (victim == 0 || m->values[v].used < m->values[victim].used)) victim = v;
+        }
+        if (victim == 0) return false;
+        victims[count++] = victim;
+        entries--;
+        bytes -= m->values[victim].charge;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        model_unlink(m, victims[i], RM_CACHE_CAUSE_EVICTED);
+    return true;
+}
+
+/* A new value, not yet in the cache; sometimes far too large. */
+static uint32_t model_make(model *m, uint32_t key, unsigned char *out) {
+    const uint32_t number = ++m->count;
+    model_value *v = &m->values[number];
+    memset(v, 0, sizeof *v);
+    v->key = key;
+    v->size = 8 + model_below(m, model_below(m, 8) == 0 ? VALUE_LONGEST - 8 : 80);
+    v->charge = v->size + key + RM_CACHE_OVERHEAD;
+    v->expires = INT64_MAX;
+    v->owed = true;
+    value_fill(out, key, number, v->size);
+    return number;
+}
+
+/* Puts a value in, in place of the old one. */
+static bool model_link(model *m, uint32_t number) {
+    model_value *v = &m->values[number];
+    if ((m->max_bytes != RM_NONE && v->charge > (uint64_t)m->max_bytes) ||
+        !model_room(m, v->key, v->charge))
+        return false;
+    if (m->live[v->key] != 0) model_unlink(m, m->live[v->key], RM_CACHE_CAUSE_REPLACED);
+    v->live = true;
+    v->used = ++m->tick;
+    m->live[v->key] = number;
+    m->entries++;
+    m->bytes += v->charge;
+    return true;
+}
+
+static void model_set(model *m) {
+    const uint32_t key = model_below(m, MODEL_KEYS);
+    unsigned char name[VALUE_KEYS], data[VALUE_LONGEST];
+    const uint32_t number = model_make(m, key, data);
+    model_value *v = &m->values[number];
+    const int64_t ttl = model_below(m, 3) == 0 ? 1 + model_below(m, 30) : RM_NONE;
+    rm_status status;
+    if (ttl != RM_NONE) v->expires = rm_now(&m->w.clock) + ttl;
+    status = rm_cache_set(m->w.cache, name, value_key(key, name), data, v->size, ttl, NULL);
+    model_expiries(m);
+    if (model_link(m, number)) {
+        CHECK_EQ(RM_OK, status);
+        m->expected.sets++;
+        return;
+    }
+    v->owed = false;
+    CHECK_EQ(m->max_bytes != RM_NONE && v->charge > (uint64_t)m->max_bytes ? RM_E_TOO_LARGE
+                                                                           : RM_E_FULL,
+             status);
+}
+
+static void model_get(model *m) {
+    const uint32_t key = model_below(m, MODEL_KEYS);
+    unsigned char name[VALUE_KEYS], data[VALUE_LONGEST];
+    const size_t capacity = model_below(m, 2) == 0 ? sizeof data : model_below(m, 40);
+    size_t size = 0;
+    const rm_status status =
+        rm_cache_get(m->w.cache, name, value_key(key, name), data, capacity, &size);
+    const uint32_t number = model_look_up(m, key);
+    if (number == 0) {
+        CHECK_EQ(RM_E_NOT_FOUND, status);
+        return;
+    }
+    CHECK_EQ(m->values[number].size, size);
+    CHECK_EQ(size > capacity ? RM_E_TOO_LARGE : RM_OK, status);
+    if (status == RM_OK) CHECK_EQ(number, value_read(key, data, size));
+}
+
+/* Keeps a pin that came out, or gives it back: what will expire is not kept, so that the model
+   need not know when it left. */
+static void model_keep(model *m, uint32_t number, rm_cache_pin *p) {
+    uint32_t slot = 0;
+    CHECK_EQ(number, value_read(m->values[number].key, p->value, p->size));
+    while (slot < MODEL_PINS && m->pinned[slot] != 0)
+        slot++;
+    if (!CHECK(slot < MODEL_PINS)) return;
+    if (m->values[number].expires != INT64_MAX || model_below(m, 3) == 0) {
+        CHECK_EQ(RM_OK, rm_cache_release(m->w.cache, p));
+        model_unref(m, number);
+        return;
+    }
+    m->pins[slot] = *p;
+    m->pinned[slot] = number;
+    m->expected.pins++;
+}
+
+/* A pin of a value, which may be full. */
+static void model_pin(model *m, uint32_t number, rm_status status, rm_cache_pin *p) {
+    m->values[number].refs++;
+    if (m->expected.pins < MODEL_PINS) {
+        if (CHECK_EQ(RM_OK, status)) model_keep(m, number, p);
+        return;
+    }
+    CHECK_EQ(RM_E_FULL, status);
+    model_unref(m, number);
+}
+
+static void model_acquire(model *m) {
+    const uint32_t key = model_below(m, MODEL_KEYS);
+    unsigned char name[VALUE_KEYS];
+    rm_cache_pin p;
+    const rm_status status = rm_cache_acquire(m->w.cache, name, value_key(key, name), &p);
+    const uint32_t number = model_look_up(m, key);
+    if (number == 0)
+        CHECK_EQ(RM_E_NOT_FOUND, status);
+    else
+        model_pin(m, number, status, &p);
+}
+
+static void model_release(model *m) {
+    const uint32_t slot = model_below(m, MODEL_PINS), number = m->pinned[slot];
+    rm_cache_pin copy = m->pins[slot];
+    if (number == 0) return;
+    CHECK_EQ(number, value_read(m->values[number].key, copy.value, copy.size));
+    CHECK_EQ(RM_OK, rm_cache_release(m->w.cache, &m->pins[slot]));
+    CHECK_EQ(RM_E_STALE, rm_cache_release(m->w.cache, &copy));
+    m->pinned[slot] = 0;
+    m->expected.pins--;
+    model_unref(m, number);
+}
+
+static void model_delete(model *m) {
+    const uint32_t key = model_below(m, MODEL_KEYS);
+    unsigned char name[VALUE_KEYS];
+    const rm_status status = rm_cache_delete(m->w.cache, name, value_key(key, name));
+    model_expiries(m);
+    CHECK_EQ(m->live[key] != 0 ? RM_OK : RM_E_NOT_FOUND, status);
+    if (m->live[key] != 0) model_unlink(m, m->live[key], RM_CACHE_CAUSE_DELETED);
+}
+
+static void model_clear(model *m) {
+    CHECK_EQ(m->entries, rm_cache_clear(m->w.cache));
+    for (uint32_t k = 0; k < MODEL_KEYS; k++) {
+        if (m->live[k] != 0) model_unlink(m, m->live[k], RM_CACHE_CAUSE_CLEARED);
+    }
+}
+
+static void model_maintain(model *m) {
+    const uint64_t before = m->expected.expired;
+    const uint32_t buckets = model_below(m, 2) == 0 ? 0 : 1 + model_below(m, 40);
+    const uint64_t count = rm_cache_maintain(m->w.cache, buckets);
+    model_expiries(m);
+    CHECK_EQ(m->expected.expired - before, count);
+    for (uint32_t k = 0; buckets == 0 && k < MODEL_KEYS; k++)
+        CHECK(m->live[k] == 0 || m->values[m->live[k]].expires > rm_now(&m->w.clock));
+}
+
+static rm_status model_load_fn(rm_cache_load *load, const void *key, size_t key_size,
+                               rm_deadline deadline, rm_error *error, void *user) {
+    model *m = (model *)user;
+    unsigned char data[VALUE_LONGEST];
+    const uint32_t number = model_make(m, (uint32_t)key_size, data);
+    (void)key, (void)deadline, (void)error;
+    if (model_below(m, 4) != 0)
+        CHECK_EQ(RM_OK, rm_cache_load_set(load, data, m->values[number].size));
+    else if (m->load_status == RM_OK)
+        m->load_status = RM_E_FAILED; /* RM_OK, but without a value */
+    m->values[number].owed = m->load_status == RM_OK;
+    return m->load_status == RM_E_FAILED ? RM_OK : m->load_status;
+}
+
+static void model_load(model *m) {
+    const uint32_t key = model_below(m, MODEL_KEYS), made = m->count;
+    rm_cache_loader loader = rm_cache_loader_make(model_load_fn, m);
+    unsigned char name[VALUE_KEYS];
+    rm_cache_pin p;
+    rm_status status;
+    uint32_t number;
+    model_value *v;
+    m->load_status = model_below(m, 6) == 0 ? RM_E_PROTOCOL : RM_OK;
+    loader.ttl_ns = model_below(m, 3) == 0 ? 1 + model_below(m, 30) : RM_NONE;
+    status =
+        rm_cache_get_or_load(m->w.cache, name, value_key(key, name), &loader, RM_SEC(1), &p, NULL);
+    number = model_look_up(m, key);
+    if (number != 0) {
+        CHECK_EQ(made, m->count);
+        model_pin(m, number, status, &p);
+        return;
+    }
+    m->expected.loads++;
+    if (m->load_status != RM_OK) {
+        m->expected.load_failures++;
+        CHECK_EQ(m->load_status, status);
+        return;
+    }
+    if (!CHECK_EQ(made + 1, m->count)) return;
+    v = &m->values[m->count];
+    if (loader.ttl_ns != RM_NONE) v->expires = rm_now(&m->w.clock) + loader.ttl_ns;
+    if (!model_link(m, m->count)) {
+        v->refused = true;
+        v->cause = RM_CACHE_CAUSE_REFUSED;
+        m->refused_bytes += v->charge;
+        m->expected.refused++;
+    }
+    model_pin(m, m->count, status, &p);
+}
+
+static void model_step(model *m) {
+    const uint32_t dice = model_below(m, 1000);
+    if (dice < 300)
+        model_get(m);
+    else if (dice < 550)
+        model_set(m);
+    else if (dice < 650)
+        model_acquire(m);
+    else if (dice < 800)
+        model_release(m);
+    else if (dice < 930)
+        model_load(m);
+    else if (dice < 960)
+        model_delete(m);
+    else if (dice < 975)
+        model_maintain(m);
+    else if (dice < 977)
+        model_clear(m);
+    else
+        pass(&m->w, 1 + model_below(m, 20));
+}
+
+/* All that can be seen is as the model has it, to the byte that was allocated. */
+static bool model_agrees(model *m) {
+    const rm_cache_stats s = stats_of(&m->w), *e = &m->expected;
+    bool ok = CHECK_EQ(0, m->told_count) && CHECK_EQ(m->entries, s.entries) &&
+              CHECK_EQ(m->bytes, s.bytes) && CHECK_EQ(e->pins, s.pins) &&
+              CHECK_EQ(e->hits, s.hits) && CHECK_EQ(e->misses, s.misses);
+    ok = ok && CHECK_EQ(e->sets, s.sets) && CHECK_EQ(e->loads, s.loads) &&
+         CHECK_EQ(e->load_failures, s.load_failures) && CHECK_EQ(e->evicted, s.evicted) &&
+         CHECK_EQ(e->expired, s.expired) && CHECK_EQ(e->replaced, s.replaced);
+    ok = ok && CHECK_EQ(e->deleted, s.deleted) && CHECK_EQ(e->cleared, s.cleared) &&
+         CHECK_EQ(e->refused, s.refused) &&
+         CHECK_EQ(m->base + (int64_t)(m->bytes + m->refused_bytes), m->w.out);
+    ok = ok && CHECK(m->max_bytes == RM_NONE || s.bytes <= (uint64_t)m->max_bytes);
+    return ok && CHECK(m->max_entries == RM_NONE || s.entries <= m->max_entries);
+}
+
+static void model_run(uint64_t seed, int64_t max_entries, int64_t max_bytes, rm_cache_stats *sum) {
+    static model m;
+    rm_cache_desc desc = small();
+    memset(&m, 0, sizeof m);
+    m.max_entries = desc.max_entries = max_entries;
+    m.max_bytes = desc.max_bytes = max_bytes;
+    desc.max_pins = MODEL_PINS;
+    desc.removed_fn = model_removed;
+    desc.user = &m;
+    REQUIRE(world_open(&m.w, desc));
+    rm_rng_seed(&m.w.rng, seed);
+    m.base = m.w.out;
+    for (int step = 0; step < MODEL_STEPS; step++) {
+        model_step(&m);
+        if (!model_agrees(&m)) {
+            printf("# seed %d, step %d\n", (int)seed, step);
+            return;
+        }
+    }
+    sum->evicted += m.expected.evicted;
+    sum->expired += m.expected.expired;
+    sum->replaced += m.expected.replaced;
+    sum->refused += m.expected.refused;
+    sum->hits += m.expected.hits;
+    sum->loads += m.expected.loads;
+    for (uint32_t i = 0; i < MODEL_PINS; i++) {
+        if (m.pinned[i] != 0) CHECK_EQ(RM_OK, rm_cache_release(m.w.cache, &m.pins[i]));
+    }
+    m.told_count = 0;
+    world_close(&m.w);
+    for (uint32_t i = 1; i <= m.count; i++)
+        CHECK(!m.values[i].owed);
+}
+
+TEST(cache, agrees_with_a_plain_model_on_any_sequence_of_calls) {
+    rm_cache_stats sum;
+    memset(&sum, 0, sizeof sum);
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        model_run(seed, 12, RM_NONE, &sum);
+        model_run(seed, 4, RM_NONE, &sum);
+        model_run(seed, RM_NONE, 12 * (RM_CACHE_OVERHEAD + 60), &sum);
+        model_run(seed, 11, 12 * (RM_CACHE_OVERHEAD + 60), &sum);
+        model_run(seed, 5, 5 * (RM_CACHE_OVERHEAD + 20), &sum);
+    }
+    CHECK(sum.evicted > 10000 && sum.expired > 1000 && sum.replaced > 1000); /* all of it happens */
+    CHECK(sum.refused > 500 && sum.hits > 10000 && sum.loads > 10000);
+}
+
+/* ---- many threads ---- */
+
+enum { FRESH_KEYS = 4, FRESH_WRITES = 3000, FRESH_READERS = 3 };
+
+typedef struct fresh {
+    world w;
+    uint64_t truth[FRESH_KEYS];     /* the newest version of each key, where loads come from */
+    uint64_t published[FRESH_KEYS]; /* a write of this version has returned */
+    bool over;
+} fresh;
+
+typedef struct fresh_reader {
+    rm_thread thread;
+    fresh *f;
+    uint64_t reads;
+} fresh_reader;
+
+static rm_status fresh_load(rm_cache_load *load, const void *key, size_t key_size,
+                            rm_deadline deadline, rm_error *error, void *user) {
+    fresh *f = (fresh *)user;
+    uint64_t version;
+    uint32_t k;
+    (void)deadline, (void)error;
+    memcpy(&k, key, key_size);
+    version = LOAD(&f->truth[k]);
+    for (int i = 0; i < 20; i++) /* give the writer time to overtake */
+        (void)rm_cache_delete(f->w.cache, "other", 5);
+    return rm_cache_load_set(load, &version, sizeof version);
+}
+
+static void fresh_read(void *user) {
+    fresh_reader *r = (fresh_reader *)user;
+    fresh *f = r->f;
+    const rm_cache_loader loader = rm_cache_loader_make(fresh_load, f);
+    for (uint32_t i = 0; !LOAD(&f->over); i++) {
+        const uint32_t k = i % FRESH_KEYS;
+        const uint64_t least = LOAD(&f->published[k]);
+        uint64_t version = UINT64_MAX;
+        rm_cache_pin p;
+        if (i % 3 == 0) {
+            (void)rm_cache_get(f->w.cache, &k, sizeof k, &version, sizeof version, NULL);
+        } else if (CHECK_EQ(RM_OK, rm_cache_get_or_load(f->w.cache, &k, sizeof k, &loader,
+                                                        RM_FOREVER, &p, NULL))) {
+            memcpy(&version, p.value, sizeof version);
+            CHECK_EQ(RM_OK, rm_cache_release(f->w.cache, &p));
+        }
+        CHECK(version >= least);
+        r->reads++;
+    }
+}
+
+TEST(cache, shows_nothing_older_than_the_last_write_that_returned) {
+    static fresh f;
+    fresh_reader readers[FRESH_READERS];
+    memset(&f, 0, sizeof f);
+    memset(readers, 0, sizeof readers);
+    REQUIRE(world_open(&f.w, rm_cache_desc_default()));
+    f.w.threads = true;
+    for (int i = 0; i < FRESH_READERS; i++) {
+        readers[i].f = &f;
+        CHECK_EQ(RM_OK, rm_thread_start(&readers[i].thread, fresh_read, &readers[i]));
+    }
+    for (uint32_t i = 0; i < FRESH_WRITES; i++) {
+        const uint32_t k = i / 3 % FRESH_KEYS;
+        const uint64_t version = ADD(&f.truth[k], 1);
+        if (i % 3 == 0)
+            CHECK_EQ(RM_OK,
+                     rm_cache_set(f.w.cache, &k, sizeof k, &version, sizeof version, 0, NULL));
+        else if (i % 3 == 1)
+            (void)rm_cache_delete(f.w.cache, &k, sizeof k);
+        else
+            (void)rm_cache_clear(f.w.cache);
+        STORE(&f.published[k], version);
+    }
+    STORE(&f.over, true);
+    for (int i = 0; i < FRESH_READERS; i++)
+        rm_thread_join(&readers[i].thread);
+    world_close(&f.w);
+}
+
+enum { STRESS_THREADS = 8, STRESS_OPS = 3000, STRESS_KEYS = 40, STRESS_PINS = 4 };
+enum { STRESS_VALUES = STRESS_THREADS * STRESS_OPS * 3 };
+
+typedef struct stress {
+    world w;
+    int owed[STRESS_VALUES], told[STRESS_VALUES]; /* removals by number of the value */
+    uint64_t causes[6], lookups, sets, loads, failures;
+    uint64_t outcomes[RM_E_INTERNAL + 1]; /* of rm_cache_get_or_load */
+    rm_cache_desc desc;
+} stress;
+
+typedef struct stress_worker {
+    rm_thread thread;
+    stress *s;
+    rm_rng rng;
+    rm_random random;
+    uint32_t next, depth; /* number of its next value; of its loads */
+    rm_cache_pin pins[STRESS_PINS];
+    uint32_t keys[STRESS_PINS];
+} stress_worker;
+
+static uint32_t stress_below(stress_worker *t, uint32_t bound) {
+    return (uint32_t)rm_random_below(&t->random, bound);
+}
+
+static void stress_removed(const void *key, size_t key_size, const void *value, size_t size,
+                           rm_cache_cause cause, void *user) {
+    stress *s = (stress *)user;
+    const uint32_t number = value_read((uint32_t)key_size, value, size);
+    const uint32_t other = (number + (uint32_t)key_size) % STRESS_KEYS;
+    unsigned char name[VALUE_KEYS];
+    CHECK(key_size == 0 || *(const unsigned char *)key == key_size);
+    if (!CHECK(number > 0 && number < STRESS_VALUES)) return;
+    ADD(&s->told[number], 1);
+    ADD(&s->causes[cause], 1);
+    ADD(&s->lookups, 1);
+    (void)rm_cache_get(s->w.cache, name, value_key(other, name), NULL, 0, NULL);
+}
+
+/* A new value, which will be told of once. */
+static uint32_t stress_make(stress_worker *t, uint32_t key, unsigned char *data, size_t *size) {
+    const uint32_t number = t->next++;
+    *size = 8 + stress_below(t, stress_below(t, 50) == 0 ? VALUE_LONGEST - 8 : 60);
+    value_fill(data, key, number, *size);
+    STORE(&t->s->owed[number], 1);
+    return number;
+}
+
+static void stress_set(stress_worker *t, uint32_t key) {
+    unsigned char name[VALUE_KEYS], data[VALUE_LONGEST];
+    const int64_t ttl = stress_below(t, 2) == 0 ? 0 : 1 + stress_below(t, 40);
+    size_t size = 0;
+    const uint32_t number = stress_make(t, key, data, &size);
+    const rm_status status =
+        rm_cache_set(t->s->w.cache, name, value_key(key, name), data, size, ttl, NULL);
+    if (status == RM_OK) {
+        ADD(&t->s->sets, 1);
+        return;
+    }
+    CHECK(status == RM_E_FULL || status == RM_E_TOO_LARGE);
+    STORE(&t->s->owed[number], 0);
+}
+
+static void stress_get(stress_worker *t, uint32_t key) {
+    unsigned char name[VALUE_KEYS], data[VALUE_LONGEST];
+    size_t size = 0;
+    const rm_status status =
+        rm_cache_get(t->s->w.cache, name, value_key(key, name), data, sizeof data, &size);
+    ADD(&t->s->lookups, 1);
+    CHECK(status == RM_OK || status == RM_E_NOT_FOUND);
+    if (status == RM_OK) CHECK(value_read(key, data, size) != 0);
+}
+
+/* Keeps a pin, in place of another that is whole still. */
+static void stress_keep(stress_worker *t, uint32_t key, const rm_cache_pin *p) {
+    const uint32_t slot = stress_below(t, STRESS_PINS);
+    rm_cache_pin *old = &t->pins[slot];
+    if (old->value != NULL) {
+        CHECK(value_read(t->keys[slot], old->value, old->size) != 0);
+        CHECK_EQ(RM_OK, rm_cache_release(t->s->w.cache, old));
+    }
+    if (p == NULL) return;
+    CHECK(value_read(key, p->value, p->size) != 0);
+    t->pins[slot] = *p;
+    t->keys[slot] = key;
+}
+
+static void stress_acquire(stress_worker *t, uint32_t key) {
+    unsigned char name[VALUE_KEYS];
+    rm_cache_pin p;
+    const rm_status status = rm_cache_acquire(t->s->w.cache, name, value_key(key, name), &p);
+    ADD(&t->s->lookups, 1);
+    CHECK(status == RM_OK || status == RM_E_NOT_FOUND || status == RM_E_FULL);
+    if (status == RM_OK) stress_keep(t, key, &p);
+}
+
+static void stress_load(stress_worker *t, uint32_t key);
+
+/* Loads a value; fails at times; loads other keys first, higher ones, so that no ring can close. */
+static rm_status stress_load_fn(rm_cache_load *load, const void *key, size_t key_size,
+                                rm_deadline deadline, rm_error *error, void *user) {
+    stress_worker *t = (stress_worker *)user;
+    const uint32_t k = (uint32_t)key_size;
+    unsigned char data[VALUE_LONGEST];
+    uint32_t number;
+    size_t size = 0;
+    (void)deadline;
+    ADD(&t->s->loads, 1);
+    if (t->depth < 3 && k + 1 < STRESS_KEYS && stress_below(t, 4) == 0)
+        stress_load(t, k + 1 + stress_below(t, STRESS_KEYS - k - 1));
+    if (stress_below(t, 10) == 0) (void)rm_cache_delete(t->s->w.cache, key, key_size);
+    number = stress_make(t, k, data, &size);
+    CHECK_EQ(RM_OK, rm_cache_load_set(load, data, size));
+    if (stress_below(t, 8) != 0) return RM_OK;
+    STORE(&t->s->owed[number], 0);
+    ADD(&t->s->failures, 1);
+    return rm_error_set(error, RM_E_PROTOCOL, (int32_t)key_size, "stress", "%u", (unsigned)k);
+}
+
+static void stress_load(stress_worker *t, uint32_t key) {
+    const int64_t timeouts[] = {0, RM_FOREVER, RM_NOWAIT, 5, 20};
+    const int64_t timeout = timeouts[stress_below(t, 5)];
+    rm_cache_loader loader = rm_cache_loader_make(stress_load_fn, t);
+    unsigned char name[VALUE_KEYS];
+    rm_error error;
+    rm_cache_pin p;
+    rm_status status;
+    memset(&error, 0, sizeof error);
+    loader.ttl_ns = stress_below(t, 2) == 0 ? 0 : 1 + stress_below(t, 40);
+    t->depth++;
+    status = rm_cache_get_or_load(t->s->w.cache, name, value_key(key, name), &loader, timeout, &p,
+                                  &error);
+    t->depth--;
+    ADD(&t->s->lookups, 1);
+    ADD(&t->s->outcomes[status], 1);
+    CHECK_EQ(status, error.status);
+    CHECK(status == RM_OK || status == RM_E_PROTOCOL || status == RM_E_FULL ||
+          (status == RM_E_TIMEOUT && timeout != RM_FOREVER));
+    if (status == RM_OK) stress_keep(t, key, &p);
+    if (status == RM_E_PROTOCOL) CHECK_EQ(key, error.native);
+}
+
+static void stress_look(stress_worker *t) {
+    const rm_cache_stats s = stats_of(&t->s->w);
+    CHECK(s.bytes <= (uint64_t)t->s->desc.max_bytes);
+    CHECK(s.entries <= t->s->desc.max_entries);
+    CHECK(s.pins <= t->s->desc.max_pins);
+}
+
+static void stress_run(void *user) {
+    stress_worker *t = (stress_worker *)user;
+    for (int i = 0; i < STRESS_OPS; i++) {
+        const uint32_t key = stress_below(t, STRESS_KEYS), dice = stress_below(t, 1000);
+        unsigned char name[VALUE_KEYS];
+        if (dice < 300)
+            stress_get(t, key);
+        else if (dice < 450)
+            stress_set(t, key);
+        else if (dice < 550)
+            stress_acquire(t, key);
+        else if (dice < 650)
+            stress_keep(t, 0, NULL);
+        else if (dice < 850)
+            stress_load(t, key);
+        else if (dice < 900)
+            (void)rm_cache_delete(t->s->w.cache, name, value_key(key, name));
+        else if (dice < 950)
+            stress_look(t);
+        else if (dice < 995)
+            pass(&t->s->w, 1 + stress_below(t, 5));
+        else if (dice < 999)
+            (void)rm_cache_maintain(t->s->w.cache, 16);
+        else
+            (void)rm_cache_clear(t->s->w.cache);
+    }
+    for (int i = 0; i < STRESS_PINS; i++) {
+        if (t->pins[i].value != NULL) CHECK_EQ(RM_OK, rm_cache_release(t->s->w.cache, &t->pins[i]));
+    }
+}
+
+/* Everything that came in has gone once or is there; every look-up and every load was counted. */
+static void stress_add_up(stress *s) {
+    const rm_cache_stats stats = stats_of(&s->w);
+    const uint64_t counts[] = {stats.evicted, stats.expired, stats.replaced,
+                               stats.deleted, stats.cleared, stats.refused};
+    uint64_t removed = 0;
+    for (int i = 0; i < 6; i++) {
+        CHECK_EQ(s->causes[i], counts[i]);
+        CHECK(counts[i] > 0);
+        removed += counts[i];
+    }
+    CHECK_EQ(s->sets, stats.sets);
+    CHECK_EQ(s->loads, stats.loads);
+    CHECK_EQ(s->failures, stats.load_failures);
+    CHECK_EQ(s->lookups, stats.hits + stats.misses);
+    CHECK_EQ(stats.sets + stats.loads - stats.load_failures, removed + stats.entries);
+    CHECK_EQ(0, stats.pins);
+    CHECK(s->outcomes[RM_OK] > 0 && s->outcomes[RM_E_PROTOCOL] > 0);
+}
+
+TEST(cache, holds_under_eight_threads_that_do_everything) {
+    static stress s;
+    static stress_worker workers[STRESS_THREADS];
+    rm_cache_desc desc = small();
+    memset(&s, 0, sizeof s);
+    memset(workers, 0, sizeof workers);
+    desc.max_entries = 24;
+    desc.max_bytes = 24 * (RM_CACHE_OVERHEAD + 50);
+    desc.max_pins = 20;
+    desc.removed_fn = stress_removed;
+    desc.user = &s;
+    s.desc = desc;
+    REQUIRE(world_open(&s.w, desc));
+    s.w.threads = true;
+    for (uint32_t i = 0; i < STRESS_THREADS; i++) {
+        stress_worker *t = &workers[i];
+        t->s = &s;
+        t->next = 1 + i * STRESS_OPS * 3;
+        rm_rng_seed(&t->rng, 1000 + i);
+        t->random = rm_rng_random(&t->rng);
+        CHECK_EQ(RM_OK, rm_thread_start(&t->thread, stress_run, t));
+    }
+    for (uint32_t i = 0; i < STRESS_THREADS; i++) {
+        rm_thread_join(&workers[i].thread);
+        CHECK(workers[i].next <= 1 + (i + 1) * STRESS_OPS * 3);
+    }
+    stress_add_up(&s);
+    world_close(&s.w);
+    for (uint32_t i = 0; i < STRESS_VALUES; i++)
+        CHECK_EQ(s.owed[i], s.told[i]);
 }
 
 TEST_MAIN
