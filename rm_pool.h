@@ -319,7 +319,7 @@ struct rm_pool {
     RMI_ALIGN(8) uint64_t created;
     uint64_t create_failures, destroyed, broken, invalid, expired, rejected;
     rm_hist waits;
-    uint64_t wait_bins[RMI_POOL_WAIT_BINS];
+    RMI_ALIGN(8) uint64_t wait_bins[RMI_POOL_WAIT_BINS]; /* as rm_hist wants them */
 };
 
 static uint32_t rmi_pool_numbers;
