@@ -1,0 +1,2943 @@
+/* Tests of rm_pool.h: every time is a virtual clock's, nothing sleeps. */
+#include <stddef.h>
+static void *counted_malloc(size_t size);
+static void counted_free(void *pointer);
+#define RM_MALLOC(size) counted_malloc(size)
+#define RM_FREE(pointer) counted_free(pointer)
+#define RM_IMPLEMENTATION
+#include "rm_pool.h"
+#include "rm_test.h"
+
+#include <stdlib.h>
+#ifndef _WIN32
+#include <sched.h>
+#endif
+
+/* ---- words that threads share ---- */
+
+#define GET(word) __atomic_load_n(&(word), __ATOMIC_SEQ_CST)
+#define SET(word, value) __atomic_store_n(&(word), (value), __ATOMIC_SEQ_CST)
+#define ADD(word, value) __atomic_add_fetch(&(word), (value), __ATOMIC_SEQ_CST)
+#define SWAP(word, value) __atomic_exchange_n(&(word), (value), __ATOMIC_SEQ_CST)
+
+/* Lets other threads run. */
+static void relax(void) {
+#ifdef _WIN32
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
+
+static int64_t mallocs, frees; /* of everything that has no allocator of its own */
+
+static void *counted_malloc(size_t size) {
+    ADD(mallocs, 1);
+    return malloc(size);
+}
+
+static void counted_free(void *pointer) {
+    ADD(frees, 1);
+    free(pointer);
+}
+
+/* ---- a gate: holds threads up at a known place ---- */
+
+typedef struct gate {
+    rm_mutex mutex;
+    rm_cond changed;
+    uint32_t inside;
+    bool open;
+} gate;
+
+static void gate_init(gate *g) {
+    memset(g, 0, sizeof *g);
+    CHECK_EQ(RM_OK, rm_mutex_init(&g->mutex));
+    CHECK_EQ(RM_OK, rm_cond_init(&g->changed));
+}
+
+static void gate_done(gate *g) {
+    rm_cond_destroy(&g->changed);
+    rm_mutex_destroy(&g->mutex);
+}
+
+static void gate_pass(gate *g) {
+    rm_mutex_lock(&g->mutex);
+    ++g->inside;
+    rm_cond_broadcast(&g->changed);
+    while (!g->open)
+        rm_cond_wait(&g->changed, &g->mutex, INT64_MAX);
+    rm_mutex_unlock(&g->mutex);
+}
+
+static void gate_await(gate *g, uint32_t count) {
+    rm_mutex_lock(&g->mutex);
+    while (g->inside < count)
+        rm_cond_wait(&g->changed, &g->mutex, INT64_MAX);
+    rm_mutex_unlock(&g->mutex);
+}
+
+static void gate_open(gate *g) {
+    rm_mutex_lock(&g->mutex);
+    g->open = true;
+    rm_cond_broadcast(&g->changed);
+    rm_mutex_unlock(&g->mutex);
+}
+
+/* ---- a world with a clock, resources that watch their use, and a pool ---- */
+
+typedef struct thing {
+    uint32_t number; /* 1, 2, 3 ... in the order of creation; 0 = destroyed */
+    uint32_t hands;  /* who uses it: 0 = nobody; more than one at a time is a failure */
+} thing;
+
+typedef struct world world;
+typedef void (*inside_fn)(world *w);
+
+struct world {
+    rm_virtual_clock time;
+    rm_clock plain;  /* shows it */
+    int64_t skew_ns; /* on top of it; adding to it wakes nobody */
+    rm_clock clock;
+    rm_env env;
+    rm_pool *pool;
+    uint32_t creates, created, destroyed, validates, resets; /* calls; created = with success */
+    uint32_t live, live_most; /* from create's begin to destroy's end */
+    uint32_t create_fails_at; /* this call of create fails */
+    rm_status create_status, validate_status, reset_status; /* what the hooks return */
+    const char *create_says;                                /* the message of a failing create */
+    uint32_t chance;                                        /* 1 in so many hooks fails; 0 = none */
+    rm_rng rng;
+    rm_deadline deadline;                                  /* as the last create got it */
+    gate *at_create, *at_validate, *at_reset, *at_destroy; /* the next call goes through it */
+    inside_fn inside;                                      /* every hook calls it */
+    uint32_t depth;
+};
+
+static int64_t world_now(void *user) {
+    world *w = (world *)user;
+    return w->plain.now_fn(w->plain.user) + GET(w->skew_ns);
+}
+
+static void world_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
+    world *w = (world *)user;
+    w->plain.wait_fn(cond, mutex, until_ns, w->plain.user);
+}
+
+static bool world_chance(world *w) {
+    return w->chance != 0 && rm_rng_next(&w->rng) % w->chance == 0;
+}
+
+static void world_hook(world *w, gate **at) {
+    gate *g = SWAP(*at, NULL);
+    if (g != NULL) gate_pass(g);
+    if (w->inside != NULL) w->inside(w);
+}
+
+static void thing_take(thing *t) {
+    CHECK_EQ(0, SWAP(t->hands, 1));
+    CHECK(t->number != 0);
+}
+
+static void thing_leave(thing *t) {
+    CHECK_EQ(1, SWAP(t->hands, 0));
+}
+
+static rm_status thing_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    world *w = (world *)user;
+    const uint32_t call = ADD(w->creates, 1), live = ADD(w->live, 1);
+    uint32_t most = GET(w->live_most);
+    rm_status status = w->create_status;
+    thing *t;
+    while (live > most && !__atomic_compare_exchange_n(&w->live_most, &most, live, false,
+                                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+    SET(w->deadline.at_ns, deadline.at_ns);
+    world_hook(w, &w->at_create);
+    if (call == w->create_fails_at || world_chance(w)) status = RM_E_REFUSED;
+    if (status != RM_OK) {
+        ADD(w->live, -1u);
+        if (w->create_says == NULL) return status;
+        return rm_error_set(error, status, 111, "test", "%s", w->create_says);
+    }
+    t = (thing *)malloc(sizeof *t);
+    if (t == NULL) return RM_E_NOMEM;
+    t->hands = 0;
+    t->number = ADD(w->created, 1);
+    *resource = t;
+    return RM_OK;
+}
+
+static void thing_destroy(void *resource, void *user) {
+    world *w = (world *)user;
+    thing *t = (thing *)resource;
+    thing_take(t);
+    world_hook(w, &w->at_destroy);
+    t->number = 0;
+    free(t);
+    ADD(w->live, -1u);
+    ADD(w->destroyed, 1);
+}
+
+static rm_status thing_validate(void *resource, void *user) {
+    world *w = (world *)user;
+    thing *t = (thing *)resource;
+    thing_take(t);
+    ADD(w->validates, 1);
+    world_hook(w, &w->at_validate);
+    thing_leave(t);
+    return world_chance(w) ? RM_E_FAILED : w->validate_status;
+}
+
+static rm_status thing_reset(void *resource, void *user) {
+    world *w = (world *)user;
+    thing *t = (thing *)resource;
+    thing_take(t);
+    ADD(w->resets, 1);
+    world_hook(w, &w->at_reset);
+    thing_leave(t);
+    return world_chance(w) ? RM_E_FAILED : w->reset_status;
+}
+
+/* A desc of `max` things, which checks and resets nothing yet. */
+static rm_pool_desc world_desc(world *w, uint32_t max) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    memset(w, 0, sizeof *w);
+    CHECK_EQ(RM_OK, rm_virtual_clock_init(&w->time, RM_SEC(1000), false));
+    w->clock = w->plain = rm_virtual_clock_clock(&w->time);
+    w->clock.now_fn = w->clock.coarse_fn = w->clock.wall_fn = world_now;
+    w->clock.wait_fn = world_wait;
+    w->clock.user = w;
+    w->env.clock = &w->clock;
+    rm_rng_seed(&w->rng, 1);
+    desc.name = "db";
+    desc.env = &w->env;
+    desc.create_fn = thing_create;
+    desc.destroy_fn = thing_destroy;
+    desc.max = max;
+    desc.user = w;
+    return desc;
+}
+
+static bool world_open(world *w, const rm_pool_desc *desc) {
+    rm_error error;
+    return CHECK_EQ(RM_OK, rm_pool_create(desc, &w->pool, &error));
+}
+
+/* A pool of `max` things with default settings. */
+static bool world_plain(world *w, uint32_t max) {
+    const rm_pool_desc desc = world_desc(w, max);
+    return world_open(w, &desc);
+}
+
+/* A snapshot; in every one the states sum to max. */
+static rm_pool_stats stats_of(world *w) {
+    rm_pool_stats s;
+    memset(&s, 0, sizeof s);
+    CHECK_EQ(RM_OK, rm_pool_stats_get(w->pool, &s));
+    CHECK_EQ(s.max, s.in_use + s.idle + s.creating + s.closing + s.empty);
+    return s;
+}
+
+/* How many threads wait on the clock. */
+static uint32_t sleepers(world *w) {
+    uint32_t count;
+    rm_mutex_lock(&w->time.mutex);
+    count = w->time.sleeping;
+    rm_mutex_unlock(&w->time.mutex);
+    return count;
+}
+
+/* The sums that hold when no call is under way. */
+static void check_totals(world *w) {
+    const rm_pool_stats s = stats_of(w);
+    CHECK_EQ(0, s.creating);
+    CHECK_EQ(0, s.closing);
+    CHECK_EQ(0, s.waiting);
+    CHECK_EQ(GET(w->created), s.created);
+    CHECK_EQ(GET(w->creates) - GET(w->created), s.create_failures);
+    CHECK_EQ(GET(w->destroyed), s.destroyed);
+    CHECK_EQ(s.created - s.destroyed, s.in_use + s.idle);
+    CHECK_EQ(GET(w->live), s.in_use + s.idle);
+    CHECK(s.broken + s.invalid + s.expired <= s.destroyed);
+}
+
+/* Ends a world whose leases are back: nothing may be left of it. */
+static void world_end(world *w) {
+    check_totals(w);
+    CHECK_EQ(RM_OK, rm_pool_close(w->pool, RM_NOWAIT, NULL));
+    check_totals(w);
+    CHECK_EQ(w->created, w->destroyed);
+    CHECK_EQ(RM_OK, rm_pool_destroy(w->pool));
+    rm_virtual_clock_destroy(&w->time);
+}
+
+static rm_status acquire(world *w, int64_t timeout_ns, rm_lease *lease) {
+    rm_error error;
+    rm_status status;
+    memset(&error, 0, sizeof error);
+    memset(lease, 0, sizeof *lease);
+    status = rm_pool_acquire(w->pool, timeout_ns, lease, &error);
+    CHECK_EQ(status, error.status);
+    CHECK((status == RM_OK) == (lease->resource != NULL));
+    if (status == RM_OK)
+        thing_take((thing *)lease->resource);
+    else
+        CHECK(error.where[0] != '\0' && error.message[0] != '\0');
+    return status;
+}
+
+static rm_status release(world *w, rm_lease *lease, rm_release how) {
+    rm_status status;
+    if (lease->resource != NULL) thing_leave((thing *)lease->resource);
+    status = rm_pool_release(w->pool, lease, how);
+    CHECK(lease->resource == NULL && lease->sequence == 0 && lease->pool == 0 && lease->slot == 0);
+    return status;
+}
+
+static uint32_t number_of(const rm_lease *lease) {
+    return lease->resource == NULL ? 0 : ((const thing *)lease->resource)->number;
+}
+
+/* ---- a thread that acquires once ---- */
+
+typedef struct caller {
+    world *w;
+    int64_t timeout_ns;
+    rm_cancel *cancel; /* then timeout_ns becomes a deadline */
+    bool gives_back;   /* as soon as it has it */
+    uint32_t *order;   /* counts those who got one */
+    uint32_t place;    /* which it was */
+    uint32_t finished;
+    rm_lease lease;
+    rm_error error;
+    rm_status status;
+    rm_thread thread;
+} caller;
+
+static void caller_run(void *user) {
+    caller *c = (caller *)user;
+    if (c->cancel != NULL)
+        c->status =
+            rm_pool_acquire_until(c->w->pool, rm_deadline_after(&c->w->clock, c->timeout_ns),
+                                  c->cancel, &c->lease, &c->error);
+    else
+        c->status = rm_pool_acquire(c->w->pool, c->timeout_ns, &c->lease, &c->error);
+    if (c->status == RM_OK) {
+        thing_take((thing *)c->lease.resource);
+        if (c->order != NULL) c->place = ADD(*c->order, 1);
+        if (c->gives_back) CHECK_EQ(RM_OK, release(c->w, &c->lease, RM_RELEASE_OK));
+    }
+    SET(c->finished, 1);
+}
+
+static void caller_start(caller *c, world *w, int64_t timeout_ns) {
+    c->w = w;
+    c->timeout_ns = timeout_ns;
+    CHECK_EQ(RM_OK, rm_thread_start(&c->thread, caller_run, c));
+}
+
+static rm_status caller_join(caller *c) {
+    rm_thread_join(&c->thread);
+    return c->status;
+}
+
+/* Starts a caller that will wait, as the nth on the clock. */
+static void caller_queue(caller *c, world *w, int64_t timeout_ns, uint32_t nth) {
+    caller_start(c, w, timeout_ns);
+    rm_virtual_clock_await(&w->time, nth);
+}
+
+/* ---- a thread that closes, one that releases, one that maintains ---- */
+
+typedef struct job {
+    world *w;
+    int64_t timeout_ns;
+    rm_lease *lease;
+    rm_release how;
+    uint32_t finished;
+    rm_error error;
+    rm_status status;
+    rm_thread thread;
+} job;
+
+static void job_close(void *user) {
+    job *j = (job *)user;
+    j->status = rm_pool_close(j->w->pool, j->timeout_ns, &j->error);
+    SET(j->finished, 1);
+}
+
+static void job_release(void *user) {
+    job *j = (job *)user;
+    j->status = release(j->w, j->lease, j->how);
+    SET(j->finished, 1);
+}
+
+static void job_maintain(void *user) {
+    job *j = (job *)user;
+    j->status = rm_pool_maintain(j->w->pool, rm_deadline_after(NULL, RM_FOREVER), &j->error);
+    SET(j->finished, 1);
+}
+
+static void job_start(job *j, world *w, void (*fn)(void *user)) {
+    j->w = w;
+    CHECK_EQ(RM_OK, rm_thread_start(&j->thread, fn, j));
+}
+
+static rm_status job_join(job *j) {
+    rm_thread_join(&j->thread);
+    return j->status;
+}
+
+static rm_status maintain(world *w) {
+    rm_error error;
+    rm_deadline none = {0};
+    rm_status status;
+    memset(&error, 0, sizeof error);
+    status = rm_pool_maintain(w->pool, none, &error);
+    CHECK_EQ(status, error.status);
+    return status;
+}
+
+/* ---- basics ---- */
+
+TEST(pool, basic_operations) {
+    world w;
+    rm_lease a, b;
+    rm_pool_stats s;
+    REQUIRE(world_plain(&w, 2));
+    CHECK_EQ(0, w.creates); /* nothing before it is needed */
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &a));
+    CHECK_EQ(1, number_of(&a));
+    CHECK_EQ(RM_OK, acquire(&w, 0, &b));
+    CHECK_EQ(2, number_of(&b));
+    s = stats_of(&w);
+    CHECK_EQ(2, s.in_use);
+    CHECK_EQ(2, s.acquired);
+    CHECK_EQ(2, s.created);
+    CHECK_EQ(RM_OK, release(&w, &a, RM_RELEASE_OK));
+    s = stats_of(&w);
+    CHECK_EQ(1, s.in_use);
+    CHECK_EQ(1, s.idle);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &a)); /* the same one again */
+    CHECK_EQ(1, number_of(&a));
+    CHECK_EQ(RM_OK, release(&w, &a, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&w, &b, RM_RELEASE_BROKEN));
+    s = stats_of(&w);
+    CHECK_EQ(1, s.idle);
+    CHECK_EQ(1, s.empty);
+    CHECK_EQ(3, s.acquired);
+    CHECK_EQ(1, s.broken);
+    CHECK_EQ(1, s.destroyed);
+    CHECK_EQ(0, s.waits);
+    world_end(&w);
+}
+
+TEST(pool, fills_in_its_defaults) {
+    world w;
+    rm_pool_desc desc, got, standard = rm_pool_desc_default();
+    CHECK(world_desc(&w, 0).max == 0);
+    memset(&desc, 0, sizeof desc);
+    desc.create_fn = thing_create;
+    REQUIRE(rm_pool_create(&desc, &w.pool, NULL) == RM_OK);
+    REQUIRE(rm_pool_desc_get(w.pool, &got) == RM_OK);
+    CHECK_STR("pool", got.name);
+    CHECK_STR("pool", standard.name);
+    CHECK_EQ(10, got.max);
+    CHECK_EQ(10, standard.max);
+    CHECK_EQ(0, got.min);
+    CHECK_EQ(0, got.max_waiters);
+    CHECK_EQ(RM_SEC(30), got.acquire_timeout_ns);
+    CHECK_EQ(RM_SEC(30), standard.acquire_timeout_ns);
+    CHECK_EQ(RM_MIN(10), got.idle_timeout_ns);
+    CHECK_EQ(RM_MIN(10), standard.idle_timeout_ns);
+    CHECK_EQ(RM_MS(500), got.validate_after_ns);
+    CHECK_EQ(RM_MS(500), standard.validate_after_ns);
+    CHECK_EQ(RM_US(50), got.barge_ns);
+    CHECK_EQ(RM_US(50), standard.barge_ns);
+    CHECK(got.create_fn == thing_create && standard.create_fn == NULL);
+    CHECK(got.guard == NULL && got.destroy_fn == NULL && got.reset_fn == NULL);
+    CHECK(got.env != NULL && got.env->clock == rm_clock_system());
+    CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
+    rm_virtual_clock_destroy(&w.time);
+}
+
+static rm_status admit_all(rm_permit *permit, rm_error *error, void *user) {
+    (void)permit, (void)error, (void)user;
+    return RM_OK;
+}
+
+static void report_none(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)permit, (void)outcome, (void)user;
+}
+
+TEST(pool, keeps_copies_of_its_settings) {
+    world w;
+    char name[48];
+    rm_guard guard = {admit_all, report_none, NULL};
+    rm_pool_desc got, desc = world_desc(&w, 1);
+    rm_env env = w.env;
+    memset(name, 'n', 47);
+    name[47] = '\0';
+    desc.name = name;
+    desc.guard = &guard;
+    desc.env = &env;
+    REQUIRE(world_open(&w, &desc));
+    memset(name, 0, sizeof name);
+    memset(&guard, 0, sizeof guard);
+    memset(&env, 0, sizeof env);
+    memset(&desc, 0, sizeof desc);
+    REQUIRE(rm_pool_desc_get(w.pool, &got) == RM_OK);
+    CHECK_EQ(47, strlen(got.name));
+    CHECK(got.env->clock == &w.clock);
+    CHECK(got.guard->admit_fn == admit_all && got.guard->report_fn == report_none);
+    CHECK(got.user == &w);
+    world_end(&w);
+}
+
+typedef void (*spoil_fn)(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value);
+
+static void spoil_create(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard, (void)value;
+    desc->create_fn = NULL;
+}
+
+static void spoil_name(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    static char name[64];
+    (void)env, (void)guard;
+    memset(name, 'n', (size_t)value);
+    name[value] = '\0';
+    desc->name = name;
+}
+
+static void spoil_max(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard;
+    desc->max = (uint32_t)value;
+}
+
+static void spoil_min(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard;
+    desc->min = (uint32_t)value;
+}
+
+static void spoil_acquire(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard;
+    desc->acquire_timeout_ns = value;
+}
+
+static void spoil_idle(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard;
+    desc->idle_timeout_ns = value;
+}
+
+static void spoil_validate(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard;
+    desc->validate_after_ns = value;
+}
+
+static void spoil_barge(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env, (void)guard;
+    desc->barge_ns = value;
+}
+
+static void spoil_guard(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    (void)env;
+    if (value == 0) guard->admit_fn = NULL;
+    if (value == 1) guard->report_fn = NULL;
+    desc->guard = guard;
+}
+
+static void spoil_env(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
+    static const rm_allocator half = {NULL, NULL, NULL};
+    (void)guard, (void)value;
+    env->allocator = &half;
+    desc->env = env;
+}
+
+TEST(pool, refuses_bad_settings_by_name) {
+    static const struct {
+        spoil_fn spoil;
+        int64_t value;
+        const char *word;
+    } bad[] = {{spoil_create, 0, "create_fn"},
+               {spoil_name, 0, "name"},
+               {spoil_name, 48, "name"},
+               {spoil_max, 65536, "max"},
+               {spoil_max, UINT32_MAX, "max"},
+               {spoil_min, 11, "min"},
+               {spoil_min, UINT32_MAX, "min"},
+               {spoil_acquire, -3, "acquire_timeout_ns"},
+               {spoil_acquire, INT64_MIN, "acquire_timeout_ns"},
+               {spoil_idle, RM_NOWAIT, "idle_timeout_ns"},
+               {spoil_idle, RM_FOREVER, "idle_timeout_ns"},
+               {spoil_idle, RM_STRICT, "idle_timeout_ns"},
+               {spoil_idle, INT64_MIN, "idle_timeout_ns"},
+               {spoil_validate, RM_NONE, "validate_after_ns"},
+               {spoil_validate, INT64_MIN, "validate_after_ns"},
+               {spoil_barge, RM_NONE, "barge_ns"},
+               {spoil_barge, INT64_MIN, "barge_ns"},
+               {spoil_guard, 0, "guard"},
+               {spoil_guard, 1, "guard"},
+               {spoil_env, 0, "allocator"}};
+    size_t i;
+    for (i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        world w;
+        rm_pool *pool = NULL;
+        rm_guard guard = {admit_all, report_none, NULL};
+        rm_error error;
+        rm_pool_desc desc = world_desc(&w, 10);
+        rm_env env = w.env;
+        char both[256];
+        bad[i].spoil(&desc, &env, &guard, bad[i].value);
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(RM_E_INVALID, rm_pool_create(&desc, &pool, &error));
+        CHECK_EQ(RM_E_INVALID, error.status);
+        (void)snprintf(both, sizeof both, "%s %s", error.where, error.message);
+        if (!CHECK(strstr(both, bad[i].word) != NULL))
+            printf("# not named in \"%s\": %s\n", both, bad[i].word);
+        CHECK(pool == NULL);
+        CHECK_EQ(RM_E_INVALID, rm_pool_create(&desc, &pool, NULL));
+        rm_virtual_clock_destroy(&w.time);
+    }
+}
+
+TEST(pool, accepts_settings_at_their_limits) {
+    static const struct {
+        spoil_fn spoil;
+        int64_t value;
+    } good[] = {{spoil_name, 47},
+                {spoil_max, 1},
+                {spoil_max, 65535},
+                {spoil_min, 10},
+                {spoil_acquire, RM_NOWAIT},
+                {spoil_acquire, RM_FOREVER},
+                {spoil_acquire, INT64_MAX},
+                {spoil_idle, RM_NONE},
+                {spoil_idle, INT64_MAX},
+                {spoil_validate, RM_STRICT},
+                {spoil_validate, 1},
+                {spoil_validate, INT64_MAX},
+                {spoil_barge, RM_STRICT},
+                {spoil_barge, INT64_MAX},
+                {spoil_guard, 2}};
+    size_t i;
+    for (i = 0; i < sizeof good / sizeof *good; ++i) {
+        world w;
+        rm_lease lease;
+        rm_guard guard = {admit_all, report_none, NULL};
+        rm_pool_desc desc = world_desc(&w, 10);
+        good[i].spoil(&desc, &w.env, &guard, good[i].value);
+        REQUIRE(world_open(&w, &desc));
+        CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, maintain(&w));
+        world_end(&w);
+    }
+}
+
+TEST(pool, lends_the_lowest_idle_slot_and_makes_only_without_one) {
+    world w;
+    rm_lease lease[4], again;
+    uint32_t i;
+    REQUIRE(world_plain(&w, 4));
+    for (i = 0; i < 4; ++i) {
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(i, lease[i].slot);
+    }
+    CHECK_EQ(RM_OK, release(&w, &lease[3], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
+    for (i = 1; i < 4; ++i) {
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(i, lease[i].slot);
+        CHECK_EQ(i + 1, number_of(&lease[i]));
+    }
+    CHECK_EQ(RM_OK,
+             release(&w, &lease[0], RM_RELEASE_BROKEN)); /* an empty slot below an idle one */
+    CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &again));
+    CHECK_EQ(2, again.slot);
+    CHECK_EQ(4, w.created);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
+    CHECK_EQ(0, lease[0].slot);
+    CHECK_EQ(5, number_of(&lease[0]));
+    CHECK_EQ(RM_OK, release(&w, &again, RM_RELEASE_OK));
+    for (i = 0; i < 4; ++i)
+        if (i != 2) CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+    world_end(&w);
+}
+
+/* ---- waiting ---- */
+
+TEST(pool, serves_waiters_in_the_order_of_their_coming) {
+    static const int64_t policies[] = {RM_STRICT, RM_US(50)};
+    size_t p;
+    for (p = 0; p < 2; ++p) {
+        world w;
+        caller c[6];
+        rm_lease lease, other;
+        uint32_t i, order = 0;
+        rm_pool_desc desc = world_desc(&w, 1);
+        desc.barge_ns = policies[p];
+        memset(c, 0, sizeof c);
+        REQUIRE(world_open(&w, &desc));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        for (i = 0; i < 6; ++i) {
+            c[i].order = &order;
+            c[i].gives_back = true;
+            caller_queue(&c[i], &w, RM_FOREVER, i + 1);
+        }
+        CHECK_EQ(6, stats_of(&w).waiting);
+        CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        for (i = 0; i < 6; ++i) {
+            CHECK_EQ(RM_OK, caller_join(&c[i]));
+            CHECK_EQ(i + 1, c[i].place);
+        }
+        CHECK_EQ(6, stats_of(&w).waits);
+        CHECK_EQ(1, w.created);
+        world_end(&w);
+    }
+}
+
+TEST(pool, hands_over_to_a_head_that_has_waited_long_enough) {
+    static const int64_t policies[] = {RM_STRICT, RM_US(50)};
+    size_t p;
+    for (p = 0; p < 2; ++p) {
+        world w;
+        caller c;
+        rm_lease lease, other;
+        rm_pool_desc desc = world_desc(&w, 1);
+        desc.barge_ns = policies[p];
+        memset(&c, 0, sizeof c);
+        REQUIRE(world_open(&w, &desc));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        caller_queue(&c, &w, RM_FOREVER, 1);
+        if (policies[p] != RM_STRICT) rm_virtual_clock_advance(&w.time, RM_US(50));
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other)); /* it is the head's already */
+        CHECK_EQ(1, stats_of(&w).in_use);
+        CHECK_EQ(RM_OK, caller_join(&c));
+        CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+        world_end(&w);
+    }
+}
+
+TEST(pool, gives_up_at_its_deadline_and_not_before) {
+    world w;
+    caller c;
+    rm_lease lease;
+    rm_pool_stats s;
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    caller_queue(&c, &w, RM_MS(10), 1);
+    rm_virtual_clock_advance(&w.time, RM_MS(10) - 1);
+    CHECK_EQ(1, stats_of(&w).waiting);
+    CHECK_EQ(0, GET(c.finished));
+    rm_virtual_clock_advance(&w.time, 1);
+    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    CHECK_EQ(RM_E_TIMEOUT, c.error.status);
+    CHECK(c.lease.resource == NULL);
+    s = stats_of(&w);
+    CHECK_EQ(1, s.waits);
+    CHECK_EQ(1, s.timeouts);
+    CHECK_EQ(0, s.waiting);
+    CHECK_EQ(1, s.acquired);
+    CHECK_EQ(RM_MS(10), s.wait_max_ns); /* a wait that timed out is a wait */
+    CHECK_EQ(RM_MS(10), s.wait_p99_ns);
+    CHECK_EQ(RM_MS(10), s.wait_p50_ns);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(1, stats_of(&w).idle);
+    world_end(&w);
+}
+
+TEST(pool, gives_nothing_to_a_waiter_past_its_deadline) {
+    static const int64_t policies[] = {RM_STRICT, RM_US(50)};
+    size_t p;
+    for (p = 0; p < 2; ++p) {
+        world w;
+        caller late, next;
+        rm_lease lease;
+        rm_pool_desc desc = world_desc(&w, 1);
+        desc.barge_ns = policies[p];
+        memset(&late, 0, sizeof late);
+        memset(&next, 0, sizeof next);
+        REQUIRE(world_open(&w, &desc));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        caller_queue(&late, &w, RM_MS(1), 1);
+        caller_queue(&next, &w, RM_MS(100), 2);
+        ADD(w.skew_ns, RM_MS(1)); /* its time is over, and it does not know yet */
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_E_TIMEOUT, caller_join(&late));
+        CHECK_EQ(RM_OK, caller_join(&next));
+        CHECK_EQ(2, stats_of(&w).acquired);
+        CHECK_EQ(RM_OK, release(&w, &next.lease, RM_RELEASE_OK));
+        world_end(&w);
+    }
+}
+
+TEST(pool, serves_those_in_time_among_many_who_are_not) {
+    world w;
+    caller c[32];
+    rm_lease lease;
+    uint32_t i, order = 0;
+    memset(c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    for (i = 0; i < 32; ++i) {
+        c[i].order = &order;
+        c[i].gives_back = true;
+        caller_queue(&c[i], &w, i % 2 ? RM_FOREVER : RM_MS(1), i + 1);
+    }
+    ADD(w.skew_ns, RM_MS(1));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    for (i = 1; i < 32; i += 2) {
+        CHECK_EQ(RM_OK, caller_join(&c[i]));
+        CHECK_EQ((i + 1) / 2, c[i].place);
+    }
+    for (i = 0; i < 32; i += 2)
+        CHECK_EQ(RM_E_TIMEOUT, caller_join(&c[i]));
+    CHECK_EQ(16, stats_of(&w).timeouts);
+    CHECK_EQ(17, stats_of(&w).acquired);
+    world_end(&w);
+}
+
+TEST(pool, waits_as_long_as_its_settings_say_when_the_caller_does_not) {
+    world w;
+    caller c;
+    rm_lease lease, other;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.acquire_timeout_ns = RM_MS(20);
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
+    caller_queue(&c, &w, 0, 1);
+    rm_virtual_clock_advance(&w.time, RM_MS(20) - 1);
+    CHECK_EQ(1, stats_of(&w).waiting);
+    rm_virtual_clock_advance(&w.time, 1);
+    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+    desc = world_desc(&w, 1);
+    desc.acquire_timeout_ns = RM_NOWAIT;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
+    CHECK_EQ(RM_E_BUSY, acquire(&w, 0, &other));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, says_busy_at_once_when_it_may_not_wait) {
+    world w;
+    rm_lease lease, other;
+    rm_pool_stats s;
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* it may make one, though */
+    CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
+    s = stats_of(&w);
+    CHECK_EQ(0, s.waits);
+    CHECK_EQ(0, s.timeouts);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, waits_for_ever_when_told_to) {
+    static const int64_t timeouts[] = {RM_FOREVER, INT64_MAX};
+    size_t i;
+    for (i = 0; i < 2; ++i) {
+        world w;
+        caller c;
+        rm_lease lease;
+        memset(&c, 0, sizeof c);
+        REQUIRE(world_plain(&w, 1));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        caller_queue(&c, &w, timeouts[i], 1);
+        rm_virtual_clock_advance(&w.time, RM_SEC(INT64_C(3600) * 24 * 365 * 100));
+        CHECK_EQ(1, stats_of(&w).waiting);
+        CHECK_EQ(0, GET(c.finished));
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, caller_join(&c));
+        CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+        world_end(&w);
+    }
+}
+
+TEST(pool, takes_a_deadline_instead_of_a_timeout) {
+    world w;
+    rm_lease lease, other;
+    rm_deadline none = {0}, passed;
+    rm_error error;
+    REQUIRE(world_plain(&w, 1));
+    memset(&other, 0, sizeof other);
+    CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, none, NULL, &lease, NULL));
+    passed = rm_deadline_after(&w.clock, RM_NOWAIT);
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
+    CHECK_EQ(RM_E_TIMEOUT, error.status);
+    passed.at_ns = rm_now(&w.clock); /* this very nanosecond counts as passed */
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, NULL));
+    CHECK(other.resource == NULL);
+    CHECK_EQ(2, stats_of(&w).timeouts);
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, passed, NULL, &lease, NULL)); /* no wait needed */
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, ends_a_wait_that_is_cancelled) {
+    world w;
+    caller c, next;
+    rm_cancel token;
+    rm_lease lease;
+    rm_error error;
+    rm_deadline none = {0};
+    memset(&c, 0, sizeof c);
+    memset(&next, 0, sizeof next);
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    c.cancel = &token;
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    caller_queue(&next, &w, RM_FOREVER, 2);
+    rm_cancel_request(&token);
+    CHECK_EQ(RM_E_CANCELLED, caller_join(&c));
+    CHECK_EQ(RM_E_CANCELLED, c.error.status);
+    CHECK_EQ(1, stats_of(&w).waiting);
+    CHECK_EQ(0, stats_of(&w).timeouts);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, caller_join(&next));
+    CHECK_EQ(RM_OK, release(&w, &next.lease, RM_RELEASE_OK));
+    memset(&lease, 0, sizeof lease); /* a token that was requested before gets nothing */
+    CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, none, &token, &lease, &error));
+    CHECK_EQ(RM_E_CANCELLED, error.status);
+    CHECK(lease.resource == NULL);
+    CHECK_EQ(1, stats_of(&w).idle);
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    world_end(&w);
+}
+
+/* The token's lock, held here, stops the waiter between its try and its sleep. */
+TEST(pool, keeps_a_wake_up_that_comes_before_the_sleep) {
+    world w;
+    caller c;
+    rm_cancel token;
+    rm_lease lease;
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    rm_mutex_lock(&token.mutex);
+    c.cancel = &token;
+    caller_start(&c, &w, RM_SEC(1));
+    while (stats_of(&w).waiting == 0)
+        relax();
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    rm_mutex_unlock(&token.mutex);
+    while (!GET(c.finished)) {
+        if (!CHECK(sleepers(&w) == 0)) rm_virtual_clock_advance(&w.time, RM_SEC(1));
+    }
+    CHECK_EQ(RM_OK, caller_join(&c));
+    if (c.status == RM_OK) CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    world_end(&w);
+}
+
+TEST(pool, turns_away_who_would_be_one_waiter_too_many) {
+    world w;
+    caller c[2];
+    rm_lease lease, other;
+    rm_pool_stats s;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.max_waiters = 2;
+    memset(c, 0, sizeof c);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    caller_queue(&c[0], &w, RM_FOREVER, 1);
+    caller_queue(&c[1], &w, RM_FOREVER, 2);
+    CHECK_EQ(RM_E_FULL, acquire(&w, RM_FOREVER, &other));
+    CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
+    s = stats_of(&w);
+    CHECK_EQ(1, s.refused);
+    CHECK_EQ(2, s.waiting);
+    CHECK_EQ(2, s.waits);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, caller_join(&c[0]));
+    CHECK_EQ(RM_OK, release(&w, &c[0].lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, caller_join(&c[1]));
+    CHECK_EQ(RM_OK, release(&w, &c[1].lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, says_in_a_timeout_what_is_going_on) {
+    world w;
+    rm_lease lease, other;
+    rm_error error;
+    const rm_deadline passed = rm_deadline_after(NULL, RM_NOWAIT);
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
+    CHECK_STR("db", error.where);
+    CHECK(strstr(error.message, "1 in use") != NULL);
+    CHECK(strstr(error.message, "0 idle") != NULL);
+    CHECK(strstr(error.message, "0 creating") != NULL);
+    CHECK(strstr(error.message, "0 waiting") != NULL);
+    CHECK(strstr(error.message, "max 1") != NULL);
+    CHECK_EQ(0, error.native);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    w.create_status = RM_E_REFUSED;
+    w.create_says = "port 5432: nobody listens";
+    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease));
+    w.create_status = RM_OK;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    rm_virtual_clock_advance(&w.time, RM_MS(7));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
+    CHECK(strstr(error.message, "1 in use") != NULL);
+    CHECK(strstr(error.message, "max 1") != NULL);
+    CHECK(strstr(error.message, "7 ms ago: port 5432: nobody listens") != NULL);
+    CHECK_EQ(111, error.native);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+/* The head goes away, by its token or its deadline, in the moment that its unit comes. */
+TEST(pool, passes_on_what_came_for_a_waiter_that_is_going) {
+    world w;
+    uint32_t round;
+    REQUIRE(world_plain(&w, 1));
+    for (round = 0; round < 300; ++round) {
+        caller head, next;
+        job back;
+        rm_cancel token;
+        rm_lease lease;
+        memset(&head, 0, sizeof head);
+        memset(&next, 0, sizeof next);
+        memset(&back, 0, sizeof back);
+        CHECK_EQ(RM_OK, rm_cancel_init(&token));
+        REQUIRE(acquire(&w, RM_NOWAIT, &lease) == RM_OK);
+        head.cancel = &token;
+        head.gives_back = next.gives_back = true;
+        caller_queue(&head, &w, RM_MS(1), 1);
+        caller_queue(&next, &w, RM_FOREVER, 2);
+        back.lease = &lease;
+        job_start(&back, &w, job_release);
+        if (round % 2 == 0)
+            rm_cancel_request(&token);
+        else
+            rm_virtual_clock_advance(&w.time, RM_MS(1));
+        CHECK_EQ(RM_OK, job_join(&back));
+        (void)caller_join(&head);
+        CHECK(head.status == RM_OK ||
+              head.status == (round % 2 == 0 ? RM_E_CANCELLED : RM_E_TIMEOUT));
+        CHECK_EQ(RM_OK, caller_join(&next));
+        CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    }
+    world_end(&w);
+}
+
+/* ---- creating ---- */
+
+TEST(pool, passes_on_why_a_resource_could_not_be_made) {
+    world w;
+    rm_lease lease;
+    rm_error error;
+    REQUIRE(world_plain(&w, 2));
+    w.create_status = RM_E_AUTH;
+    w.create_says = "password refused";
+    CHECK_EQ(RM_E_AUTH, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
+    CHECK_EQ(RM_E_AUTH, error.status);
+    CHECK_EQ(111, error.native);
+    CHECK_STR("test", error.where);
+    CHECK_STR("password refused", error.message);
+    CHECK_EQ(RM_E_AUTH, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, NULL));
+    w.create_says = NULL; /* a hook that says nothing */
+    CHECK_EQ(RM_E_AUTH, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
+    CHECK_EQ(RM_E_AUTH, error.status);
+    CHECK_STR("db", error.where);
+    CHECK(strstr(error.message, "RM_E_AUTH") != NULL);
+    CHECK_EQ(2, stats_of(&w).empty);
+    CHECK_EQ(3, stats_of(&w).create_failures);
+    CHECK_EQ(0, stats_of(&w).acquired);
+    world_end(&w);
+}
+
+static rm_status create_nothing(void **resource, rm_deadline deadline, rm_error *error,
+                                void *user) {
+    (void)resource, (void)deadline, (void)error, (void)user;
+    return RM_OK;
+}
+
+static rm_status create_and_fail(void **resource, rm_deadline deadline, rm_error *error,
+                                 void *user) {
+    static int something;
+    (void)deadline, (void)user;
+    *resource = &something;
+    (void)rm_error_set(error, RM_E_AUTH, 0, "test", "another status than it returns");
+    return RM_E_REFUSED;
+}
+
+TEST(pool, fails_when_a_create_brings_no_resource) {
+    world w;
+    rm_lease lease;
+    rm_error error;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.create_fn = create_nothing;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_E_FAILED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, stats_of(&w).empty);
+    CHECK_EQ(1, stats_of(&w).create_failures);
+    CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
+    desc.create_fn = create_and_fail; /* what it wrote is not looked at */
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
+    CHECK_EQ(RM_E_REFUSED, error.status);
+    CHECK_EQ(1, stats_of(&w).empty);
+    CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
+    CHECK_EQ(0, w.destroyed);
+    rm_virtual_clock_destroy(&w.time);
+}
+
+TEST(pool, loses_no_slot_whichever_create_fails) {
+    uint32_t fails, i;
+    for (fails = 1; fails <= 8; ++fails) {
+        world w;
+        rm_lease lease[4];
+        uint32_t errors = 0;
+        rm_pool_desc desc = world_desc(&w, 4);
+        desc.validate_fn = thing_validate;
+        desc.validate_after_ns = RM_STRICT;
+        w.create_fails_at = fails;
+        REQUIRE(world_open(&w, &desc));
+        for (i = 0; i < 4; ++i)
+            errors += acquire(&w, RM_NOWAIT, &lease[i]) == RM_E_REFUSED;
+        for (i = 0; i < 4; ++i)
+            if (lease[i].resource != NULL)
+                CHECK_EQ(RM_OK, release(&w, &lease[i], i % 2 ? RM_RELEASE_BROKEN : RM_RELEASE_OK));
+        w.validate_status = RM_E_FAILED; /* what is left is replaced in place */
+        for (i = 0; i < 4; ++i)
+            errors += acquire(&w, RM_NOWAIT, &lease[i]) == RM_E_REFUSED;
+        CHECK_EQ(1, errors);
+        CHECK_EQ(4, stats_of(&w).in_use + stats_of(&w).empty);
+        w.validate_status = RM_OK;
+        for (i = 0; i < 4; ++i)
+            if (lease[i].resource == NULL) CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(4, stats_of(&w).in_use);
+        for (i = 0; i < 4; ++i)
+            CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+        world_end(&w);
+    }
+}
+
+TEST(pool, serves_the_next_waiter_when_a_create_fails) {
+    world w;
+    caller first, next;
+    gate g;
+    memset(&first, 0, sizeof first);
+    memset(&next, 0, sizeof next);
+    REQUIRE(world_plain(&w, 1));
+    gate_init(&g);
+    w.create_fails_at = 1;
+    w.at_create = &g;
+    caller_start(&first, &w, RM_FOREVER);
+    gate_await(&g, 1);
+    CHECK_EQ(1, stats_of(&w).creating);
+    caller_queue(&next, &w, RM_FOREVER, 1);
+    gate_open(&g);
+    CHECK_EQ(RM_E_REFUSED, caller_join(&first));
+    CHECK_EQ(RM_OK, caller_join(&next));
+    CHECK_EQ(RM_OK, release(&w, &next.lease, RM_RELEASE_OK));
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool, tells_every_caller_that_nothing_can_be_made) {
+    world w;
+    caller c[8];
+    uint32_t i;
+    memset(c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 2));
+    w.create_status = RM_E_REFUSED;
+    for (i = 0; i < 8; ++i)
+        caller_start(&c[i], &w, RM_FOREVER);
+    for (i = 0; i < 8; ++i) {
+        CHECK_EQ(RM_E_REFUSED, caller_join(&c[i]));
+        CHECK_EQ(RM_E_REFUSED, c[i].error.status);
+    }
+    CHECK_EQ(2, stats_of(&w).empty);
+    CHECK_EQ(8, w.creates);
+    CHECK(w.live_most <= 2);
+    world_end(&w);
+}
+
+TEST(pool, makes_a_resource_with_the_deadline_of_its_acquire) {
+    world w;
+    caller c;
+    rm_lease lease;
+    rm_deadline deadline = {RM_SEC(5000)};
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.acquire_timeout_ns = RM_SEC(3);
+    desc.min = 1;
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
+    CHECK_EQ(RM_SEC(1003), w.deadline.at_ns);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, acquire(&w, RM_MS(5), &lease));
+    CHECK_EQ(RM_SEC(1000) + RM_MS(5), w.deadline.at_ns);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK(rm_deadline_passed(&w.clock, w.deadline));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, acquire(&w, RM_FOREVER, &lease));
+    CHECK_EQ(RM_FOREVER, rm_deadline_left(&w.clock, w.deadline));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, deadline, NULL, &lease, NULL));
+    CHECK_EQ(RM_SEC(5000), w.deadline.at_ns);
+    caller_queue(&c, &w, RM_SEC(60), 1); /* time that was spent waiting is not given twice */
+    rm_virtual_clock_advance(&w.time, RM_SEC(20));
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(RM_SEC(1060), w.deadline.at_ns);
+    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, deadline, NULL));
+    CHECK_EQ(RM_SEC(5000), w.deadline.at_ns);
+    world_end(&w);
+}
+
+/* Whichever hook hangs, others get their resources, and the hanging one counts towards max. */
+TEST(pool, is_held_up_by_no_slow_hook) {
+    uint32_t hook;
+    for (hook = 0; hook < 4; ++hook) {
+        world w;
+        caller c;
+        job back;
+        gate g;
+        rm_lease lease, other, third;
+        rm_pool_stats s;
+        rm_pool_desc desc = world_desc(&w, 2);
+        desc.validate_fn = thing_validate;
+        desc.validate_after_ns = RM_STRICT;
+        desc.reset_fn = thing_reset;
+        memset(&c, 0, sizeof c);
+        memset(&back, 0, sizeof back);
+        REQUIRE(world_open(&w, &desc));
+        gate_init(&g);
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        if (hook == 1) CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        SET(w.at_create, hook == 0 ? &g : NULL);
+        SET(w.at_validate, hook == 1 ? &g : NULL);
+        SET(w.at_reset, hook == 2 ? &g : NULL);
+        SET(w.at_destroy, hook == 3 ? &g : NULL);
+        if (hook < 2) {
+            caller_start(&c, &w, RM_FOREVER);
+        } else {
+            back.lease = &lease;
+            back.how = hook == 3 ? RM_RELEASE_BROKEN : RM_RELEASE_OK;
+            job_start(&back, &w, job_release);
+        }
+        gate_await(&g, 1);
+        s = stats_of(&w);
+        CHECK_EQ(hook == 0, s.creating);
+        CHECK_EQ(hook >= 2, s.closing);
+        CHECK_EQ(hook < 2, s.in_use);
+        if (hook == 0) CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other)); /* the other slot works */
+        CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &third));
+        CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other));
+        CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_BROKEN));
+        CHECK_EQ(RM_OK, maintain(&w));
+        gate_open(&g);
+        if (hook < 2) {
+            CHECK_EQ(RM_OK, caller_join(&c));
+            CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+        } else {
+            CHECK_EQ(RM_OK, job_join(&back));
+        }
+        CHECK(w.live_most <= 2);
+        gate_done(&g);
+        world_end(&w);
+    }
+}
+
+TEST(pool, gives_a_waiter_the_slot_of_a_resource_that_broke) {
+    world w;
+    caller c;
+    rm_lease lease;
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(2, number_of(&c.lease));
+    CHECK_EQ(1, w.live_most);
+    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+/* ---- checking and resetting ---- */
+
+TEST(pool, resource_validation) {
+    world w;
+    rm_lease lease;
+    rm_pool_stats s;
+    rm_pool_desc desc = world_desc(&w, 3);
+    desc.validate_fn = thing_validate;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* a new one is not checked */
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, RM_MS(500) - 1);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(0, w.validates);
+    rm_virtual_clock_advance(&w.time, RM_SEC(9)); /* used, not idle */
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(0, w.validates);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, RM_MS(500));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, w.validates);
+    CHECK_EQ(1, number_of(&lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    w.validate_status = RM_E_FAILED;
+    rm_virtual_clock_advance(&w.time, RM_MS(500));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* replaced in its place */
+    CHECK_EQ(2, w.validates);
+    CHECK_EQ(2, number_of(&lease));
+    CHECK_EQ(0, lease.slot);
+    CHECK_EQ(1, w.live_most);
+    s = stats_of(&w);
+    CHECK_EQ(1, s.invalid);
+    CHECK_EQ(1, s.destroyed);
+    CHECK_EQ(2, s.created);
+    CHECK_EQ(5, s.acquired); /* the failed one was never handed out */
+    CHECK_EQ(0, s.broken);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, checks_every_time_when_strict) {
+    world w;
+    rm_lease lease;
+    uint32_t i;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.validate_fn = thing_validate;
+    desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w, &desc));
+    for (i = 0; i < 5; ++i) {
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        CHECK_EQ(i, w.validates);
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    }
+    world_end(&w);
+}
+
+TEST(pool, empties_the_slot_when_a_replacement_cannot_be_made) {
+    world w;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.validate_fn = thing_validate;
+    desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    w.validate_status = RM_E_FAILED;
+    w.create_fails_at = 2;
+    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, stats_of(&w).empty);
+    CHECK_EQ(1, stats_of(&w).acquired);
+    CHECK_EQ(1, stats_of(&w).invalid);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(2, stats_of(&w).acquired);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, destroys_what_cannot_be_reset) {
+    world w;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.reset_fn = thing_reset;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(1, w.resets);
+    CHECK_EQ(1, stats_of(&w).idle);
+    w.reset_status = RM_E_PROTOCOL;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK)); /* that it broke is the pool's business */
+    CHECK_EQ(2, w.resets);
+    CHECK_EQ(1, w.destroyed);
+    CHECK_EQ(1, stats_of(&w).empty);
+    CHECK_EQ(1, stats_of(&w).broken);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN)); /* not reset first */
+    CHECK_EQ(2, w.resets);
+    CHECK_EQ(2, stats_of(&w).broken);
+    world_end(&w);
+}
+
+/* ---- leases ---- */
+
+TEST(pool, tells_a_second_release_and_a_stale_copy) {
+    world w;
+    rm_lease lease, copy, old;
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    copy = old = lease;
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_STALE, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_BROKEN));
+    CHECK(copy.resource != NULL);                    /* left alone */
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* the same slot, another lease */
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &old, RM_RELEASE_BROKEN));
+    CHECK_EQ(1, stats_of(&w).in_use);
+    CHECK_EQ(0, w.destroyed);
+    copy = lease;
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* the same slot, another resource */
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+TEST(pool, tells_another_pools_lease) {
+    world w, v;
+    rm_lease lease, other;
+    REQUIRE(world_plain(&w, 1));
+    REQUIRE(world_plain(&v, 1));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, acquire(&v, RM_NOWAIT, &other));
+    CHECK_EQ(RM_E_FOREIGN, rm_pool_release(v.pool, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_E_FOREIGN, rm_pool_release(w.pool, &other, RM_RELEASE_BROKEN));
+    CHECK_EQ(1, stats_of(&w).in_use);
+    CHECK_EQ(1, stats_of(&v).in_use);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&v, &other, RM_RELEASE_OK));
+    world_end(&w);
+    world_end(&v);
+}
+
+TEST(pool, is_not_harmed_by_forged_leases) {
+    world w;
+    rm_lease lease, idle;
+    uint32_t i, byte;
+    REQUIRE(world_plain(&w, 3));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &idle));
+    CHECK_EQ(RM_OK, release(&w, &idle, RM_RELEASE_OK));
+    for (i = 0; i < 100000; ++i) {
+        rm_lease forged = lease;
+        unsigned char *bytes = (unsigned char *)&forged;
+        rm_status status;
+        if (i % 2 == 0) {
+            for (byte = 0; byte < sizeof forged; ++byte)
+                bytes[byte] = (unsigned char)rm_rng_next(&w.rng);
+        } else {
+            byte = (uint32_t)offsetof(rm_lease, sequence) +
+                   (uint32_t)rm_rng_next(&w.rng) %
+                       (uint32_t)(sizeof forged - offsetof(rm_lease, sequence));
+            bytes[byte] = (unsigned char)rm_rng_next(&w.rng);
+            if (memcmp(&forged, &lease, sizeof forged) == 0) continue;
+            if (rmi_slot_word(forged.sequence, 0) == rmi_slot_word(lease.sequence, 0) &&
+                forged.slot == lease.slot && forged.pool == lease.pool)
+                continue; /* only bits above the word differ */
+        }
+        status = rm_pool_release(w.pool, &forged, i % 3 ? RM_RELEASE_OK : RM_RELEASE_BROKEN);
+        CHECK(status == RM_E_STALE || status == RM_E_FOREIGN);
+    }
+    CHECK_EQ(1, stats_of(&w).in_use);
+    CHECK_EQ(1, stats_of(&w).idle);
+    CHECK_EQ(0, w.destroyed);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+static void release_copy(void *user) {
+    job *j = (job *)user;
+    rm_lease copy = *j->lease;
+    j->status = rm_pool_release(j->w->pool, &copy, j->how);
+}
+
+TEST(pool, lets_one_of_two_releases_at_the_same_time_win) {
+    world w;
+    uint32_t round;
+    REQUIRE(world_plain(&w, 1));
+    for (round = 0; round < 200; ++round) {
+        job a, b;
+        rm_lease lease;
+        memset(&a, 0, sizeof a);
+        memset(&b, 0, sizeof b);
+        REQUIRE(rm_pool_acquire(w.pool, RM_NOWAIT, &lease, NULL) == RM_OK);
+        a.lease = b.lease = &lease;
+        b.how = RM_RELEASE_BROKEN;
+        job_start(&a, &w, release_copy);
+        job_start(&b, &w, release_copy);
+        (void)job_join(&a);
+        (void)job_join(&b);
+        CHECK(a.status != b.status);
+        CHECK_EQ(RM_E_STALE, a.status == RM_OK ? b.status : a.status);
+    }
+    world_end(&w);
+}
+
+/* ---- upkeep ---- */
+
+TEST(pool, ends_what_is_idle_for_too_long) {
+    world w;
+    rm_lease lease[4];
+    uint32_t i;
+    rm_pool_desc desc = world_desc(&w, 4);
+    desc.idle_timeout_ns = RM_SEC(60);
+    REQUIRE(world_open(&w, &desc));
+    for (i = 0; i < 4; ++i)
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, RM_SEC(60) - 1);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(0, stats_of(&w).expired);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0])); /* used again: its time begins anew */
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, 1);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(2, stats_of(&w).expired);
+    CHECK_EQ(2, w.destroyed);
+    CHECK_EQ(1, stats_of(&w).idle);
+    CHECK_EQ(1, stats_of(&w).in_use); /* what is used is not idle, however long */
+    rm_virtual_clock_advance(&w.time, RM_SEC(3600));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(3, stats_of(&w).expired);
+    CHECK_EQ(1, stats_of(&w).in_use);
+    CHECK_EQ(RM_OK, release(&w, &lease[3], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(3, stats_of(&w).expired);
+    CHECK_EQ(4, w.created);
+    world_end(&w);
+}
+
+TEST(pool, never_ends_what_is_idle_when_told_so) {
+    world w;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.idle_timeout_ns = RM_NONE;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, INT64_MAX / 2);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(1, stats_of(&w).idle);
+    world_end(&w);
+}
+
+TEST(pool, keeps_its_minimum_without_closing_and_reopening) {
+    world w;
+    rm_lease lease[5];
+    uint32_t i;
+    rm_pool_desc desc = world_desc(&w, 5);
+    desc.min = 2;
+    desc.idle_timeout_ns = RM_SEC(60);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(2, w.created);
+    CHECK_EQ(2, stats_of(&w).idle);
+    CHECK_EQ(0, stats_of(&w).acquired);
+    for (i = 0; i < 5; ++i)
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+    CHECK_EQ(5, w.created);
+    for (i = 0; i < 5; ++i)
+        CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+    for (i = 0; i < 10; ++i) {
+        rm_virtual_clock_advance(&w.time, RM_SEC(60));
+        CHECK_EQ(RM_OK, maintain(&w));
+        CHECK_EQ(2, stats_of(&w).idle);
+    }
+    CHECK_EQ(5, w.created);
+    CHECK_EQ(3, w.destroyed);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0])); /* the warm ones are those that stayed */
+    CHECK_EQ(0, lease[0].slot);
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, maintain(&w)); /* what broke is made again */
+    CHECK_EQ(2, stats_of(&w).idle);
+    CHECK_EQ(6, w.created);
+    world_end(&w);
+}
+
+TEST(pool, counts_what_is_closing_as_gone_when_others_expire) {
+    world w;
+    job back;
+    gate g;
+    rm_lease lease[3];
+    uint32_t i;
+    rm_pool_desc desc = world_desc(&w, 3);
+    desc.min = 2;
+    desc.idle_timeout_ns = RM_SEC(60);
+    memset(&back, 0, sizeof back);
+    REQUIRE(world_open(&w, &desc));
+    gate_init(&g);
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, RM_SEC(60));
+    SET(w.at_destroy, &g);
+    back.lease = &lease[2];
+    back.how = RM_RELEASE_BROKEN;
+    job_start(&back, &w, job_release);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(2, stats_of(&w).idle);
+    CHECK_EQ(0, stats_of(&w).expired);
+    gate_open(&g);
+    CHECK_EQ(RM_OK, job_join(&back));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(3, w.created);
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool, stops_maintaining_at_the_first_failed_create) {
+    world w;
+    rm_error error;
+    rm_deadline none = {0};
+    rm_pool_desc desc = world_desc(&w, 4);
+    desc.min = 3;
+    REQUIRE(world_open(&w, &desc));
+    w.create_fails_at = 2;
+    w.create_says = "no route";
+    CHECK_EQ(RM_E_REFUSED, rm_pool_maintain(w.pool, none, &error));
+    CHECK_STR("no route", error.message);
+    CHECK_EQ(2, w.creates);
+    CHECK_EQ(1, stats_of(&w).idle);
+    CHECK_EQ(3, stats_of(&w).empty);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(3, stats_of(&w).idle);
+    world_end(&w);
+}
+
+TEST(pool, is_maintained_by_one_thread_at_a_time) {
+    world w;
+    job first;
+    gate g;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 2);
+    desc.min = 1;
+    memset(&first, 0, sizeof first);
+    REQUIRE(world_open(&w, &desc));
+    gate_init(&g);
+    w.at_create = &g;
+    job_start(&first, &w, job_maintain);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_E_BUSY, maintain(&w));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, lease.slot);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    gate_open(&g);
+    CHECK_EQ(RM_OK, job_join(&first));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(2, w.created);
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool, serves_a_waiter_with_what_maintaining_makes) {
+    world w;
+    job first;
+    caller c;
+    gate g;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.min = 1;
+    memset(&first, 0, sizeof first);
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_open(&w, &desc));
+    gate_init(&g);
+    w.at_create = &g;
+    job_start(&first, &w, job_maintain);
+    gate_await(&g, 1);
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    gate_open(&g);
+    CHECK_EQ(RM_OK, job_join(&first));
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(1, number_of(&c.lease));
+    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    gate_done(&g);
+    world_end(&w);
+}
+
+/* ---- closing ---- */
+
+TEST(pool, ends_idle_resources_and_waits_when_closed) {
+    world w;
+    caller c[3];
+    rm_lease lease[2], other;
+    rm_error error;
+    uint32_t i;
+    memset(c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 2));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
+    for (i = 0; i < 3; ++i)
+        caller_queue(&c[i], &w, RM_FOREVER, i + 1);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, &error));
+    CHECK_EQ(RM_E_BUSY, error.status);
+    CHECK_STR("db", error.where);
+    CHECK(strstr(error.message, "2 of 2") != NULL);
+    for (i = 0; i < 3; ++i) {
+        CHECK_EQ(RM_E_CLOSED, caller_join(&c[i]));
+        CHECK_EQ(RM_E_CLOSED, c[i].error.status);
+    }
+    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_FOREVER, &other));
+    CHECK_EQ(RM_E_CLOSED, maintain(&w));
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK)); /* too late to be kept */
+    CHECK_EQ(1, w.destroyed);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool)); /* closed and not freed */
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    CHECK_EQ(2, stats_of(&w).empty);
+    CHECK_EQ(0, stats_of(&w).broken);
+    CHECK_EQ(0, stats_of(&w).timeouts);
+    world_end(&w);
+}
+
+TEST(pool, ends_idle_ones_at_once_when_closed) {
+    world w;
+    rm_lease lease[3];
+    uint32_t i;
+    REQUIRE(world_plain(&w, 3));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_EQ(3, w.destroyed);
+    CHECK_EQ(RM_OK, rm_pool_close(w.pool, 0, NULL)); /* as often as you like */
+    CHECK_EQ(3, w.destroyed);
+    world_end(&w);
+}
+
+TEST(pool, waits_for_its_leases_when_closed) {
+    world w;
+    job closing[2];
+    rm_lease lease[2];
+    memset(closing, 0, sizeof closing);
+    REQUIRE(world_plain(&w, 2));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
+    closing[0].timeout_ns = closing[1].timeout_ns = RM_FOREVER;
+    job_start(&closing[0], &w, job_close); /* two that close get the same answer */
+    job_start(&closing[1], &w, job_close);
+    rm_virtual_clock_await(&w.time, 2);
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
+    CHECK_EQ(0, GET(closing[0].finished) + GET(closing[1].finished));
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, job_join(&closing[0]));
+    CHECK_EQ(RM_OK, job_join(&closing[1]));
+    world_end(&w);
+}
+
+TEST(pool, can_be_closed_again_after_a_timeout) {
+    static const int64_t timeouts[] = {RM_SEC(1), 0}; /* 0 = 8 s */
+    static const int64_t waits[] = {RM_SEC(1), RM_SEC(8)};
+    size_t i;
+    for (i = 0; i < 2; ++i) {
+        world w;
+        job closing;
+        rm_lease lease;
+        memset(&closing, 0, sizeof closing);
+        REQUIRE(world_plain(&w, 3));
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        closing.timeout_ns = timeouts[i];
+        job_start(&closing, &w, job_close);
+        rm_virtual_clock_await(&w.time, 1);
+        rm_virtual_clock_advance(&w.time, waits[i] - 1);
+        CHECK_EQ(1, sleepers(&w));
+        CHECK_EQ(0, GET(closing.finished));
+        rm_virtual_clock_advance(&w.time, 1);
+        CHECK_EQ(RM_E_TIMEOUT, job_join(&closing));
+        CHECK_EQ(RM_E_TIMEOUT, closing.error.status);
+        CHECK(strstr(closing.error.message, "1 of 3") != NULL);
+        closing.finished = 0;
+        job_start(&closing, &w, job_close);
+        rm_virtual_clock_await(&w.time, 1);
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, job_join(&closing));
+        world_end(&w);
+    }
+}
+
+TEST(pool, waits_for_a_create_that_is_under_way_when_closed) {
+    world w;
+    caller c;
+    job closing;
+    gate g;
+    memset(&c, 0, sizeof c);
+    memset(&closing, 0, sizeof closing);
+    REQUIRE(world_plain(&w, 1));
+    gate_init(&g);
+    w.at_create = &g;
+    caller_start(&c, &w, RM_FOREVER);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
+    closing.timeout_ns = RM_FOREVER;
+    job_start(&closing, &w, job_close);
+    rm_virtual_clock_await(&w.time, 1);
+    gate_open(&g);
+    CHECK_EQ(RM_E_CLOSED, caller_join(&c));
+    CHECK_EQ(RM_E_CLOSED, c.error.status);
+    CHECK_EQ(RM_OK, job_join(&closing));
+    CHECK_EQ(1, w.created); /* made, and ended at once */
+    CHECK_EQ(1, w.destroyed);
+    CHECK_EQ(0, stats_of(&w).acquired);
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool, waits_for_a_release_that_is_under_way_when_closed) {
+    uint32_t hook;
+    for (hook = 0; hook < 2; ++hook) {
+        world w;
+        job back, closing;
+        gate g;
+        rm_lease lease;
+        rm_pool_desc desc = world_desc(&w, 1);
+        desc.reset_fn = thing_reset;
+        memset(&back, 0, sizeof back);
+        memset(&closing, 0, sizeof closing);
+        REQUIRE(world_open(&w, &desc));
+        gate_init(&g);
+        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        if (hook == 0)
+            w.at_reset = &g;
+        else
+            w.at_destroy = &g;
+        back.lease = &lease;
+        back.how = hook == 0 ? RM_RELEASE_OK : RM_RELEASE_BROKEN;
+        job_start(&back, &w, job_release);
+        gate_await(&g, 1);
+        closing.timeout_ns = RM_FOREVER;
+        job_start(&closing, &w, job_close);
+        rm_virtual_clock_await(&w.time, 1);
+        gate_open(&g);
+        CHECK_EQ(RM_OK, job_join(&back));
+        CHECK_EQ(RM_OK, job_join(&closing));
+        CHECK_EQ(1, w.destroyed);
+        gate_done(&g);
+        world_end(&w);
+    }
+}
+
+static void close_inside(world *w) {
+    if (w->depth++ == 0) CHECK_EQ(RM_E_BUSY, rm_pool_close(w->pool, RM_NOWAIT, NULL));
+}
+
+TEST(pool, makes_nothing_once_it_is_closed) {
+    world w;
+    rm_lease lease[2];
+    rm_pool_desc desc = world_desc(&w, 2);
+    desc.min = 1;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    rm_virtual_clock_advance(&w.time, RM_MIN(10));
+    w.inside = close_inside; /* the destroy hook of what expires closes the pool */
+    CHECK_EQ(RM_E_CLOSED, maintain(&w));
+    CHECK_EQ(2, w.creates);
+    CHECK_EQ(2, w.destroyed);
+    world_end(&w);
+}
+
+TEST(pool, destroys_both_queues_or_none) {
+    world w;
+    rm_pool_desc desc = world_desc(&w, 1);
+    REQUIRE(world_open(&w, &desc));
+    ++w.pool->drain.inside; /* as if a thread were on its way out of rm_pool_close */
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
+    if (CHECK(rm_mutex_try_lock(&w.pool->queue.mutex))) rm_mutex_unlock(&w.pool->queue.mutex);
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
+    --w.pool->drain.inside;
+    ++w.pool->queue.inside;
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
+    --w.pool->queue.inside;
+    CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
+    rm_virtual_clock_destroy(&w.time);
+}
+
+/* ---- the guard ---- */
+
+typedef struct watch {
+    rm_guard guard;
+    uint32_t admitted, ok, failures, ignored;
+    uint32_t seen[1 << 14]; /* which permits were reported */
+    bool refuses, says;
+} watch;
+
+static rm_status watch_admit(rm_permit *permit, rm_error *error, void *user) {
+    watch *watched = (watch *)user;
+    if (watched->refuses && watched->says)
+        return rm_error_set(error, RM_E_REJECTED, 7, "breaker", "open");
+    if (watched->refuses) return RM_E_REJECTED;
+    permit->word = ADD(watched->admitted, 1);
+    permit->owner = ~permit->word;
+    return RM_OK;
+}
+
+static void watch_report(rm_permit *permit, rm_outcome outcome, void *user) {
+    watch *watched = (watch *)user;
+    if (!CHECK(permit->word != 0 && permit->owner == ~permit->word)) return;
+    if (permit->word < sizeof watched->seen / sizeof *watched->seen)
+        CHECK_EQ(0, SWAP(watched->seen[permit->word], 1));
+    if (outcome == RM_OUTCOME_OK) ADD(watched->ok, 1);
+    if (outcome == RM_OUTCOME_FAILURE) ADD(watched->failures, 1);
+    if (outcome == RM_OUTCOME_IGNORE) ADD(watched->ignored, 1);
+}
+
+static watch watched; /* too large for a stack */
+
+static const rm_guard *watch_start(void) {
+    memset(&watched, 0, sizeof watched);
+    watched.guard.admit_fn = watch_admit;
+    watched.guard.report_fn = watch_report;
+    watched.guard.user = &watched;
+    return &watched.guard;
+}
+
+static void check_reports(uint32_t ok, uint32_t failures, uint32_t ignored) {
+    CHECK_EQ(ok, watched.ok);
+    CHECK_EQ(failures, watched.failures);
+    CHECK_EQ(ignored, watched.ignored);
+}
+
+TEST(pool, reports_how_a_lease_ended_to_its_guard) {
+    world w;
+    rm_lease lease, copy;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.guard = watch_start();
+    desc.reset_fn = thing_reset;
+    desc.validate_fn = thing_validate;
+    desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, watched.admitted);
+    check_reports(0, 0, 0); /* not before it is over */
+    copy = lease;
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    check_reports(1, 0, 0);
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_OK));
+    check_reports(1, 0, 0);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    check_reports(1, 1, 0);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    w.reset_status = RM_E_FAILED;
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK)); /* its use was fine */
+    check_reports(2, 1, 0);
+    w.reset_status = RM_OK;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    w.validate_status = RM_E_FAILED;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* replaced in place */
+    check_reports(3, 1, 0);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    check_reports(4, 1, 0);
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease)); /* neither checked nor replaced */
+    check_reports(4, 2, 0);
+    CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
+    world_end(&w);
+}
+
+TEST(pool, reports_a_failed_create_to_its_guard_whatever_its_status) {
+    world w;
+    rm_lease lease;
+    uint32_t status, count = 0;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.guard = watch_start();
+    REQUIRE(world_open(&w, &desc));
+    for (status = RM_OK + 1; status <= RM_E_INTERNAL; ++status) {
+        w.create_status = (rm_status)status;
+        CHECK_EQ(status, acquire(&w, RM_NOWAIT, &lease));
+        check_reports(0, ++count, 0);
+    }
+    world_end(&w);
+}
+
+TEST(pool, reports_a_wait_without_a_result_as_neither) {
+    world w;
+    caller c, d;
+    gate g;
+    rm_cancel token;
+    rm_lease lease, other;
+    rm_deadline none = {0};
+    rm_pool_desc desc = world_desc(&w, 2);
+    desc.guard = watch_start();
+    desc.max_waiters = 1;
+    memset(&c, 0, sizeof c);
+    memset(&d, 0, sizeof d);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    gate_init(&g);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    SET(w.at_create, &g);
+    caller_start(&d, &w, RM_FOREVER); /* in the other slot */
+    gate_await(&g, 1);
+    CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
+    check_reports(0, 0, 1);
+    caller_queue(&c, &w, RM_MS(1), 1);
+    CHECK_EQ(RM_E_FULL, acquire(&w, RM_FOREVER, &other));
+    check_reports(0, 0, 2);
+    rm_virtual_clock_advance(&w.time, RM_MS(1));
+    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    check_reports(0, 0, 3);
+    c.cancel = &token;
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    rm_cancel_request(&token);
+    CHECK_EQ(RM_E_CANCELLED, caller_join(&c));
+    check_reports(0, 0, 4);
+    CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, none, &token, &other, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire(w.pool, RM_STRICT, &other, NULL));
+    CHECK_EQ(6, watched.admitted); /* these two did not even ask */
+    c.cancel = NULL;
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_E_CLOSED, caller_join(&c));
+    check_reports(0, 0, 5);
+    gate_open(&g);
+    CHECK_EQ(RM_E_CLOSED, caller_join(&d)); /* made, but for a closed pool */
+    check_reports(0, 0, 6);
+    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &other));
+    check_reports(0, 0, 7);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK)); /* late, but well */
+    check_reports(1, 0, 7);
+    CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool, is_turned_away_by_its_guard) {
+    world w;
+    rm_lease lease;
+    rm_error error;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.guard = watch_start();
+    REQUIRE(world_open(&w, &desc));
+    watched.refuses = watched.says = true;
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(w.pool, RM_FOREVER, &lease, &error));
+    CHECK_EQ(RM_E_REJECTED, error.status);
+    CHECK_EQ(7, error.native);
+    CHECK_STR("breaker", error.where);
+    watched.says = false;
+    CHECK_EQ(RM_E_REJECTED, acquire(&w, RM_FOREVER, &lease)); /* which looks at the error */
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(w.pool, RM_FOREVER, &lease, NULL));
+    CHECK_EQ(3, stats_of(&w).rejected);
+    CHECK_EQ(0, w.creates);
+    CHECK_EQ(0, watched.ok + watched.failures + watched.ignored);
+    watched.refuses = false;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+/* ---- the pool as a resource ---- */
+
+TEST(pool, health_check) {
+    world w;
+    caller c;
+    rm_lease lease, other;
+    rm_error reason;
+    rm_resource resource;
+    memset(&c, 0, sizeof c);
+    REQUIRE(world_plain(&w, 1));
+    resource = rm_pool_resource(w.pool);
+    CHECK_STR("db", resource.name);
+    CHECK_STR("pool", resource.kind);
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* it takes nothing away */
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason)); /* all used, no wait */
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_E_BUSY, reason.status);
+    CHECK(strstr(reason.message, "1 of 1 in use, 1 waiting") != NULL);
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, NULL));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_BROKEN));
+    w.create_status = RM_E_REFUSED;
+    w.create_says = "nobody listens";
+    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_E_REFUSED, reason.status);
+    CHECK_STR("nobody listens", reason.message);
+    w.create_status = RM_OK;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_E_CLOSED, reason.status);
+    world_end(&w);
+}
+
+TEST(pool, starts_and_stops_with_a_manager) {
+    world w;
+    rm_lease lease;
+    rm_manager *manager = NULL;
+    rm_resource resource;
+    rm_errors errors;
+    rm_pool_desc desc = world_desc(&w, 3);
+    desc.min = 2;
+    REQUIRE(world_open(&w, &desc));
+    resource = rm_pool_resource(w.pool);
+    REQUIRE(rm_manager_create(NULL, &manager, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_manager_add(manager, &resource, NULL));
+    CHECK_EQ(RM_OK, rm_manager_start(manager, RM_FOREVER, &errors));
+    CHECK_EQ(2, stats_of(&w).idle);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_manager_stop(manager, RM_FOREVER, &errors));
+    CHECK_EQ(2, w.destroyed);
+    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, rm_manager_destroy(manager));
+    world_end(&w);
+}
+
+TEST(pool, stops_within_the_deadline_that_it_is_given) {
+    world w;
+    rm_lease lease;
+    rm_error error;
+    rm_resource resource;
+    rm_deadline none = {0};
+    REQUIRE(world_plain(&w, 1));
+    resource = rm_pool_resource(w.pool);
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error)); /* the minimum is none */
+    w.create_status = RM_OK;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_E_BUSY,
+             resource.stop_fn(resource.user, rm_deadline_after(&w.clock, RM_NOWAIT), &error));
+    CHECK_EQ(RM_E_BUSY, error.status);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &error));
+    CHECK_EQ(RM_E_CLOSED, resource.start_fn(resource.user, none, &error));
+    CHECK_EQ(RM_E_CLOSED, error.status);
+    world_end(&w);
+    CHECK(rm_pool_resource(NULL).name == NULL);
+    CHECK(rm_pool_resource(NULL).start_fn == NULL);
+}
+
+typedef struct reading {
+    char name[48];
+    char state[16];
+    int64_t value;
+    rm_stat_type type;
+} reading;
+
+typedef struct readings {
+    reading items[32];
+    uint32_t count;
+    uint64_t waits; /* of the histogram */
+    int64_t longest;
+    world *w;
+} readings;
+
+static void read_stat(const rm_stat *stat, void *user) {
+    readings *r = (readings *)user;
+    reading *item = &r->items[r->count];
+    CHECK(stat->name != NULL && strncmp(stat->name, "rm_pool_", 8) == 0);
+    CHECK(stat->help != NULL && stat->help[0] != '\0');
+    CHECK((stat->label == NULL) == (stat->label_value == NULL));
+    (void)stats_of(r->w); /* a visitor may call anything */
+    if (stat->type == RM_STAT_HISTOGRAM) {
+        CHECK_STR("rm_pool_wait_seconds", stat->name);
+        CHECK_EQ(9, stat->decimals);
+        r->waits = stat->hist->count;
+        r->longest = rm_hist_quantile(stat->hist, 1.0);
+        return;
+    }
+    CHECK_EQ(0, stat->decimals);
+    CHECK(stat->hist == NULL);
+    if (!CHECK(r->count < sizeof r->items / sizeof *r->items)) return;
+    (void)snprintf(item->name, sizeof item->name, "%s", stat->name);
+    (void)snprintf(item->state, sizeof item->state, "%s", stat->label ? stat->label_value : "");
+    if (stat->label != NULL) CHECK_STR("state", stat->label);
+    item->value = stat->value;
+    item->type = stat->type;
+    ++r->count;
+}
+
+static int64_t value_of(const readings *r, const char *name, const char *state, rm_stat_type type) {
+    uint32_t i;
+    for (i = 0; i < r->count; ++i) {
+        const reading *item = &r->items[i];
+        if (strcmp(item->name, name) != 0 || strcmp(item->state, state) != 0) continue;
+        CHECK_EQ(type, item->type);
+        return item->value;
+    }
+    printf("# no %s %s\n", name, state);
+    return -1;
+}
+
+TEST(pool, shows_its_statistics_to_a_visitor) {
+    static readings r;
+    world w;
+    caller c;
+    rm_lease lease[3], other;
+    rm_resource resource;
+    const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
+    const char *by_state = "rm_pool_resources";
+    rm_pool_desc desc = world_desc(&w, 3);
+    desc.guard = watch_start();
+    desc.max_waiters = 1;
+    memset(&c, 0, sizeof c);
+    memset(&r, 0, sizeof r);
+    r.w = &w;
+    REQUIRE(world_open(&w, &desc));
+    w.create_fails_at = 3;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
+    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease[2]));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[2]));
+    caller_queue(&c, &w, RM_MS(3), 1);
+    CHECK_EQ(RM_E_FULL, acquire(&w, 0, &other));
+    rm_virtual_clock_advance(&w.time, RM_MS(3));
+    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    watched.refuses = true;
+    CHECK_EQ(RM_E_REJECTED, acquire(&w, 0, &other));
+    CHECK_EQ(RM_E_REJECTED, acquire(&w, 0, &other));
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    resource = rm_pool_resource(w.pool);
+    resource.stats_fn(resource.user, NULL, NULL); /* nobody looks */
+    resource.stats_fn(resource.user, read_stat, &r);
+    CHECK_EQ(13, r.count);
+    CHECK_EQ(1, value_of(&r, by_state, "in_use", gauge));
+    CHECK_EQ(1, value_of(&r, by_state, "idle", gauge));
+    CHECK_EQ(0, value_of(&r, by_state, "creating", gauge));
+    CHECK_EQ(0, value_of(&r, by_state, "closing", gauge));
+    CHECK_EQ(3, value_of(&r, "rm_pool_max", "", gauge));
+    CHECK_EQ(0, value_of(&r, "rm_pool_waiting", "", gauge));
+    CHECK_EQ(3, value_of(&r, "rm_pool_acquired_total", "", counter));
+    CHECK_EQ(1, value_of(&r, "rm_pool_timeouts_total", "", counter));
+    CHECK_EQ(1, value_of(&r, "rm_pool_refused_total", "", counter));
+    CHECK_EQ(2, value_of(&r, "rm_pool_rejected_total", "", counter));
+    CHECK_EQ(3, value_of(&r, "rm_pool_created_total", "", counter));
+    CHECK_EQ(1, value_of(&r, "rm_pool_create_failures_total", "", counter));
+    CHECK_EQ(1, value_of(&r, "rm_pool_destroyed_total", "", counter));
+    CHECK_EQ(1, r.waits);
+    CHECK_EQ(RM_MS(3), r.longest);
+    CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
+    world_end(&w);
+}
+
+typedef struct diary {
+    rm_log log;
+    uint32_t failed, invalid, others;
+    char line[512];
+} diary;
+
+static void diary_write(const rm_log_event *event, void *user) {
+    diary *d = (diary *)user;
+    size_t length = rm_log_format(event, d->line, sizeof d->line - 1);
+    d->line[length] = '\0';
+    if (strcmp(event->event, "create_failed") == 0 && event->level == RM_LOG_WARN)
+        ++d->failed;
+    else if (strcmp(event->event, "invalid") == 0 && event->level == RM_LOG_INFO)
+        ++d->invalid;
+    else
+        ++d->others;
+}
+
+TEST(pool, logs_what_fails) {
+    world w;
+    diary d;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 1);
+    memset(&d, 0, sizeof d);
+    d.log.log_fn = diary_write;
+    d.log.user = &d;
+    w.env.log = &d.log;
+    desc.validate_fn = thing_validate;
+    desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w, &desc));
+    w.create_fails_at = 1;
+    w.create_says = "nobody \"listens\"";
+    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, d.failed);
+    CHECK(strstr(d.line, "\"pool\":\"db\"") != NULL);
+    CHECK(strstr(d.line, "\"status\":\"RM_E_REFUSED\"") != NULL);
+    CHECK(strstr(d.line, "nobody \\\"listens\\\"") != NULL);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    w.validate_status = RM_E_FAILED;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, d.invalid);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(1, d.failed);
+    CHECK_EQ(0, d.others);
+    world_end(&w);
+}
+
+/* ---- hooks that call back ---- */
+
+static void visit_nothing(const rm_stat *stat, void *user) {
+    (void)stat, (void)user;
+}
+
+/* Every public function of the pool that a hook stands in, without waiting. */
+static void call_everything(world *w) {
+    const rm_deadline passed = rm_deadline_after(NULL, RM_NOWAIT);
+    rm_resource resource = rm_pool_resource(w->pool);
+    rm_pool_desc desc;
+    rm_lease lease;
+    rm_error error;
+    rm_status status;
+    if (w->depth != 0) return;
+    ++w->depth;
+    memset(&lease, 0, sizeof lease);
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w->pool, &lease, RM_RELEASE_OK));
+    status = rm_pool_acquire(w->pool, RM_NOWAIT, &lease, &error);
+    CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED ||
+          status == RM_E_REFUSED);
+    if (status == RM_OK) CHECK_EQ(RM_OK, rm_pool_release(w->pool, &lease, RM_RELEASE_OK));
+    status = rm_pool_acquire_until(w->pool, passed, NULL, &lease, &error);
+    CHECK(status == RM_OK || status == RM_E_TIMEOUT || status == RM_E_CLOSED ||
+          status == RM_E_REFUSED);
+    if (status == RM_OK) CHECK_EQ(RM_OK, rm_pool_release(w->pool, &lease, RM_RELEASE_BROKEN));
+    status = rm_pool_maintain(w->pool, passed, &error);
+    CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED ||
+          status == RM_E_REFUSED);
+    CHECK_EQ(RM_OK, rm_pool_desc_get(w->pool, &desc));
+    CHECK(resource.health_fn(resource.user, &error) != RM_HEALTH_UNKNOWN);
+    resource.stats_fn(resource.user, visit_nothing, NULL);
+    (void)stats_of(w);
+    --w->depth;
+}
+
+static void call_everything_and_close(world *w) {
+    call_everything(w);
+    if (w->depth != 0) return;
+    ++w->depth;
+    (void)rm_pool_close(w->pool, RM_NOWAIT, NULL);
+    --w->depth;
+    call_everything(w);
+}
+
+static rm_status guard_admits(rm_permit *permit, rm_error *error, void *user) {
+    world *w = (world *)user;
+    if (w->inside != NULL) w->inside(w);
+    return watch_admit(permit, error, &watched);
+}
+
+static void guard_reports(rm_permit *permit, rm_outcome outcome, void *user) {
+    world *w = (world *)user;
+    watch_report(permit, outcome, &watched);
+    if (w->inside != NULL) w->inside(w);
+}
+
+TEST(pool, may_be_called_by_its_hooks) {
+    static const inside_fn inside[] = {call_everything, call_everything_and_close};
+    uint32_t i, max, chance;
+    for (i = 0; i < 2 * 3 * 3; ++i) {
+        world w;
+        rm_lease lease[3];
+        rm_guard guard = {guard_admits, guard_reports, NULL};
+        uint32_t turn, k;
+        rm_pool_desc desc;
+        max = 1 + i / 2 % 3;
+        chance = i / 6 * 3; /* no hook fails, one in 3, one in 6 */
+        desc = world_desc(&w, max);
+        (void)watch_start();
+        guard.user = &w;
+        desc.guard = &guard;
+        desc.validate_fn = thing_validate;
+        desc.validate_after_ns = RM_STRICT;
+        desc.reset_fn = thing_reset;
+        desc.min = 1;
+        desc.idle_timeout_ns = 1;
+        REQUIRE(world_open(&w, &desc));
+        for (turn = 0; turn < 40; ++turn) {
+            w.inside = i % 2 == 0 || turn > 20 ? inside[i % 2] : call_everything;
+            w.chance = chance;
+            w.validate_status = turn % 3 == 0 ? RM_E_FAILED : RM_OK;
+            w.reset_status = turn % 5 == 0 ? RM_E_FAILED : RM_OK;
+            w.create_status = turn % 7 == 0 ? RM_E_REFUSED : RM_OK;
+            for (k = 0; k < max; ++k)
+                (void)acquire(&w, RM_NOWAIT, &lease[k]);
+            rm_virtual_clock_advance(&w.time, 1);
+            (void)rm_pool_maintain(w.pool, rm_deadline_after(NULL, RM_FOREVER), NULL);
+            for (k = 0; k < max; ++k)
+                if (lease[k].resource != NULL)
+                    CHECK_EQ(RM_OK,
+                             release(&w, &lease[k],
+                                     (turn + k) % 4 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK));
+        }
+        CHECK(w.live_most <= max);
+        CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
+        w.inside = NULL;
+        world_end(&w);
+    }
+}
+
+static void destroy_inside(world *w) {
+    if (w->depth++ == 0) CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w->pool));
+}
+
+TEST(pool, cannot_be_destroyed_by_its_hooks) {
+    uint32_t hook;
+    for (hook = 0; hook < 4; ++hook) {
+        world w;
+        rm_lease lease;
+        rm_status status;
+        rm_pool_desc desc = world_desc(&w, 2);
+        desc.validate_fn = thing_validate;
+        desc.validate_after_ns = RM_STRICT;
+        desc.reset_fn = thing_reset;
+        REQUIRE(world_open(&w, &desc));
+        if (hook == 0) w.inside = destroy_inside;
+        status = acquire(&w, RM_NOWAIT, &lease);
+        CHECK_EQ(hook == 0 ? RM_E_CLOSED : RM_OK, status);
+        if (hook == 1) { /* in validate */
+            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+            w.inside = destroy_inside;
+            CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* it began before the close */
+            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        } else if (hook >= 2) { /* in reset, in destroy */
+            w.inside = destroy_inside;
+            CHECK_EQ(RM_OK, release(&w, &lease, hook == 2 ? RM_RELEASE_OK : RM_RELEASE_BROKEN));
+        }
+        CHECK(w.depth > 0);
+        CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &lease)); /* it is closed, though */
+        CHECK_EQ(2, stats_of(&w).empty);
+        world_end(&w);
+    }
+}
+
+/* ---- memory ---- */
+
+typedef struct purse {
+    rm_allocator allocator;
+    int64_t calls, fails_at; /* this call fails; 0 = none */
+    size_t out;              /* bytes */
+    size_t last;
+} purse;
+
+static void *purse_alloc(size_t size, void *user) {
+    purse *p = (purse *)user;
+    if (++p->calls == p->fails_at) return NULL;
+    p->out += size;
+    p->last = size;
+    return malloc(size);
+}
+
+static void purse_free(void *pointer, size_t size, void *user) {
+    purse *p = (purse *)user;
+    p->out -= size;
+    if (pointer != NULL) memset(pointer, 0xDD, size); /* all of it is ours */
+    free(pointer);
+}
+
+static void purse_init(purse *p, world *w) {
+    memset(p, 0, sizeof *p);
+    p->allocator.alloc_fn = purse_alloc;
+    p->allocator.free_fn = purse_free;
+    p->allocator.user = p;
+    w->env.allocator = &p->allocator;
+}
+
+TEST(pool, survives_every_failing_allocation) {
+    int64_t fails_at;
+    rm_status status = RM_E_NOMEM;
+    for (fails_at = 1; status != RM_OK && fails_at < 10; ++fails_at) {
+        world w;
+        purse p;
+        rm_error error;
+        rm_lease lease;
+        rm_pool_desc desc = world_desc(&w, 2);
+        purse_init(&p, &w);
+        p.fails_at = fails_at;
+        w.pool = NULL;
+        status = rm_pool_create(&desc, &w.pool, &error);
+        if (status == RM_OK) {
+            CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+            world_end(&w);
+        } else {
+            CHECK_EQ(RM_E_NOMEM, status);
+            CHECK_EQ(RM_E_NOMEM, error.status);
+            CHECK_STR("db", error.where);
+            CHECK(w.pool == NULL);
+            rm_virtual_clock_destroy(&w.time);
+        }
+        CHECK_EQ(0, p.out);
+    }
+    CHECK_EQ(RM_OK, status);
+    CHECK_EQ(3, fails_at); /* it makes one allocation */
+}
+
+TEST(pool, allocates_nothing_once_it_is_made) {
+    world w;
+    purse p;
+    caller c;
+    job closing;
+    rm_cancel token;
+    rm_lease lease;
+    int64_t before;
+    rm_pool_desc desc = world_desc(&w, 1);
+    purse_init(&p, &w);
+    desc.validate_fn = thing_validate;
+    desc.validate_after_ns = RM_STRICT;
+    desc.reset_fn = thing_reset;
+    desc.min = 1;
+    memset(&c, 0, sizeof c);
+    memset(&closing, 0, sizeof closing);
+    before = GET(mallocs);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    CHECK_EQ(RM_OK, maintain(&w));
+    w.validate_status = RM_E_FAILED;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    c.cancel = &token;
+    caller_queue(&c, &w, RM_MS(1), 1);
+    rm_virtual_clock_advance(&w.time, RM_MS(1));
+    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    closing.timeout_ns = RM_FOREVER;
+    job_start(&closing, &w, job_close);
+    rm_virtual_clock_await(&w.time, 1);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, job_join(&closing));
+    CHECK_EQ(1, p.calls);
+    CHECK_EQ(before, GET(mallocs));
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    world_end(&w);
+    CHECK_EQ(0, p.out);
+}
+
+TEST(pool, takes_its_memory_from_malloc_without_an_allocator) {
+    world w;
+    const int64_t before = mallocs;
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(before + 1, mallocs);
+    CHECK_EQ(mallocs - 1, frees);
+    world_end(&w);
+    CHECK_EQ(mallocs, frees);
+}
+
+TEST(pool, takes_as_much_memory_as_it_says) {
+    static const uint32_t max[] = {1, 1000, 65535};
+    size_t small = 0, i;
+    for (i = 0; i < 3; ++i) {
+        world w;
+        purse p;
+        rm_pool_desc desc = world_desc(&w, max[i]);
+        purse_init(&p, &w);
+        REQUIRE(world_open(&w, &desc));
+        if (i == 0) small = p.last;
+        CHECK_EQ(small + 64 * (max[i] - 1), p.last);
+        CHECK(p.last <= 2300 + 64 * (size_t)max[i]);
+        world_end(&w);
+        CHECK_EQ(0, p.out);
+    }
+}
+
+/* ---- misuse ---- */
+
+TEST(pool, refuses_what_makes_no_sense) {
+    world w;
+    rm_lease lease, before;
+    rm_error error;
+    rm_pool_stats s;
+    rm_pool_desc desc;
+    rm_deadline none = {0};
+    static const int64_t bad[] = {RM_NONE, RM_STRICT, -5, INT64_MIN};
+    size_t i;
+    memset(&lease, 0xAA, sizeof lease);
+    before = lease;
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire(NULL, 0, &lease, &error));
+    CHECK_EQ(RM_E_INVALID, error.status);
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire_until(NULL, none, NULL, &lease, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_release(NULL, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_INVALID, rm_pool_maintain(NULL, none, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_close(NULL, 0, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pool_stats_get(NULL, &s));
+    CHECK_EQ(RM_E_INVALID, rm_pool_desc_get(NULL, &desc));
+    CHECK_EQ(RM_OK, rm_pool_destroy(NULL));
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(RM_E_INVALID, rm_pool_create(NULL, &w.pool, &error));
+    CHECK_EQ(RM_E_INVALID, error.status);
+    CHECK_EQ(RM_E_INVALID, rm_pool_create(NULL, NULL, NULL));
+    desc = rm_pool_desc_default();
+    desc.create_fn = thing_create;
+    CHECK_EQ(RM_E_INVALID, rm_pool_create(&desc, NULL, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire(w.pool, 0, NULL, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire_until(w.pool, none, NULL, NULL, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_release(w.pool, NULL, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_INVALID, rm_pool_stats_get(w.pool, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pool_desc_get(w.pool, NULL));
+    for (i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(RM_E_INVALID, rm_pool_acquire(w.pool, bad[i], &lease, &error));
+        CHECK_STR("timeout_ns", error.where);
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(RM_E_INVALID, rm_pool_close(w.pool, bad[i], &error)); /* and does not close */
+        CHECK_STR("timeout_ns", error.where);
+    }
+    CHECK_EQ(0, w.creates);
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, 0, &lease, NULL));
+    CHECK(memcmp(&lease, &before, sizeof lease) == 0); /* written on success only */
+    w.create_status = RM_OK;
+    CHECK_EQ(RM_OK, acquire(&w, INT64_MAX, &lease));
+    CHECK_EQ(RM_E_INVALID, rm_pool_release(w.pool, &lease, (rm_release)2));
+    CHECK_EQ(1, stats_of(&w).in_use);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_close(w.pool, INT64_MAX, NULL));
+    world_end(&w);
+}
+
+/* ---- many threads ---- */
+
+enum { THREADS = 8, TOKENS = 64 };
+
+typedef struct crowd crowd;
+
+/* One of many threads that use a pool. */
+typedef struct member {
+    crowd *all;
+    uint32_t number; /* from 1 */
+    rm_rng rng;
+    rm_cancel tokens[TOKENS];
+    uint32_t token; /* that it waits with now; TOKENS = none */
+    uint32_t tokens_used;
+    uint64_t got;
+    rm_thread thread;
+} member;
+
+struct crowd {
+    world w;
+    member members[THREADS];
+    uint32_t rounds;
+    uint32_t out, out_most; /* leases at the same time */
+    uint32_t closed, ready;
+    uint32_t creates; /* when the pool was closed */
+};
+
+static void member_hold(member *m, rm_lease *lease) {
+    crowd *all = m->all;
+    thing *t = (thing *)lease->resource;
+    const uint32_t out = ADD(all->out, 1);
+    uint32_t most = GET(all->out_most);
+    while (out > most && !__atomic_compare_exchange_n(&all->out_most, &most, out, false,
+                                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+    CHECK_EQ(0, SWAP(t->hands, m->number));
+    CHECK(t->number != 0);
+    ++m->got;
+}
+
+static void member_give(member *m, rm_lease *lease, rm_release how) {
+    CHECK_EQ(m->number, SWAP(((thing *)lease->resource)->hands, 0));
+    ADD(m->all->out, -1u);
+    CHECK_EQ(RM_OK, rm_pool_release(m->all->w.pool, lease, how));
+}
+
+static void crowd_start(crowd *all, void (*fn)(void *user)) {
+    uint32_t i, k;
+    all->out = all->out_most = all->closed = all->ready = 0;
+    for (i = 0; i < THREADS; ++i) {
+        member *m = &all->members[i];
+        m->all = all;
+        m->number = i + 1;
+        m->got = 0;
+        m->token = TOKENS;
+        m->tokens_used = 0;
+        rm_rng_seed(&m->rng, i);
+        for (k = 0; k < TOKENS; ++k)
+            CHECK_EQ(RM_OK, rm_cancel_init(&m->tokens[k]));
+    }
+    for (i = 0; i < THREADS; ++i)
+        CHECK_EQ(RM_OK, rm_thread_start(&all->members[i].thread, fn, &all->members[i]));
+}
+
+static uint64_t crowd_join(crowd *all) {
+    uint64_t got = 0;
+    uint32_t i, k;
+    for (i = 0; i < THREADS; ++i) {
+        rm_thread_join(&all->members[i].thread);
+        got += all->members[i].got;
+    }
+    for (i = 0; i < THREADS; ++i)
+        for (k = 0; k < TOKENS; ++k)
+            CHECK_EQ(RM_OK, rm_cancel_destroy(&all->members[i].tokens[k]));
+    return got;
+}
+
+static crowd everybody; /* too large for a stack */
+
+static void member_acquires_and_releases(void *user) {
+    member *m = (member *)user;
+    uint32_t i;
+    for (i = 0; i < m->all->rounds; ++i) {
+        rm_lease lease;
+        if (!CHECK_EQ(RM_OK, rm_pool_acquire(m->all->w.pool, RM_FOREVER, &lease, NULL))) return;
+        member_hold(m, &lease);
+        member_give(m, &lease, m->number % 2 && i % 16 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
+    }
+}
+
+TEST(pool, concurrent_access) {
+    static const int64_t policies[] = {RM_US(50), RM_STRICT};
+    size_t p;
+    for (p = 0; p < 2; ++p) {
+        rm_pool_desc desc = world_desc(&everybody.w, 4);
+        desc.barge_ns = policies[p];
+        everybody.rounds = 500;
+        REQUIRE(world_open(&everybody.w, &desc));
+        crowd_start(&everybody, member_acquires_and_releases);
+        CHECK_EQ(THREADS * 500, crowd_join(&everybody));
+        CHECK_EQ(THREADS * 500, stats_of(&everybody.w).acquired);
+        CHECK_EQ(0, stats_of(&everybody.w).timeouts);
+        world_end(&everybody.w);
+    }
+}
+
+TEST(pool, max_active) {
+    uint32_t max;
+    for (max = 1; max <= 3; ++max) {
+        rm_lease lease[3], other;
+        uint32_t i;
+        everybody.rounds = 200;
+        REQUIRE(world_plain(&everybody.w, max));
+        for (i = 0; i < max; ++i)
+            CHECK_EQ(RM_OK, acquire(&everybody.w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(RM_E_BUSY, acquire(&everybody.w, RM_NOWAIT, &other));
+        for (i = 0; i < max; ++i)
+            CHECK_EQ(RM_OK, release(&everybody.w, &lease[i], RM_RELEASE_OK));
+        crowd_start(&everybody, member_acquires_and_releases);
+        (void)crowd_join(&everybody);
+        CHECK(everybody.out_most <= max);
+        CHECK_EQ(max, everybody.w.live_most);
+        world_end(&everybody.w);
+    }
+}
+
+/* The thread with a lease shows itself and holds it until told to go on. */
+static void member_takes_turns(void *user) {
+    member *m = (member *)user;
+    crowd *all = m->all;
+    uint32_t i;
+    for (i = 0; i < all->rounds; ++i) {
+        rm_lease lease;
+        if (!CHECK_EQ(RM_OK, rm_pool_acquire(all->w.pool, RM_FOREVER, &lease, NULL))) return;
+        member_hold(m, &lease);
+        SET(all->ready, m->number);
+        while (GET(all->ready) != 0)
+            relax();
+        member_give(m, &lease, i % 8 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
+    }
+}
+
+TEST(pool, is_never_idle_while_somebody_waits) {
+    uint32_t turns;
+    everybody.rounds = 40;
+    REQUIRE(world_plain(&everybody.w, 1));
+    crowd_start(&everybody, member_takes_turns);
+    for (turns = 0; turns < THREADS * 40; ++turns) {
+        while (GET(everybody.ready) == 0) /* comes, or a wake-up was lost */
+            relax();
+        CHECK_EQ(1, stats_of(&everybody.w).in_use);
+        if (turns == 0) rm_virtual_clock_await(&everybody.w.time, THREADS - 1);
+        SET(everybody.ready, 0);
+    }
+    CHECK_EQ(THREADS * 40, crowd_join(&everybody));
+    world_end(&everybody.w);
+}
+
+/* Acquires in one of many ways. */
+static rm_status member_acquire(member *m, uint64_t dice, rm_lease *lease) {
+    world *w = &m->all->w;
+    const int64_t ns = 1 + (int64_t)(dice >> 32) % RM_US(200);
+    rm_status status;
+    uint32_t token;
+    switch (dice % 8) {
+    case 0:
+    case 1: return rm_pool_acquire(w->pool, RM_NOWAIT, lease, NULL);
+    case 2:
+    case 3: return rm_pool_acquire(w->pool, RM_FOREVER, lease, NULL);
+    case 4: return rm_pool_acquire(w->pool, 0, lease, NULL);
+    case 5: return rm_pool_acquire(w->pool, ns, lease, NULL);
+    default: break;
+    }
+    token = m->tokens_used;
+    if (token == TOKENS) return rm_pool_acquire(w->pool, RM_FOREVER, lease, NULL);
+    SET(m->token, token);
+    status = rm_pool_acquire_until(w->pool,
+                                   rm_deadline_after(&w->clock, dice % 8 == 6 ? ns : RM_FOREVER),
+                                   &m->tokens[token], lease, NULL);
+    SET(m->token, TOKENS);
+    if (rm_cancel_requested(&m->tokens[token])) ++m->tokens_used;
+    return status;
+}
+
+static void member_cancels_another(member *m, uint64_t dice) {
+    member *other = &m->all->members[dice / 64 % THREADS];
+    const uint32_t token = GET(other->token);
+    if (token < TOKENS) rm_cancel_request(&other->tokens[token]);
+}
+
+/* What a member does with its lease. */
+static void member_uses(member *m, uint64_t dice, rm_lease *lease) {
+    world *w = &m->all->w;
+    rm_lease copy = *lease, second;
+    member_hold(m, lease);
+    if (dice % 8 == 0 && rm_pool_acquire(w->pool, RM_NOWAIT, &second, NULL) == RM_OK) {
+        member_hold(m, &second);
+        member_give(m, &second, RM_RELEASE_OK);
+    }
+    member_give(m, lease, dice % 16 == 1 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
+    if (dice % 4 == 0) CHECK_EQ(RM_E_STALE, rm_pool_release(w->pool, &copy, RM_RELEASE_BROKEN));
+}
+
+/* Until the pool is closed: everything, at random. */
+static void member_does_anything(void *user) {
+    member *m = (member *)user;
+    crowd *all = m->all;
+    world *w = &all->w;
+    rm_status status = RM_OK;
+    uint32_t i;
+    for (i = 0; status != RM_E_CLOSED; ++i) {
+        const uint64_t dice = rm_rng_next(&m->rng);
+        rm_lease lease;
+        if (m->number == 1 && i == all->rounds) {
+            CHECK_EQ(RM_OK, rm_pool_close(w->pool, RM_FOREVER, NULL));
+            SET(all->creates, GET(w->creates));
+            SET(all->closed, 1);
+            return;
+        }
+        if (dice >> 8 & 1) rm_virtual_clock_advance(&w->time, (int64_t)(dice >> 40) % RM_US(100));
+        if ((dice >> 9) % 4 == 0) member_cancels_another(m, dice >> 11);
+        if ((dice >> 17) % 16 == 0)
+            (void)rm_pool_maintain(w->pool, rm_deadline_after(NULL, RM_FOREVER), NULL);
+        status = member_acquire(m, rm_rng_next(&m->rng), &lease);
+        if (status == RM_OK)
+            member_uses(m, rm_rng_next(&m->rng), &lease);
+        else
+            CHECK(status == RM_E_BUSY || status == RM_E_TIMEOUT || status == RM_E_CANCELLED ||
+                  status == RM_E_CLOSED || status == RM_E_FULL || status == RM_E_REFUSED);
+    }
+}
+
+/* Looks on: every snapshot adds up and no total goes back. */
+static void watch_the_crowd(void *user) {
+    crowd *all = (crowd *)user;
+    rm_resource resource = rm_pool_resource(all->w.pool);
+    rm_pool_stats last;
+    memset(&last, 0, sizeof last);
+    while (GET(all->closed) == 0) {
+        const rm_pool_stats s = stats_of(&all->w);
+        CHECK(s.acquired >= last.acquired && s.waits >= last.waits && s.created >= last.created);
+        CHECK(s.destroyed >= last.destroyed && s.timeouts >= last.timeouts);
+        CHECK(s.broken >= last.broken && s.invalid >= last.invalid && s.expired >= last.expired);
+        CHECK(s.create_failures >= last.create_failures && s.refused >= last.refused);
+        CHECK(s.wait_max_ns >= last.wait_max_ns && s.waiting < THREADS);
+        last = s;
+        (void)resource.health_fn(resource.user, NULL);
+        resource.stats_fn(resource.user, visit_nothing, NULL);
+        relax();
+    }
+}
+
+TEST(pool, survives_everything_at_once) {
+    static const int64_t policies[] = {RM_US(50), RM_STRICT, RM_US(1)};
+    uint32_t p;
+    for (p = 0; p < 3; ++p) {
+        crowd *all = &everybody;
+        rm_thread watcher;
+        uint64_t got;
+        rm_pool_desc desc = world_desc(&all->w, 1 + p);
+        desc.barge_ns = policies[p];
+        desc.min = p == 2 ? 2 : 0;
+        desc.max_waiters = p == 1 ? 4 : 0;
+        desc.acquire_timeout_ns = RM_US(500);
+        desc.idle_timeout_ns = RM_US(300);
+        desc.validate_after_ns = RM_US(10);
+        desc.validate_fn = thing_validate;
+        desc.reset_fn = thing_reset;
+        desc.guard = watch_start();
+        all->rounds = 4000;
+        REQUIRE(world_open(&all->w, &desc));
+        all->w.chance = 16;
+        crowd_start(all, member_does_anything);
+        CHECK_EQ(RM_OK, rm_thread_start(&watcher, watch_the_crowd, all));
+        got = crowd_join(all);
+        rm_thread_join(&watcher);
+        CHECK_EQ(got, stats_of(&all->w).acquired);
+        CHECK(watched.ok + watched.failures >= got); /* failed creates are reported, too */
+        CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
+        CHECK_EQ(all->creates, all->w.creates); /* none after the close */
+        CHECK_EQ(all->w.created, all->w.destroyed);
+        CHECK(all->w.live_most <= 1 + p && all->out_most <= 1 + p);
+        CHECK(got > 0);
+        CHECK(all->w.creates > all->w.created);
+        CHECK(stats_of(&all->w).invalid > 0);
+        all->w.chance = 0;
+        world_end(&all->w);
+    }
+}
+
+typedef struct racer {
+    world *w;
+    uint32_t kind;
+    rm_thread thread;
+} racer;
+
+static void race_until_closed(void *user) {
+    racer *r = (racer *)user;
+    rm_status status = RM_OK;
+    while (status != RM_E_CLOSED) {
+        rm_lease lease;
+        relax();
+        if (r->kind == 2) {
+            status = rm_pool_maintain(r->w->pool, rm_deadline_after(NULL, RM_FOREVER), NULL);
+            continue;
+        }
+        status = rm_pool_acquire(r->w->pool, r->kind == 0 ? RM_FOREVER : RM_NOWAIT, &lease, NULL);
+        if (status != RM_OK) continue;
+        thing_take((thing *)lease.resource);
+        thing_leave((thing *)lease.resource);
+        CHECK_EQ(RM_OK,
+                 rm_pool_release(r->w->pool, &lease, r->kind ? RM_RELEASE_OK : RM_RELEASE_BROKEN));
+    }
+}
+
+TEST(pool, leaves_nothing_when_closed_beside_creates) {
+    uint32_t round;
+    for (round = 0; round < 2000; ++round) {
+        world w;
+        racer r[3];
+        uint32_t i, creates;
+        rm_pool_desc desc = world_desc(&w, 2);
+        desc.min = 2;
+        REQUIRE(world_open(&w, &desc));
+        for (i = 0; i < 3; ++i) {
+            r[i].w = &w;
+            r[i].kind = (i + round) % 3;
+            CHECK_EQ(RM_OK, rm_thread_start(&r[i].thread, race_until_closed, &r[i]));
+        }
+        for (i = 0; i < round % 32; ++i)
+            (void)stats_of(&w);
+        CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_FOREVER, NULL));
+        creates = GET(w.creates);
+        CHECK_EQ(GET(w.created), GET(w.destroyed));
+        for (i = 0; i < 3; ++i)
+            rm_thread_join(&r[i].thread);
+        CHECK_EQ(creates, w.creates);
+        CHECK(w.live_most <= 2);
+        world_end(&w);
+    }
+}
+
+TEST_MAIN
