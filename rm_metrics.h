@@ -44,16 +44,15 @@ WHAT IT DOES
 
 WHAT IT DOES NOT DO
     No OpenMetrics, no protobuf, no JSON, no HTTP server, no push. No summaries. Families and series
-    are never removed. Counters are integers. All threads add to one word of a counter; per thread
-    cells are not there yet.
+    are never removed. Counters are integers. All threads add to the same word of a counter.
     Limits: names of metrics and labels 127 bytes, help 1023 bytes, the label values of one series
-    1023 bytes together, 64 histogram bounds, of resources 255 statistic names with 64 samples in
-    each resource, their labels 2 KB a sample.
+    1024 bytes together with a NUL each, 64 histogram bounds; of resources 255 statistic names with
+    64 samples in each resource, and 2 KB of labels in a sample.
 
 DEFINES
     RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]
     RM_METRICS_IMPLEMENTATION  emit this part only [one C file]
-    RM_STATIC, RM_NO_THREADS, RM_MALLOC, RM_FREE, RM_ASSERT  see rm.h
+    RM_STATIC, RM_NO_THREADS, RM_MALLOC, RM_FREE  see rm.h
 
 CONCEPTS
     Families  rm_metrics_add makes a family, or finds the one that is the same in all respects. A
@@ -88,14 +87,16 @@ THREADS
     rm_histogram_observe                              any; a lock shared by a quarter of the threads
     rm_metrics_render                                 any, several at a time
     All of them may be called from hooks. No lock is held while a stats_fn or the text's flush_fn
-    runs, so that a slow client holds up nobody; only rm_metrics_remove_resource waits for it.
+    runs, so that a slow client holds up nobody; only rm_metrics_remove_resource waits for it. No
+    two locks are held at a time, and under one only primitives (allocator, clock) are called.
 
 MEMORY
-    Allocated by rm_metrics_create (8 bytes for each of max_families), _add, _add_resource and by
-    rm_x_with for a new series; never by rm_x_with for one that exists, by an operation on a handle
-    or by rm_metrics_render. About 100 bytes a series plus its label text, 16 to 32 bytes for its
-    place in the table, and for a histogram 4 times its bins: about 6 KB with the default bins. A
-    family with labels has the memory of its overflow series from the start.
+    Allocated by rm_metrics_create, _add, _add_resource and by rm_x_with for a new series; never by
+    rm_x_with for one that exists, by an operation on a handle or by rm_metrics_render.
+    A registry takes 1.4 KB and 8 bytes for each of max_families; a family about 200 bytes, its
+    texts and one series; a series 56 bytes, its label values twice (plain and escaped) and 16 to
+    64 bytes in tables: about 160 bytes with three short labels. A histogram series has its bins
+    (8 bytes each) four times, with 248 bytes each: 5.5 KB with the default bins.
     Everything of a series stays where it is until rm_metrics_destroy.
 
 ERRORS
