@@ -3060,15 +3060,16 @@ TEST(cache, shows_nothing_older_than_the_last_write_that_returned) {
     world_close(&f.w);
 }
 
-enum { STRESS_THREADS = 8, STRESS_OPS = 3000, STRESS_KEYS = 40, STRESS_PINS = 4 };
+enum { STRESS_THREADS = 8, STRESS_OPS = 4000, STRESS_KEYS = 40, STRESS_PINS = 4 };
 enum { STRESS_VALUES = STRESS_THREADS * STRESS_OPS * 3 };
 
 typedef struct stress {
     world w;
     int owed[STRESS_VALUES], told[STRESS_VALUES]; /* removals by number of the value */
-    uint64_t causes[6], lookups, sets, loads, failures;
+    uint64_t causes[6], lookups, sets, loads, failures, steps;
     uint64_t outcomes[RM_E_INTERNAL + 1]; /* of rm_cache_get_or_load */
     rm_cache_desc desc;
+    gate start;
 } stress;
 
 typedef struct stress_worker {
@@ -3158,6 +3159,13 @@ static void stress_acquire(stress_worker *t, uint32_t key) {
 
 static void stress_load(stress_worker *t, uint32_t key);
 
+/* Lets the others go on for a while, so that they meet a load in progress. */
+static void stress_linger(stress_worker *t) {
+    const uint64_t until = LOAD(&t->s->steps) + 30;
+    for (int i = 0; i < 2000 && LOAD(&t->s->steps) < until; i++)
+        (void)stats_of(&t->s->w);
+}
+
 /* Loads a value; fails at times; loads other keys first, higher ones, so that no ring can close. */
 static rm_status stress_load_fn(rm_cache_load *load, const void *key, size_t key_size,
                                 rm_deadline deadline, rm_error *error, void *user) {
@@ -3170,6 +3178,7 @@ static rm_status stress_load_fn(rm_cache_load *load, const void *key, size_t key
     ADD(&t->s->loads, 1);
     if (t->depth < 3 && k + 1 < STRESS_KEYS && stress_below(t, 4) == 0)
         stress_load(t, k + 1 + stress_below(t, STRESS_KEYS - k - 1));
+    if (stress_below(t, 4) == 0) stress_linger(t);
     if (stress_below(t, 10) == 0) (void)rm_cache_delete(t->s->w.cache, key, key_size);
     number = stress_make(t, k, data, &size);
     CHECK_EQ(RM_OK, rm_cache_load_set(load, data, size));
@@ -3211,9 +3220,12 @@ static void stress_look(stress_worker *t) {
 
 static void stress_run(void *user) {
     stress_worker *t = (stress_worker *)user;
+    gate_pass(&t->s->start);
     for (int i = 0; i < STRESS_OPS; i++) {
-        const uint32_t key = stress_below(t, STRESS_KEYS), dice = stress_below(t, 1000);
+        const uint32_t key = stress_below(t, stress_below(t, 2) == 0 ? 4 : STRESS_KEYS);
+        const uint32_t dice = stress_below(t, 1000);
         unsigned char name[VALUE_KEYS];
+        ADD(&t->s->steps, 1);
         if (dice < 300)
             stress_get(t, key);
         else if (dice < 450)
@@ -3258,6 +3270,7 @@ static void stress_add_up(stress *s) {
     CHECK_EQ(stats.sets + stats.loads - stats.load_failures, removed + stats.entries);
     CHECK_EQ(0, stats.pins);
     CHECK(s->outcomes[RM_OK] > 0 && s->outcomes[RM_E_PROTOCOL] > 0);
+    CHECK(stats.load_waits > 0);
 }
 
 TEST(cache, holds_under_eight_threads_that_do_everything) {
@@ -3274,6 +3287,7 @@ TEST(cache, holds_under_eight_threads_that_do_everything) {
     s.desc = desc;
     REQUIRE(world_open(&s.w, desc));
     s.w.threads = true;
+    gate_init(&s.start);
     for (uint32_t i = 0; i < STRESS_THREADS; i++) {
         stress_worker *t = &workers[i];
         t->s = &s;
@@ -3282,11 +3296,14 @@ TEST(cache, holds_under_eight_threads_that_do_everything) {
         t->random = rm_rng_random(&t->rng);
         CHECK_EQ(RM_OK, rm_thread_start(&t->thread, stress_run, t));
     }
+    gate_await(&s.start, STRESS_THREADS);
+    gate_open(&s.start);
     for (uint32_t i = 0; i < STRESS_THREADS; i++) {
         rm_thread_join(&workers[i].thread);
         CHECK(workers[i].next <= 1 + (i + 1) * STRESS_OPS * 3);
     }
     stress_add_up(&s);
+    gate_end(&s.start);
     world_close(&s.w);
     for (uint32_t i = 0; i < STRESS_VALUES; i++)
         CHECK_EQ(s.owed[i], s.told[i]);
