@@ -1,6 +1,7 @@
 /*  pool_sqlite.c - eight threads share two SQLite connections.
 
-    What it shows: a pool bounds what is expensive, lends it fairly, and takes it back clean whatever
+    What it shows: a pool bounds what is expensive, lends it fairly, and takes it back clean
+    whatever
     its holder did. Build and run: make examples */
 #define RM_IMPLEMENTATION
 #include "rm.h"

@@ -72,7 +72,8 @@ typedef struct rmx_http rmx_http;
 
 typedef struct rmx_http_desc {
     const char *name;           /* of the pool, at most 47 bytes, copied; 0 = "http" */
-    const char *base_url;       /* put before every path, copied; required: http://host[:port] */
+    const char *base_url;       /* put before every path, copied: http://host[:port]; 0 = none,
+                                   paths are whole URLs */
     const char *proxy;          /* copied; 0 = none, whatever the environment says */
     const rm_env *env;          /* 0 = defaults */
     uint32_t max;               /* requests at once; 0 = 8 */
@@ -485,7 +486,7 @@ static rm_status rmx_http_fill(rmx_http *client, const rmx_http_desc *desc, rm_e
     client->connect_timeout_ns =
         desc->connect_timeout_ns == 0 ? RM_SEC(2) : desc->connect_timeout_ns;
     client->timeout_ns = desc->timeout_ns == 0 ? RM_SEC(30) : desc->timeout_ns;
-    client->base_url = rmx_http_copy(&client->env, desc->base_url);
+    client->base_url = rmx_http_copy(&client->env, desc->base_url == NULL ? "" : desc->base_url);
     if (desc->proxy != NULL) client->proxy = rmx_http_copy(&client->env, desc->proxy);
     if (client->base_url == NULL || (desc->proxy != NULL && client->proxy == NULL))
         return rm_error_set(error, RM_E_NOMEM, 0, client->name, "no memory for a client");
@@ -504,8 +505,8 @@ RM_API rm_status rmx_http_create(const rmx_http_desc *desc, rmx_http **out, rm_e
     rmx_http *client;
     rm_status status;
     rm_env env;
-    if (desc == NULL || out == NULL || desc->base_url == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, name, "desc, desc.base_url or out is NULL");
+    if (desc == NULL || out == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, name, "desc or out is NULL");
     if (strlen(name) > 47)
         return rm_error_set(error, RM_E_TOO_LARGE, 0, "name", "at most 47 bytes");
     if (desc->connect_timeout_ns < 0 || desc->timeout_ns < 0)
