@@ -873,13 +873,14 @@ RM_API rm_status rm_registry_destroy(rm_registry *registry);
 /* Borrows the object of a key and makes it when there is none. Two threads that meet on a new key
    may both run create_fn; one object wins, the other is destroyed at once.
    Returns: RM_E_NOT_FOUND without create_fn; RM_E_FULL when the bound is reached and nothing can be
-   evicted; RM_E_TOO_LARGE for a key above max_key; RM_E_NOMEM; RM_E_INVALID; create_fn's status.
+   evicted, also while other threads fill or empty the last places; RM_E_TOO_LARGE for a key above
+   max_key; RM_E_NOMEM; RM_E_INVALID; create_fn's status.
    Threads: any. Blocks: for a short lock, in hooks. Allocates: on creation.
    Owns: the caller; rm_registry_put. Cost: O(max_entries) when full. */
 RM_API RM_MUST_USE rm_status rm_registry_get(rm_registry *registry, const void *key, size_t size,
                                              rm_registry_ref *out, rm_error *error);
 
-/* Gives a borrowed entry back and clears *ref.
+/* Gives a borrowed entry back and clears *ref: a copy of it must not be given back as well.
    Returns: RM_E_STALE for a second put or a foreign reference; RM_E_INVALID for NULL.
    Threads: any. Blocks: for a short lock. Allocates: no. */
 RM_API rm_status rm_registry_put(rm_registry *registry, rm_registry_ref *ref);
@@ -3030,7 +3031,6 @@ static uint32_t *rmi_registry_find(rm_registry *r, uint64_t hash, const void *ke
 static void rmi_registry_borrow(rm_registry *r, uint32_t slot, rm_registry_ref *out) {
     rmi_entry *entry = &r->entries[slot];
     ++entry->refs;
-    entry->recent = true;
     out->value = entry->value;
     out->slot = slot;
     out->generation = entry->generation;
@@ -3071,7 +3071,6 @@ static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
             link = &r->entries[*link - 1].next;
         *link = entry->next;
         entry->state = RMI_ENTRY_FREE;
-        ++entry->generation;
         key = entry->key;
         size = entry->size;
         value = entry->value;
@@ -3103,6 +3102,15 @@ static bool rmi_registry_take_slot(rm_registry *r, uint32_t *slot) {
     return false;
 }
 
+/* Gives our free slot to a stripe, under the lock of the old one: who holds a stripe's lock and finds
+   an entry in it may read the entry. */
+static void rmi_registry_move(rm_registry *r, rmi_entry *entry, uint32_t stripe) {
+    rm_mutex *old = &r->stripes[RMI_LOAD32(&entry->stripe, RELAXED)];
+    rm_mutex_lock(old);
+    RMI_STORE32(&entry->stripe, stripe, RELEASE);
+    rm_mutex_unlock(old);
+}
+
 /* Links a new entry, unless another thread was faster: then that one is borrowed and false. */
 static bool rmi_registry_link(rm_registry *r, uint32_t slot, uint64_t hash, unsigned char *key,
                               uint32_t size, void *value, rm_registry_ref *out) {
@@ -3110,17 +3118,18 @@ static bool rmi_registry_link(rm_registry *r, uint32_t slot, uint64_t hash, unsi
     rmi_entry *entry = &r->entries[slot];
     uint32_t *link;
     bool ours;
+    rmi_registry_move(r, entry, stripe);
     rm_mutex_lock(&r->stripes[stripe]);
     link = rmi_registry_find(r, hash, key, size);
     ours = *link == 0;
     if (ours) {
-        RMI_STORE32(&entry->stripe, stripe, RELEASE);
         entry->hash = hash;
         entry->key = key;
         entry->size = size;
         entry->value = value;
         entry->refs = 0;
         entry->next = 0;
+        entry->recent = true;
         entry->state = RMI_ENTRY_LIVE;
         if (++entry->generation == 0) entry->generation = 1; /* 0 is a cleared reference */
         *link = slot + 1;
@@ -3139,16 +3148,22 @@ static rm_status rmi_registry_make(rm_registry *r, uint64_t hash, const void *ke
     void *value = NULL;
     uint32_t slot = 0;
     rm_status status;
+    rm_error why;
     if (!rmi_registry_take_slot(r, &slot))
         return rm_error_set(error, RM_E_FULL, 0, "registry",
                             "all %u entries are in use; raise max_entries",
                             (unsigned)r->desc.max_entries);
+    memset(&why, 0, sizeof why);
     copy = (unsigned char *)rm_alloc(r->env.allocator, size);
-    status = copy == NULL ? rm_error_set(error, RM_E_NOMEM, 0, "registry", "out of memory")
-                          : r->desc.create_fn(key, size, &value, error, r->desc.user);
+    status = copy == NULL ? rm_error_set(&why, RM_E_NOMEM, 0, "registry", "out of memory")
+                          : r->desc.create_fn(key, size, &value, &why, r->desc.user);
     if (status != RM_OK) {
         rm_free(r->env.allocator, copy, size);
         rmi_registry_give_slot(r, slot);
+        if (why.status == RM_OK)
+            (void)rm_error_set(&why, status, 0, "registry", "create_fn: %s",
+                               rm_status_name(status));
+        if (error != NULL) *error = why;
         return status;
     }
     if (size > 0) memcpy(copy, key, size);
@@ -3172,7 +3187,10 @@ RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, r
     stripe = rmi_registry_stripe(r, hash);
     rm_mutex_lock(&r->stripes[stripe]);
     found = *rmi_registry_find(r, hash, key, size);
-    if (found != 0) rmi_registry_borrow(r, found - 1, out);
+    if (found != 0) {
+        rmi_registry_borrow(r, found - 1, out);
+        r->entries[found - 1].recent = true;
+    }
     rm_mutex_unlock(&r->stripes[stripe]);
     if (found != 0) return RM_OK;
     if (r->desc.create_fn == NULL)
@@ -3190,7 +3208,7 @@ RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
     stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
     rm_mutex_lock(&r->stripes[stripe]);
     if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
-        entry->generation == ref->generation && entry->refs > 0) {
+        entry->generation == ref->generation && entry->value == ref->value && entry->refs > 0) {
         --entry->refs;
         status = RM_OK;
     }
@@ -3207,6 +3225,7 @@ RM_API rm_status rm_registry_remove(rm_registry *r, const void *key, size_t size
     uint32_t stripe;
     uint64_t hash;
     if (r == NULL || (key == NULL && size > 0)) return RM_E_INVALID;
+    if (size > r->desc.max_key) return RM_E_NOT_FOUND;
     hash = rm_hash(&r->key, key, size);
     stripe = rmi_registry_stripe(r, hash);
     rm_mutex_lock(&r->stripes[stripe]);
