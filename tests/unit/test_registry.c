@@ -297,6 +297,31 @@ TEST(registry, tells_a_reference_that_is_none_any_more) {
     tear_down(&w);
 }
 
+static rm_status make_none(const void *key, size_t size, void **value, rm_error *error,
+                           void *user) {
+    (void)key, (void)size, (void)value, (void)error, (void)user;
+    return RM_OK; /* all objects are NULL */
+}
+
+TEST(registry, tells_an_old_reference_by_its_age_alone) {
+    rm_registry_desc desc;
+    rm_registry *registry;
+    rm_registry_ref ref, copy;
+    memset(&desc, 0, sizeof desc);
+    desc.max_entries = 1;
+    desc.create_fn = make_none;
+    REQUIRE(rm_registry_create(&desc, &registry, NULL) == RM_OK);
+    REQUIRE(rm_registry_get(registry, "a", 1, &ref, NULL) == RM_OK);
+    copy = ref;
+    CHECK_EQ(rm_registry_put(registry, &ref), RM_OK);
+    CHECK_EQ(rm_registry_remove(registry, "a", 1), RM_OK);
+    REQUIRE(rm_registry_get(registry, "a", 1, &ref, NULL) == RM_OK);
+    CHECK(ref.slot == copy.slot && ref.value == copy.value);
+    CHECK_EQ(rm_registry_put(registry, &copy), RM_E_STALE);
+    CHECK_EQ(rm_registry_put(registry, &ref), RM_OK);
+    CHECK_EQ(rm_registry_destroy(registry), RM_OK);
+}
+
 TEST(registry, tells_a_reference_of_another_registry) {
     rm_registry_ref ours, foreign;
     world a, b;
@@ -367,10 +392,19 @@ TEST(registry, destroy_is_refused_while_something_is_borrowed) {
 }
 
 TEST(registry, passes_on_why_an_object_could_not_be_made) {
+    ledger books = {0, 0, 0, 0};
+    const rm_allocator allocator = {ledger_alloc, ledger_free, &books};
+    const rm_env env = {&allocator, NULL, NULL, NULL};
     rm_registry_ref ref;
+    rm_registry_desc desc;
     rm_error error;
+    int64_t blocks;
     world w;
-    build(&w, 1);
+    memset(&w, 0, sizeof w);
+    desc = desc_of(&w, 1);
+    desc.env = &env;
+    REQUIRE(rm_registry_create(&desc, &w.registry, NULL) == RM_OK);
+    blocks = books.blocks;
     w.fail = RM_E_REFUSED;
     w.say_why = true;
     memset(&error, 0, sizeof error);
@@ -383,6 +417,7 @@ TEST(registry, passes_on_why_an_object_could_not_be_made) {
     CHECK_EQ(rm_registry_get(w.registry, "a", 1, &ref, &error), RM_E_REFUSED);
     CHECK(error.status == RM_E_REFUSED && error.message[0] != '\0');
     CHECK_EQ(rm_registry_count(w.registry), 0);
+    CHECK_EQ(books.blocks, blocks);
     w.fail = RM_OK;
     touch(&w, "a"); /* the slot is not lost */
     tear_down(&w);
@@ -635,6 +670,7 @@ static void mingle(void *user) {
         const int number = (int)(dice % KEYS), hand = (int)(dice >> 8 & 1);
         char key[16];
         const size_t size = (size_t)snprintf(key, sizeof key, "%d", number);
+        rm_registry_ref ref, old;
         rm_status status;
         if (held[hand].generation != 0) { /* give back the older one */
             ADD(&c->borrowed[which[hand]], -1);
@@ -642,9 +678,13 @@ static void mingle(void *user) {
         }
         switch (dice >> 16 & 15) {
         case 0:
+            if (rm_registry_get(r, key, size, &ref, NULL) != RM_OK) break;
+            old = ref;
+            if (rm_registry_put(r, &ref) != RM_OK) ADD(&c->wrong, 1);
             status = rm_registry_remove(r, key, size);
             if (status != RM_OK && status != RM_E_BUSY && status != RM_E_NOT_FOUND)
                 ADD(&c->wrong, 1);
+            if (status != RM_E_BUSY && rm_registry_put(r, &old) != RM_E_STALE) ADD(&c->wrong, 1);
             break;
         case 1: rm_registry_each(r, look, c); break;
         case 2:
