@@ -108,15 +108,24 @@ struct world {
     const char *create_says;                                /* the message of a failing create */
     uint32_t chance;                                        /* 1 in so many hooks fails; 0 = none */
     rm_rng rng;
-    rm_deadline deadline;                                  /* as the last create got it */
-    gate *at_create, *at_validate, *at_reset, *at_destroy; /* the next call goes through it */
-    inside_fn inside;                                      /* every hook calls it */
+    rm_deadline deadline; /* as the last create got it */
+    gate *at_create, *at_validate, *at_reset, *at_destroy,
+        *at_stamp;    /* the next call goes through it */
+    inside_fn inside; /* every hook calls it */
     uint32_t depth;
 };
 
 static int64_t world_now(void *user) {
     world *w = (world *)user;
     return w->plain.now_fn(w->plain.user) + GET(w->skew_ns);
+}
+
+/* The clock of the stamps. */
+static int64_t world_coarse(void *user) {
+    world *w = (world *)user;
+    gate *g = SWAP(w->at_stamp, NULL);
+    if (g != NULL) gate_pass(g);
+    return world_now(user);
 }
 
 static void world_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
@@ -204,7 +213,8 @@ static rm_pool_desc world_desc(world *w, uint32_t max) {
     memset(w, 0, sizeof *w);
     CHECK_EQ(RM_OK, rm_virtual_clock_init(&w->time, RM_SEC(1000), false));
     w->clock = w->plain = rm_virtual_clock_clock(&w->time);
-    w->clock.now_fn = w->clock.coarse_fn = w->clock.wall_fn = world_now;
+    w->clock.now_fn = w->clock.wall_fn = world_now;
+    w->clock.coarse_fn = world_coarse;
     w->clock.wait_fn = world_wait;
     w->clock.user = w;
     w->env.clock = &w->clock;
@@ -722,6 +732,32 @@ TEST(pool, hands_over_to_a_head_that_has_waited_long_enough) {
     }
 }
 
+/* The queue's lock, held here, stops the hand-over between giving back and granting. */
+TEST(pool, lets_no_newcomer_overtake_a_head_that_has_waited_long_enough) {
+    world w;
+    caller c;
+    job back;
+    rm_lease lease, other;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.barge_ns = RM_STRICT;
+    memset(&c, 0, sizeof c);
+    memset(&back, 0, sizeof back);
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    rm_waitq_lock(&w.pool->queue);
+    back.lease = &lease;
+    job_start(&back, &w, job_release);
+    while (rmi_pool_counted(w.pool).states[RMI_SLOT_IDLE] == 0)
+        relax();
+    CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w.pool, RM_NOWAIT, &other, NULL));
+    rm_waitq_unlock(&w.pool->queue);
+    CHECK_EQ(RM_OK, job_join(&back));
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
 TEST(pool, gives_up_at_its_deadline_and_not_before) {
     world w;
     caller c;
@@ -992,7 +1028,7 @@ TEST(pool, says_in_a_timeout_what_is_going_on) {
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
     CHECK(strstr(error.message, "1 in use") != NULL);
     CHECK(strstr(error.message, "max 1") != NULL);
-    CHECK(strstr(error.message, "7 ms ago: port 5432: nobody listens") != NULL);
+    CHECK(strstr(error.message, "; 7 ms ago: port 5432: nobody listens") != NULL);
     CHECK_EQ(111, error.native);
     CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
     world_end(&w);
@@ -1028,6 +1064,33 @@ TEST(pool, passes_on_what_came_for_a_waiter_that_is_going) {
         CHECK(head.status == RM_OK ||
               head.status == (round % 2 == 0 ? RM_E_CANCELLED : RM_E_TIMEOUT));
         CHECK_EQ(RM_OK, caller_join(&next));
+        CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    }
+    world_end(&w);
+}
+
+/* The head is woken, and cancelled before it runs: its wake-up must not count as in flight. */
+TEST(pool, forgets_the_wake_up_of_a_waiter_that_was_cancelled) {
+    world w;
+    uint32_t round, i;
+    REQUIRE(world_plain(&w, 1));
+    for (round = 0; round < 50; ++round) {
+        caller c[3];
+        rm_cancel token;
+        rm_lease lease;
+        memset(c, 0, sizeof c);
+        CHECK_EQ(RM_OK, rm_cancel_init(&token));
+        REQUIRE(acquire(&w, RM_NOWAIT, &lease) == RM_OK);
+        c[0].cancel = &token;
+        for (i = 0; i < 3; ++i)
+            caller_queue(&c[i], &w, RM_FOREVER, i + 1);
+        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        rm_cancel_request(&token);
+        if (caller_join(&c[0]) == RM_OK) CHECK_EQ(RM_OK, release(&w, &c[0].lease, RM_RELEASE_OK));
+        for (i = 1; i < 3; ++i) {
+            CHECK_EQ(RM_OK, caller_join(&c[i]));
+            CHECK_EQ(RM_OK, release(&w, &c[i].lease, RM_RELEASE_OK));
+        }
         CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
     }
     world_end(&w);
@@ -1403,13 +1466,16 @@ TEST(pool, tells_a_second_release_and_a_stale_copy) {
 
 TEST(pool, tells_another_pools_lease) {
     world w, v;
-    rm_lease lease, other;
+    rm_lease lease, other, copy;
     REQUIRE(world_plain(&w, 1));
     REQUIRE(world_plain(&v, 1));
     CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
     CHECK_EQ(RM_OK, acquire(&v, RM_NOWAIT, &other));
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(v.pool, &lease, RM_RELEASE_BROKEN));
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(w.pool, &other, RM_RELEASE_BROKEN));
+    copy = lease;
+    copy.slot = 1; /* there is only one */
+    CHECK_EQ(RM_E_FOREIGN, rm_pool_release(w.pool, &copy, RM_RELEASE_BROKEN));
     CHECK_EQ(1, stats_of(&w).in_use);
     CHECK_EQ(1, stats_of(&v).in_use);
     CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
@@ -1593,6 +1659,21 @@ TEST(pool, counts_what_is_closing_as_gone_when_others_expire) {
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(3, w.created);
     gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool, takes_what_maintaining_made_for_fresh) {
+    world w;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 2);
+    desc.min = 1;
+    desc.validate_fn = thing_validate;
+    REQUIRE(world_open(&w, &desc));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(1, number_of(&lease));
+    CHECK_EQ(0, w.validates);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
     world_end(&w);
 }
 
@@ -1826,6 +1907,48 @@ TEST(pool, waits_for_a_release_that_is_under_way_when_closed) {
         gate_done(&g);
         world_end(&w);
     }
+}
+
+/* The release looked at the pool, found it open, and is stopped there. */
+TEST(pool, ends_what_is_given_back_while_it_closes) {
+    world w;
+    job back;
+    gate g;
+    rm_lease lease;
+    memset(&back, 0, sizeof back);
+    REQUIRE(world_plain(&w, 1));
+    gate_init(&g);
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    SET(w.at_stamp, &g);
+    back.lease = &lease;
+    job_start(&back, &w, job_release);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    gate_open(&g);
+    CHECK_EQ(RM_OK, job_join(&back));
+    CHECK_EQ(1, w.destroyed);
+    CHECK_EQ(1, stats_of(&w).empty);
+    gate_done(&g);
+    world_end(&w);
+}
+
+/* A slot is claimed to make a resource in, and given up again since the pool is closed: who saw
+   the claim and waits must hear of it. The claim that the closer sees is written by hand. */
+TEST(pool, wakes_a_closer_when_a_late_claim_is_given_up) {
+    world w;
+    job closing;
+    uint64_t grant = 0;
+    memset(&closing, 0, sizeof closing);
+    REQUIRE(world_plain(&w, 1));
+    RMI_STORE64(&w.pool->slots[0].word, rmi_slot_word(0, RMI_SLOT_CREATING), SEQ_CST);
+    closing.timeout_ns = RM_FOREVER;
+    job_start(&closing, &w, job_close);
+    rm_virtual_clock_await(&w.time, 1);
+    RMI_STORE64(&w.pool->slots[0].word, rmi_slot_word(0, RMI_SLOT_EMPTY), SEQ_CST);
+    CHECK(!rmi_pool_take(w.pool, NULL, &grant));
+    CHECK_EQ(RM_OK, job_join(&closing));
+    CHECK_EQ(0, w.creates);
+    world_end(&w);
 }
 
 static void close_inside(world *w) {
