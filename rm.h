@@ -3850,14 +3850,23 @@ static rm_status rmi_manager_unwind(rm_manager *manager, uint32_t count, rm_dead
     return first;
 }
 
+/* Refuses a start or a stop, in the list as well. */
+static rm_status rmi_manager_refuse(rm_errors *errors, rm_status status, const char *why) {
+    rm_error error;
+    (void)rm_error_set(&error, status, 0, "manager", "%s", why);
+    rm_errors_add(errors, &error);
+    return status;
+}
+
 RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
     rm_status status;
     rm_deadline deadline;
     uint32_t i;
     if (errors != NULL) errors->count = errors->dropped = 0;
-    if (manager == NULL || !rm_timeout_valid(timeout_ns)) return RM_E_INVALID;
+    if (manager == NULL || !rm_timeout_valid(timeout_ns))
+        return rmi_manager_refuse(errors, RM_E_INVALID, "manager is NULL or timeout_ns is none");
     status = rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STARTING);
-    if (status != RM_OK) return status;
+    if (status != RM_OK) return rmi_manager_refuse(errors, status, "it starts, runs or stops");
     deadline = rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(30) : timeout_ns);
     for (i = 0; i < manager->count && status == RM_OK; ++i)
         status = rmi_manager_run(manager, &manager->entries[i], true, deadline, errors);
@@ -3872,10 +3881,11 @@ RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_er
 RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
     rm_status status;
     if (errors != NULL) errors->count = errors->dropped = 0;
-    if (manager == NULL || !rm_timeout_valid(timeout_ns)) return RM_E_INVALID;
+    if (manager == NULL || !rm_timeout_valid(timeout_ns))
+        return rmi_manager_refuse(errors, RM_E_INVALID, "manager is NULL or timeout_ns is none");
     if (rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STOPPED) == RM_OK) return RM_OK;
     status = rmi_manager_claim(manager, RM_STATE_READY, RM_STATE_STOPPING);
-    if (status != RM_OK) return status;
+    if (status != RM_OK) return rmi_manager_refuse(errors, status, "it starts or stops already");
     status = rmi_manager_unwind(
         manager, manager->count,
         rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(8) : timeout_ns), errors);
