@@ -284,13 +284,13 @@ static rm_status fail_to_stop(void *user, rm_deadline deadline, rm_error *error)
 
 TEST(manager, counts_the_failures_that_do_not_fit) {
     static int numbers[RM_ERRORS_MAX + 4];
-    static char names[RM_ERRORS_MAX + 4][8];
+    static char names[RM_ERRORS_MAX + 4][16];
     rm_manager *manager = build(0);
     rm_errors errors;
     for (int i = 0; i < RM_ERRORS_MAX + 4; ++i) {
         rm_resource resource = rm_resource_make(names[i], "many", &numbers[i]);
         numbers[i] = i;
-        (void)snprintf(names[i], sizeof names[i], "n%d", i % 1000);
+        (void)snprintf(names[i], sizeof names[i], "n%d", i);
         resource.stop_fn = fail_to_stop;
         CHECK_EQ(rm_manager_add(manager, &resource, NULL), RM_OK);
     }
@@ -552,7 +552,7 @@ TEST(manager, takes_as_many_as_max_resources) {
     CHECK_EQ(rm_manager_destroy(manager), RM_OK);
     REQUIRE(rm_manager_create(NULL, &manager, NULL) == RM_OK);
     for (int i = 0; i < 65; ++i) {
-        char name[8];
+        char name[16];
         (void)snprintf(name, sizeof name, "%d", i);
         CHECK_EQ(add_named(manager, name, "", NULL), i < 64 ? RM_OK : RM_E_FULL);
     }
