@@ -204,7 +204,8 @@ typedef struct rm_breaker_desc {
 typedef struct rm_retry_desc {
     const rm_env *env;          /* clock and random numbers; 0 = defaults */
     int64_t base_ns;            /* the first waiting time, before jitter; it doubles with every
-                                    retry; 0 = 1 s; RM_NONE = do not wait */
+                                    retry; 0 = 1 s, or cap_ns if that is
+                                   shorter; RM_NONE = do not wait */
     int64_t cap_ns;             /* the longest waiting time, not below base_ns; 0 = 30 s */
     int64_t max_retry_after_ns; /* give up when the other side asks for a longer wait than this;
                                     0 = 5 min; RM_NONE = wait as long as it asks */
@@ -323,7 +324,7 @@ typedef struct rm_attempt {
     rm_cancel *cancel;      /* of the whole operation; may be NULL */
     int64_t retry_after_ns; /* out: the least wait the other side asks for (the Retry-After of
                                HTTP); 0 at first = none */
-    uint32_t number;        /* 1 for the first attempt */
+    uint32_t number;        /* 1 for the first attempt; what the breaker refused is not counted */
     rm_status last;         /* how the attempt before ended; RM_OK for the first */
 } rm_attempt;
 
@@ -335,7 +336,7 @@ RM_API rm_retry_desc rm_retry_desc_default(void);
 /* The waiting time before retry number attempt, counted from 0. base_ns 0 = 1 s, cap_ns 0 = 30 s,
    negative ones = no wait; previous_ns is the wait before (DECORRELATED only; 0 at first); random
    NULL = the operating system.
-   Returns: 0 to cap_ns, never more and never less, whatever the arguments.
+   Returns: 0 to cap_ns, whatever the arguments.
    Threads: any. Blocks: no. Allocates: no. */
 RM_API int64_t rm_backoff(rm_jitter jitter, int64_t base_ns, int64_t cap_ns, uint32_t attempt,
                           int64_t previous_ns, const rm_random *random);
@@ -362,9 +363,9 @@ RM_API RM_MUST_USE rm_status rm_retry_next(rm_retry *retry, rm_status status,
 
 /* Calls fn until it succeeds or there is reason to give up, and sleeps in between. With a breaker
    (may be NULL) every attempt needs its leave and is reported to it. fn is a hook.
-   Returns: RM_OK; the status and error of the last attempt, RM_E_REJECTED when the breaker refused
-   it; RM_E_TIMEOUT when the deadline has passed before the first; RM_E_CANCELLED; RM_E_INVALID
-   naming the field, or for fn NULL; what rm_sleep returned.
+   Returns: RM_OK; the status and error of the last attempt that was made, or RM_E_REJECTED when the
+   breaker let none through; RM_E_TIMEOUT when the deadline has passed before the first;
+   RM_E_CANCELLED; RM_E_INVALID naming the field, or for fn NULL; what rm_sleep returned.
    Threads: any. Blocks: in fn, and for the waits. Allocates: no. */
 RM_API rm_status rm_retry_call(const rm_retry_desc *desc, rm_breaker *breaker, rm_deadline deadline,
                                rm_cancel *cancel,
@@ -480,8 +481,7 @@ static inline uint64_t rmi_breaker_issue(uint64_t word) {
 /* A distance modulo 2^bits, between -2^(bits-1) and 2^(bits-1) - 1. */
 static int64_t rmi_breaker_distance(uint64_t to, uint64_t from, unsigned bits) {
     uint64_t gap = (to - from) & RMI_BREAKER_MASK(bits);
-    if (gap >> (bits - 1) == 0)
-        return (int64_t)gap;
+    if (gap >> (bits - 1) == 0) return (int64_t)gap;
     return (int64_t)gap - (int64_t)(UINT64_C(1) << bits);
 }
 
@@ -507,8 +507,7 @@ static int64_t rmi_breaker_until(uint64_t ms, int64_t now_ns) {
 /* As rmi_breaker_until, by the coarse clock (3 ns) unless the end is near or it makes no sense. */
 static int64_t rmi_breaker_left(const rm_breaker *b, uint64_t ms, int64_t longest_ns) {
     int64_t left = rmi_breaker_until(ms, rm_now_coarse(b->env.clock));
-    if (left > RMI_BREAKER_COARSE && left <= longest_ns)
-        return left;
+    if (left > RMI_BREAKER_COARSE && left <= longest_ns) return left;
     return rmi_breaker_until(ms, rm_now(b->env.clock));
 }
 
@@ -541,8 +540,7 @@ static void rmi_breaker_tell(rm_breaker *b, const rm_breaker_event *event) {
                     event->to == RM_BREAKER_STATE_OPEN ? RM_LOG_WARN : RM_LOG_INFO, "rm_breaker",
                     "state_changed", values, 6);
     }
-    if (b->event_fn != NULL)
-        b->event_fn(b, event, b->user);
+    if (b->event_fn != NULL) b->event_fn(b, event, b->user);
 }
 
 /* Replaces *word by next if it is still there. *word is what is there now either way. */
@@ -557,8 +555,7 @@ static bool rmi_breaker_swap(rm_breaker *b, uint64_t *word, uint64_t next) {
 static bool rmi_breaker_move(rm_breaker *b, uint64_t *word, uint64_t next, const char *reason,
                              int64_t rest_ns) {
     uint64_t before = *word;
-    if (!rmi_breaker_swap(b, word, next))
-        return false;
+    if (!rmi_breaker_swap(b, word, next)) return false;
     rm_breaker_event event;
     event.generation = rmi_breaker_generation(b, next);
     uint64_t known = RMI_LOAD64(&b->generation, RELAXED);
@@ -569,8 +566,7 @@ static bool rmi_breaker_move(rm_breaker *b, uint64_t *word, uint64_t next, const
     event.rest_ns = rest_ns;
     event.from = rmi_breaker_state(before);
     event.to = rmi_breaker_state(next);
-    if (event.to == RM_BREAKER_STATE_OPEN)
-        RMI_ADD64(&b->opened, 1, RELAXED);
+    if (event.to == RM_BREAKER_STATE_OPEN) RMI_ADD64(&b->opened, 1, RELAXED);
     rmi_breaker_tell(b, &event);
     return true;
 }
@@ -609,31 +605,26 @@ static bool rmi_breaker_rest_again(rm_breaker *b, uint64_t *word) {
    there. It is called before the probe is published with the word, so that whoever sees the probe
    sees its deadline. */
 static void rmi_breaker_expect(rm_breaker *b, uint64_t generation) {
-    if (b->wait_ns == RM_FOREVER)
-        return;
+    if (b->wait_ns == RM_FOREVER) return;
     uint64_t end = rmi_breaker_after(rm_now(b->env.clock), b->wait_ns);
     uint64_t next = rmi_breaker_make(RM_BREAKER_STATE_CLOSED, generation, end);
     uint64_t seen = RMI_LOAD64(&b->probe, RELAXED);
     for (;;) {
         int64_t newer = rmi_breaker_distance(rmi_breaker_bits(next), rmi_breaker_bits(seen),
                                              RMI_BREAKER_GENERATION);
-        if (newer == 0)
-            newer = rmi_breaker_distance(next, seen, RMI_BREAKER_PAYLOAD);
-        if (newer <= 0 || RMI_CAS64(&b->probe, &seen, next, RELAXED))
-            return;
+        if (newer == 0) newer = rmi_breaker_distance(next, seen, RMI_BREAKER_PAYLOAD);
+        if (newer <= 0 || RMI_CAS64(&b->probe, &seen, next, RELAXED)) return;
     }
 }
 
 /* Are there probes out whose time is over? A deadline that cannot be (the clock went back, or a
    thread that slept for many generations wrote it) is replaced by a full wait from now. */
 static bool rmi_breaker_overdue(rm_breaker *b, uint64_t word) {
-    if (b->wait_ns == RM_FOREVER || rmi_breaker_out(word) == 0)
-        return false;
+    if (b->wait_ns == RM_FOREVER || rmi_breaker_out(word) == 0) return false;
     uint64_t seen = RMI_LOAD64(&b->probe, RELAXED);
     int64_t longest = rmi_breaker_longest(b->wait_ns);
     int64_t left = rmi_breaker_left(b, rmi_breaker_payload(seen), longest);
-    if (rmi_breaker_bits(seen) == rmi_breaker_bits(word) && left <= longest)
-        return left <= 0;
+    if (rmi_breaker_bits(seen) == rmi_breaker_bits(word) && left <= longest) return left <= 0;
     uint64_t end = rmi_breaker_after(rm_now(b->env.clock), b->wait_ns);
     RMI_CAS64(&b->probe, &seen,
               rmi_breaker_make(RM_BREAKER_STATE_CLOSED, rmi_breaker_bits(word), end), RELAXED);
@@ -648,9 +639,10 @@ static bool rmi_breaker_probe_first(rm_breaker *b, uint64_t *word, int64_t *left
         rmi_breaker_rest_again(b, word);
         return false;
     }
-    *left_ns = left;
-    if (left > 0)
+    if (left > 0) {
+        *left_ns = left;
         return false;
+    }
     uint64_t generation = rmi_breaker_bits(*word) + 1;
     uint64_t next = rmi_breaker_make(RM_BREAKER_STATE_HALF_OPEN, generation, 0);
     rmi_breaker_expect(b, generation);
@@ -666,23 +658,22 @@ static bool rmi_breaker_probe_next(rm_breaker *b, uint64_t *word, bool *full) {
         return false;
     }
     *full = out >= b->probes;
-    if (*full)
-        return false;
+    if (*full) return false;
     rmi_breaker_expect(b, rmi_breaker_bits(*word));
     return rmi_breaker_swap(b, word, rmi_breaker_issue(*word));
 }
 
 static rm_status rmi_breaker_reject(rm_breaker *b, int64_t left_ns, rm_error *error) {
     RMI_ADD64(&rmi_breaker_shard(b)->rejected, 1, RELAXED);
-    if (error == NULL)
-        return RM_E_REJECTED;
+    if (error == NULL) return RM_E_REJECTED;
     if (left_ns <= 0)
         return rm_error_set(error, RM_E_REJECTED, 0, b->name,
                             "the breaker is half_open and all its probes are out: %u", b->probes);
     int64_t ms = (left_ns + RMI_BREAKER_MS - 1) / RMI_BREAKER_MS;
+    bool fine = ms < 100000;
     return rm_error_set(error, RM_E_REJECTED, 0, b->name,
-                        "the breaker is open; the next probe is let through in %u ms",
-                        ms < INT64_C(0xffffffff) ? (unsigned)ms : 0xffffffffu);
+                        "the breaker is open; the next probe is let through in %u %s",
+                        (unsigned)(fine ? ms : (ms + 999) / 1000), fine ? "ms" : "s");
 }
 
 static inline rm_status rmi_breaker_grant(const rm_breaker *b, uint64_t word, rm_permit *out) {
@@ -691,7 +682,8 @@ static inline rm_status rmi_breaker_grant(const rm_breaker *b, uint64_t word, rm
     return RM_OK;
 }
 
-/* acquire when it is not simply CLOSED. *left_ns is what is left of the rest, for a refusal. */
+/* Leave for a call when it is not simply CLOSED. *left_ns is what is left of the rest, for a
+   refusal; else 0. */
 static rm_status rmi_breaker_admit(rm_breaker *b, uint64_t word, rm_permit *out, int64_t *left_ns,
                                    rm_error *error) {
     for (;;) {
@@ -703,13 +695,21 @@ static rm_status rmi_breaker_admit(rm_breaker *b, uint64_t word, rm_permit *out,
             probe = rmi_breaker_probe_first(b, &word, left_ns);
         else
             probe = rmi_breaker_probe_next(b, &word, &full);
-        if (full || *left_ns > 0)
-            return rmi_breaker_reject(b, *left_ns, error);
+        if (full || *left_ns > 0) return rmi_breaker_reject(b, *left_ns, error);
         if (probe) {
             RMI_ADD64(&rmi_breaker_shard(b)->probes, 1, RELAXED);
             return rmi_breaker_grant(b, word, out);
         }
     }
+}
+
+/* Leave for a call. *left_ns as in rmi_breaker_admit. */
+static inline rm_status rmi_breaker_enter(rm_breaker *b, rm_permit *out, int64_t *left_ns,
+                                          rm_error *error) {
+    uint64_t word = RMI_LOAD64(&b->word, ACQUIRE);
+    *left_ns = 0;
+    if (rmi_breaker_state(word) == RM_BREAKER_STATE_CLOSED) return rmi_breaker_grant(b, word, out);
+    return rmi_breaker_admit(b, word, out, left_ns, error);
 }
 
 /* >>outcomes ------------------------------------------------------------------------------ */
@@ -719,17 +719,14 @@ static bool rmi_breaker_count_call(rm_breaker *b, uint64_t *word, rm_outcome out
     uint64_t failures = rmi_breaker_payload(*word);
     if (outcome == RM_OUTCOME_OK)
         return failures == 0 || rmi_breaker_swap(b, word, *word - failures);
-    if (outcome == RM_OUTCOME_IGNORE)
-        return true;
-    if (failures + 1 >= b->failures)
-        return rmi_breaker_open(b, word, "failures");
+    if (outcome == RM_OUTCOME_IGNORE) return true;
+    if (failures + 1 >= b->failures) return rmi_breaker_open(b, word, "failures");
     return rmi_breaker_swap(b, word, *word + 1);
 }
 
 /* One outcome of a probe; false when *word has changed meanwhile. */
 static bool rmi_breaker_count_probe(rm_breaker *b, uint64_t *word, rm_outcome outcome) {
-    if (outcome == RM_OUTCOME_FAILURE)
-        return rmi_breaker_open(b, word, "probe_failed");
+    if (outcome == RM_OUTCOME_FAILURE) return rmi_breaker_open(b, word, "probe_failed");
     uint64_t next = *word - 1; /* its place is free again */
     if (outcome == RM_OUTCOME_OK) {
         if (rmi_breaker_successes(*word) + 1 >= b->probe_successes)
@@ -749,8 +746,7 @@ static rm_status rmi_breaker_apply(rm_breaker *b, uint64_t word, uint64_t held,
                                    rm_outcome outcome) {
     bool probe = false, done = false;
     while (!done) {
-        if ((word ^ held) >> RMI_BREAKER_PAYLOAD != 0)
-            return rmi_breaker_late(b);
+        if ((word ^ held) >> RMI_BREAKER_PAYLOAD != 0) return rmi_breaker_late(b);
         if (rmi_breaker_state(word) == RM_BREAKER_STATE_OPEN) /* forged: it gives no permits */
             return rmi_breaker_late(b);
         probe = rmi_breaker_state(word) == RM_BREAKER_STATE_HALF_OPEN;
@@ -768,9 +764,9 @@ static rm_status rmi_breaker_apply(rm_breaker *b, uint64_t word, uint64_t held,
     return RM_OK;
 }
 
-static rm_outcome rmi_breaker_outcome(const rm_breaker *b, rm_status status) {
+static inline rm_outcome rmi_breaker_outcome(const rm_breaker *b, rm_status status) {
     if (b->classify_fn == NULL)
-        return rm_breaker_classify(status);
+        return status == RM_OK ? RM_OUTCOME_OK : rm_breaker_classify(status);
     rm_outcome outcome = b->classify_fn(status, b->user);
     return outcome == RM_OUTCOME_OK || outcome == RM_OUTCOME_IGNORE ? outcome : RM_OUTCOME_FAILURE;
 }
@@ -779,8 +775,7 @@ static rm_outcome rmi_breaker_outcome(const rm_breaker *b, rm_status status) {
 
 /* An empty record for a hook to fill; NULL stays NULL. */
 static void rmi_breaker_error_clear(rm_error *error) {
-    if (error == NULL)
-        return;
+    if (error == NULL) return;
     error->native = 0;
     error->status = RM_OK;
     error->where[0] = '\0';
@@ -789,8 +784,7 @@ static void rmi_breaker_error_clear(rm_error *error) {
 
 /* Makes sure that the record of a failed hook says something, and what was returned. */
 static void rmi_breaker_error_finish(rm_error *error, rm_status status, const char *where) {
-    if (error == NULL)
-        return;
+    if (error == NULL) return;
     if (error->status == RM_OK)
         rm_error_set(error, status, 0, where, "failed with %s and said no more",
                      rm_status_name(status));
@@ -818,10 +812,8 @@ static rm_status rmi_breaker_bad(rm_error *error, const char *field, const char 
 static rm_status rmi_breaker_resolve(rm_breaker_desc *desc, rm_env *env, rm_error *error) {
     rm_breaker_desc standard = rm_breaker_desc_default();
     rm_status status = rm_env_resolve(desc->env, env, error);
-    if (status != RM_OK)
-        return status;
-    if (desc->name == NULL)
-        desc->name = standard.name;
+    if (status != RM_OK) return status;
+    if (desc->name == NULL) desc->name = standard.name;
     if (desc->name[0] == '\0')
         return rmi_breaker_bad(error, "name", "0 (breaker) or 1 to 47 bytes");
     if (!rmi_name_fits(desc->name, RMI_BREAKER_NAME))
@@ -844,21 +836,18 @@ static rm_status rmi_breaker_resolve(rm_breaker_desc *desc, rm_env *env, rm_erro
     if ((desc->open_jitter_permille < 0 && desc->open_jitter_permille != RM_NONE) ||
         desc->open_jitter_permille > 1000)
         return rmi_breaker_bad(error, "open_jitter_permille", "0 (100), 1 to 1000, or RM_NONE");
-    if (desc->open_jitter_permille == 0)
-        desc->open_jitter_permille = standard.open_jitter_permille;
+    if (desc->open_jitter_permille == 0) desc->open_jitter_permille = standard.open_jitter_permille;
     return RM_OK;
 }
 
 RM_API rm_status rm_abi1_define_RM_BREAKER_IMPLEMENTATION_in_one_c_file(const rm_breaker_desc *desc,
                                                                         rm_breaker **out,
                                                                         rm_error *error) {
-    if (out == NULL)
-        return rmi_breaker_bad(error, "out", "an address");
+    if (out == NULL) return rmi_breaker_bad(error, "out", "an address");
     rm_breaker_desc d = desc != NULL ? *desc : rm_breaker_desc_default();
     rm_env env;
     rm_status status = rmi_breaker_resolve(&d, &env, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     void *memory = rm_alloc(env.allocator, sizeof(rm_breaker) + 63);
     if (memory == NULL)
         return rm_error_set(error, RM_E_NOMEM, 0, d.name, "no memory for a breaker");
@@ -886,8 +875,7 @@ RM_API rm_status rm_abi1_define_RM_BREAKER_IMPLEMENTATION_in_one_c_file(const rm
 }
 
 RM_API void rm_breaker_destroy(rm_breaker *breaker) {
-    if (breaker != NULL)
-        rm_free(breaker->env.allocator, breaker->memory, sizeof *breaker + 63);
+    if (breaker != NULL) rm_free(breaker->env.allocator, breaker->memory, sizeof *breaker + 63);
 }
 
 /* >>breaker calls ------------------------------------------------------------------------- */
@@ -895,21 +883,16 @@ RM_API void rm_breaker_destroy(rm_breaker *breaker) {
 RM_API rm_status rm_breaker_acquire(rm_breaker *breaker, rm_permit *out, rm_error *error) {
     if (breaker == NULL || out == NULL)
         return rmi_breaker_bad(error, breaker == NULL ? "breaker" : "out", "an address");
-    uint64_t word = RMI_LOAD64(&breaker->word, ACQUIRE);
-    if (rmi_breaker_state(word) == RM_BREAKER_STATE_CLOSED)
-        return rmi_breaker_grant(breaker, word, out);
     int64_t left_ns;
-    return rmi_breaker_admit(breaker, word, out, &left_ns, error);
+    return rmi_breaker_enter(breaker, out, &left_ns, error);
 }
 
 RM_API rm_status rm_breaker_record(rm_breaker *breaker, rm_permit *permit, rm_outcome outcome) {
     if (breaker == NULL || permit == NULL || (unsigned)outcome > RM_OUTCOME_IGNORE)
         return RM_E_INVALID;
     uint64_t held = permit->word;
-    if (held == 0)
-        return RM_E_STALE;
-    if (permit->owner != breaker->id)
-        return RM_E_FOREIGN;
+    if (held == 0) return RM_E_STALE;
+    if (permit->owner != breaker->id) return RM_E_FOREIGN;
     permit->word = 0;
     permit->owner = 0;
     uint64_t word = RMI_LOAD64(&breaker->word, ACQUIRE);
@@ -918,6 +901,19 @@ RM_API rm_status rm_breaker_record(rm_breaker *breaker, rm_permit *permit, rm_ou
         rmi_breaker_state(word) == RM_BREAKER_STATE_CLOSED)
         return RM_OK;
     return rmi_breaker_apply(breaker, word, held, outcome);
+}
+
+/* The end of a call that failed or was refused; first is NULL when nobody wants to know why. */
+static rm_status rmi_breaker_fall_back(rm_breaker *b, rm_status status,
+                                       rm_status (*fallback_fn)(void *user, const rm_error *reason),
+                                       void *user, rm_error *first, rm_error *error) {
+    rmi_breaker_error_finish(first, status, b->name);
+    if (fallback_fn != NULL && fallback_fn(user, first) == RM_OK) {
+        RMI_ADD64(&rmi_breaker_shard(b)->fallbacks, 1, RELAXED);
+        return RM_OK;
+    }
+    if (error != NULL) *error = *first;
+    return status;
 }
 
 RM_API rm_status rm_breaker_call(rm_breaker *breaker, rm_status (*fn)(void *user, rm_error *error),
@@ -933,42 +929,30 @@ RM_API rm_status rm_breaker_call(rm_breaker *breaker, rm_status (*fn)(void *user
     if (status == RM_OK) {
         status = fn(user, reason);
         rm_breaker_record(breaker, &permit, rmi_breaker_outcome(breaker, status));
-        if (status == RM_OK)
-            return RM_OK;
+        if (status == RM_OK) return RM_OK;
     }
-    rmi_breaker_error_finish(reason, status, breaker->name);
-    if (fallback_fn != NULL && fallback_fn(user, reason) == RM_OK) {
-        RMI_ADD64(&rmi_breaker_shard(breaker)->fallbacks, 1, RELAXED);
-        return RM_OK;
-    }
-    if (error != NULL)
-        *error = first;
-    return status;
+    return rmi_breaker_fall_back(breaker, status, fallback_fn, user, reason, error);
 }
 
 RM_API rm_status rm_breaker_trip(rm_breaker *breaker) {
-    if (breaker == NULL)
-        return RM_E_INVALID;
+    if (breaker == NULL) return RM_E_INVALID;
     uint64_t word = RMI_LOAD64(&breaker->word, ACQUIRE);
     for (;;) {
         bool done = rmi_breaker_state(word) == RM_BREAKER_STATE_OPEN
                         ? rmi_breaker_rest_again(breaker, &word)
                         : rmi_breaker_open(breaker, &word, "trip");
-        if (done)
-            return RM_OK;
+        if (done) return RM_OK;
     }
 }
 
 RM_API rm_status rm_breaker_reset(rm_breaker *breaker) {
-    if (breaker == NULL)
-        return RM_E_INVALID;
+    if (breaker == NULL) return RM_E_INVALID;
     uint64_t word = RMI_LOAD64(&breaker->word, ACQUIRE);
     for (;;) {
         bool done = rmi_breaker_state(word) == RM_BREAKER_STATE_CLOSED
                         ? rmi_breaker_count_call(breaker, &word, RM_OUTCOME_OK)
                         : rmi_breaker_close(breaker, &word, "reset");
-        if (done)
-            return RM_OK;
+        if (done) return RM_OK;
     }
 }
 
@@ -999,8 +983,7 @@ static void rmi_breaker_describe(const rm_breaker *b, uint64_t word, rm_breaker_
 }
 
 RM_API rm_status rm_breaker_stats_get(const rm_breaker *breaker, rm_breaker_stats *out) {
-    if (breaker == NULL || out == NULL)
-        return RM_E_INVALID;
+    if (breaker == NULL || out == NULL) return RM_E_INVALID;
     rm_breaker_stats stats;
     memset(&stats, 0, sizeof stats);
     rmi_breaker_describe(breaker, RMI_LOAD64(&breaker->word, ACQUIRE), &stats);
@@ -1070,10 +1053,8 @@ RM_API rm_guard rm_breaker_guard(rm_breaker *breaker) {
 static rm_health rmi_breaker_health(void *user, rm_error *reason) {
     rm_breaker_stats stats;
     const rm_breaker *b = (const rm_breaker *)user;
-    if (rm_breaker_stats_get(b, &stats) != RM_OK)
-        return RM_HEALTH_UNKNOWN;
-    if (stats.state == RM_BREAKER_STATE_CLOSED)
-        return RM_HEALTH_HEALTHY;
+    if (rm_breaker_stats_get(b, &stats) != RM_OK) return RM_HEALTH_UNKNOWN;
+    if (stats.state == RM_BREAKER_STATE_CLOSED) return RM_HEALTH_HEALTHY;
     rm_error_set(reason, RM_E_REJECTED, 0, b->name, "the breaker is %s",
                  rm_breaker_state_name(stats.state));
     return RM_HEALTH_DEGRADED;
@@ -1087,7 +1068,7 @@ static void rmi_breaker_visit(rm_stat_fn visit, void *visit_user, rm_stat_type t
     stat.name = name;
     stat.help = help;
     stat.type = type;
-    stat.value = value <= INT64_MAX ? (int64_t)value : INT64_MAX;
+    stat.value = (int64_t)value;
     visit(&stat, visit_user);
 }
 
@@ -1109,8 +1090,7 @@ static void rmi_breaker_visit_state(rm_stat_fn visit, void *visit_user, rm_break
 
 static void rmi_breaker_visit_all(void *user, rm_stat_fn visit, void *visit_user) {
     rm_breaker_stats stats;
-    if (visit == NULL || rm_breaker_stats_get((const rm_breaker *)user, &stats) != RM_OK)
-        return;
+    if (visit == NULL || rm_breaker_stats_get((const rm_breaker *)user, &stats) != RM_OK) return;
     rmi_breaker_visit_state(visit, visit_user, stats.state);
     rmi_breaker_visit(visit, visit_user, RM_STAT_GAUGE, "rm_breaker_consecutive_failures",
                       "Failures on record while closed.", stats.consecutive_failures);
@@ -1155,8 +1135,7 @@ RM_API rm_retry_desc rm_retry_desc_default(void) {
 
 /* At random in low..high, both >= 0. */
 static int64_t rmi_backoff_between(int64_t low, int64_t high, const rm_random *random) {
-    if (high <= low)
-        return low;
+    if (high <= low) return low;
     return low + (int64_t)rm_random_below(random, (uint64_t)(high - low) + 1);
 }
 
@@ -1164,8 +1143,7 @@ RM_API int64_t rm_backoff(rm_jitter jitter, int64_t base_ns, int64_t cap_ns, uin
                           int64_t previous_ns, const rm_random *random) {
     base_ns = base_ns == 0 ? RM_SEC(1) : base_ns;
     cap_ns = cap_ns == 0 ? RM_SEC(30) : cap_ns;
-    if (base_ns < 0 || cap_ns < 0)
-        return 0;
+    if (base_ns < 0 || cap_ns < 0) return 0;
     if (jitter == RM_JITTER_DECORRELATED) {
         int64_t high = rm_time_mul(previous_ns > base_ns ? previous_ns : base_ns, 3);
         int64_t wait = rmi_backoff_between(base_ns, high, random);
@@ -1174,8 +1152,7 @@ RM_API int64_t rm_backoff(rm_jitter jitter, int64_t base_ns, int64_t cap_ns, uin
     int64_t t = attempt < 63 && base_ns <= cap_ns >> attempt
                     ? (int64_t)((uint64_t)base_ns << attempt)
                     : cap_ns;
-    if (jitter == RM_JITTER_NONE)
-        return t;
+    if (jitter == RM_JITTER_NONE) return t;
     return rmi_backoff_between(jitter == RM_JITTER_EQUAL ? t / 2 : 0, t, random);
 }
 
@@ -1199,20 +1176,16 @@ RM_API bool rm_retryable(rm_status status) {
 static rm_status rmi_retry_resolve(rm_retry_desc *desc, rm_env *env, rm_error *error) {
     rm_retry_desc standard = rm_retry_desc_default();
     rm_status status = rm_env_resolve(desc->env, env, error);
-    if (status != RM_OK)
-        return status;
-    if (desc->base_ns < 0 && desc->base_ns != RM_NONE)
-        return rmi_breaker_bad(error, "base_ns", "0 (1 s), longer, or RM_NONE");
-    desc->base_ns = desc->base_ns == 0 ? standard.base_ns : desc->base_ns;
-    if (desc->cap_ns < 0)
-        return rmi_breaker_bad(error, "cap_ns", "0 (30 s) or longer");
+    if (status != RM_OK) return status;
+    if (desc->cap_ns < 0) return rmi_breaker_bad(error, "cap_ns", "0 (30 s) or longer");
     desc->cap_ns = desc->cap_ns == 0 ? standard.cap_ns : desc->cap_ns;
-    if (desc->base_ns > desc->cap_ns)
-        return rmi_breaker_bad(error, "base_ns", "at most cap_ns");
+    if ((desc->base_ns < 0 && desc->base_ns != RM_NONE) || desc->base_ns > desc->cap_ns)
+        return rmi_breaker_bad(error, "base_ns", "0 (1 s), up to cap_ns, or RM_NONE");
+    if (desc->base_ns == 0)
+        desc->base_ns = standard.base_ns < desc->cap_ns ? standard.base_ns : desc->cap_ns;
     if (desc->max_retry_after_ns < 0 && desc->max_retry_after_ns != RM_NONE)
         return rmi_breaker_bad(error, "max_retry_after_ns", "0 (5 min), longer, or RM_NONE");
-    if (desc->max_retry_after_ns == 0)
-        desc->max_retry_after_ns = standard.max_retry_after_ns;
+    if (desc->max_retry_after_ns == 0) desc->max_retry_after_ns = standard.max_retry_after_ns;
     if (desc->max_retries < 0 && desc->max_retries != RM_NONE)
         return rmi_breaker_bad(error, "max_retries", "0 (3), more, or RM_NONE");
     desc->max_retries = desc->max_retries == 0 ? standard.max_retries : desc->max_retries;
@@ -1223,14 +1196,12 @@ static rm_status rmi_retry_resolve(rm_retry_desc *desc, rm_env *env, rm_error *e
 
 RM_API rm_status rm_retry_begin(rm_retry *retry, const rm_retry_desc *desc, rm_deadline deadline,
                                 rm_error *error) {
-    if (retry == NULL)
-        return rmi_breaker_bad(error, "retry", "an address");
+    if (retry == NULL) return rmi_breaker_bad(error, "retry", "an address");
     rm_retry begun;
     memset(&begun, 0, sizeof begun);
     begun.desc = desc != NULL ? *desc : rm_retry_desc_default();
     rm_status status = rmi_retry_resolve(&begun.desc, &begun.env, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     begun.desc.env = NULL; /* the copy is used; what the caller handed in may be gone */
     begun.deadline = deadline;
     *retry = begun;
@@ -1239,8 +1210,7 @@ RM_API rm_status rm_retry_begin(rm_retry *retry, const rm_retry_desc *desc, rm_d
 
 RM_API rm_status rm_retry_next(rm_retry *retry, rm_status status, int64_t retry_after_ns,
                                int64_t *wait_ns) {
-    if (retry == NULL || wait_ns == NULL || status == RM_OK)
-        return RM_E_INVALID;
+    if (retry == NULL || wait_ns == NULL || status == RM_OK) return RM_E_INVALID;
     const rm_retry_desc *desc = &retry->desc;
     bool retryable =
         desc->retryable_fn != NULL ? desc->retryable_fn(status, desc->user) : rm_retryable(status);
@@ -1252,35 +1222,53 @@ RM_API rm_status rm_retry_next(rm_retry *retry, rm_status status, int64_t retry_
                                  retry->previous_ns, retry->env.random);
     int64_t wait = backoff > retry_after_ns ? backoff : retry_after_ns;
     int64_t left = rm_deadline_left(retry->env.clock, retry->deadline);
-    if (left != RM_FOREVER && wait >= left)
-        return status;
+    if (left != RM_FOREVER && wait >= left) return status;
     retry->used++;
     retry->previous_ns = backoff;
     *wait_ns = wait;
     return RM_OK;
 }
 
-/* One attempt, with the breaker's leave and report. */
-static rm_status rmi_retry_attempt(rm_breaker *b, rm_attempt *attempt,
+/* One attempt that was let through. */
+static rm_status rmi_retry_attempt(rm_breaker *b, rm_permit *permit, rm_attempt *attempt,
                                    rm_status (*fn)(void *user, rm_attempt *attempt,
                                                    rm_error *error),
                                    void *user, rm_error *error) {
-    rm_permit permit;
     rmi_breaker_error_clear(error);
-    attempt->retry_after_ns = 0;
-    if (b != NULL) {
-        uint64_t word = RMI_LOAD64(&b->word, ACQUIRE);
-        rm_status status = rmi_breaker_admit(b, word, &permit, &attempt->retry_after_ns, error);
-        if (status != RM_OK)
-            return status;
-    }
-    attempt->retry_after_ns = 0;
+    attempt->number++;
     rm_status status = fn(user, attempt, error);
-    if (b != NULL)
-        rm_breaker_record(b, &permit, rmi_breaker_outcome(b, status));
-    if (status != RM_OK)
-        rmi_breaker_error_finish(error, status, b != NULL ? b->name : "retry");
+    attempt->last = status;
+    if (b != NULL) rm_breaker_record(b, permit, rmi_breaker_outcome(b, status));
+    if (status != RM_OK) rmi_breaker_error_finish(error, status, b != NULL ? b->name : "retry");
     return status;
+}
+
+/* The loop of rm_retry_call. A refusal does not hide how the attempt before it failed. */
+static rm_status rmi_retry_loop(rm_retry *retry, rm_breaker *b, rm_attempt *attempt,
+                                rm_status (*fn)(void *user, rm_attempt *attempt, rm_error *error),
+                                void *user, rm_error *error) {
+    rm_status failed = RM_OK;
+    for (;;) {
+        rm_permit permit;
+        rm_status status = RM_OK;
+        int64_t wait_ns;
+        attempt->retry_after_ns = 0;
+        if (b != NULL)
+            status = rmi_breaker_enter(b, &permit, &attempt->retry_after_ns,
+                                       failed == RM_OK ? error : NULL);
+        if (status == RM_OK) {
+            status = failed = rmi_retry_attempt(b, &permit, attempt, fn, user, error);
+            if (status == RM_OK) return RM_OK;
+        } else if (failed == RM_OK) {
+            failed = status;
+        }
+        if (rm_retry_next(retry, status, attempt->retry_after_ns, &wait_ns) != RM_OK) return failed;
+        status = rm_sleep(retry->env.clock, wait_ns, attempt->cancel);
+        if (status != RM_OK)
+            return rm_error_set(error, status, 0, "retry", "the wait before attempt %u ended early",
+                                attempt->number + 1);
+        if (rm_deadline_passed(retry->env.clock, retry->deadline)) return failed; /* overslept */
+    }
 }
 
 RM_API rm_status rm_retry_call(const rm_retry_desc *desc, rm_breaker *breaker, rm_deadline deadline,
@@ -1288,39 +1276,21 @@ RM_API rm_status rm_retry_call(const rm_retry_desc *desc, rm_breaker *breaker, r
                                rm_status (*fn)(void *user, rm_attempt *attempt, rm_error *error),
                                void *user, rm_error *error) {
     rm_retry retry;
-    rm_error last, *kept = error != NULL ? &last : NULL;
-    rm_attempt attempt;
-    if (fn == NULL)
-        return rmi_breaker_bad(error, "fn", "an address");
+    if (fn == NULL) return rmi_breaker_bad(error, "fn", "an address");
     rm_status status = rm_retry_begin(&retry, desc, deadline, error);
-    if (status != RM_OK)
-        return status;
+    if (status != RM_OK) return status;
     if (rm_deadline_passed(retry.env.clock, deadline))
         return rm_error_set(error, RM_E_TIMEOUT, 0, "deadline", "passed before the first attempt");
+    if (rm_cancel_requested(cancel)) /* rm_sleep asks before all others */
+        return rm_error_set(error, RM_E_CANCELLED, 0, "cancel",
+                            "requested before the first attempt");
+    rm_attempt attempt;
+    rm_error last; /* not *error: an attempt that fails may be followed by one that does not */
     memset(&attempt, 0, sizeof attempt);
     attempt.deadline = deadline;
     attempt.cancel = cancel;
-    for (;;) {
-        if (rm_cancel_requested(cancel))
-            return rm_error_set(error, RM_E_CANCELLED, 0, "cancel", "requested before attempt %u",
-                                attempt.number + 1);
-        attempt.number++;
-        status = rmi_retry_attempt(breaker, &attempt, fn, user, kept);
-        if (status == RM_OK)
-            return RM_OK;
-        attempt.last = status;
-        int64_t wait_ns;
-        if (rm_retry_next(&retry, status, attempt.retry_after_ns, &wait_ns) != RM_OK)
-            break;
-        rm_status slept = rm_sleep(retry.env.clock, wait_ns, cancel);
-        if (slept != RM_OK)
-            return rm_error_set(error, slept, 0, "retry", "the wait before attempt %u ended early",
-                                attempt.number + 1);
-        if (rm_deadline_passed(retry.env.clock, deadline)) /* the sleep took longer than asked */
-            break;
-    }
-    if (error != NULL)
-        *error = last;
+    status = rmi_retry_loop(&retry, breaker, &attempt, fn, user, error != NULL ? &last : NULL);
+    if (status != RM_OK && error != NULL) *error = last;
     return status;
 }
 

@@ -9,7 +9,7 @@
 
 typedef struct world {
     int64_t now; /* atomic: threads move it */
-    int64_t reads;
+    int64_t reads, coarse_reads;
     int64_t slept, slept_last;
     rm_status sleep_status; /* what sleeping ends with */
     uint64_t random;        /* the next number; splitmix when it is 1 */
@@ -33,10 +33,15 @@ static int64_t world_now(void *user) {
     return __atomic_load_n(&w->now, __ATOMIC_RELAXED);
 }
 
+static int64_t world_coarse(void *user) {
+    world *w = (world *)user;
+    __atomic_fetch_add(&w->coarse_reads, 1, __ATOMIC_RELAXED);
+    return __atomic_load_n(&w->now, __ATOMIC_RELAXED);
+}
+
 static rm_status world_sleep(int64_t ns, void *user) {
     world *w = (world *)user;
-    if (w->sleep_status != RM_OK)
-        return w->sleep_status;
+    if (w->sleep_status != RM_OK) return w->sleep_status;
     w->now += ns;
     w->slept += ns;
     w->slept_last = ns;
@@ -54,8 +59,7 @@ static uint64_t world_random(void *user) {
 
 static void *world_alloc(size_t size, void *user) {
     world *w = (world *)user;
-    if (w->fail_at > 0 && --w->fail_at == 0)
-        return NULL;
+    if (w->fail_at > 0 && --w->fail_at == 0) return NULL;
     w->allocated += (long)size;
     return malloc(size);
 }
@@ -74,8 +78,7 @@ static void world_log(const rm_log_event *event, void *user) {
 static void world_event(rm_breaker *b, const rm_breaker_event *event, void *user) {
     world *w = (world *)user;
     (void)b;
-    if (w->count < (int)(sizeof w->events / sizeof *w->events))
-        w->events[w->count] = *event;
+    if (w->count < (int)(sizeof w->events / sizeof *w->events)) w->events[w->count] = *event;
     w->count++;
 }
 
@@ -84,7 +87,7 @@ static void world_init(world *w) {
     w->now = RM_SEC(1000);
     rm_rng_seed(&w->rng, 7);
     w->clock.now_fn = world_now;
-    w->clock.coarse_fn = world_now;
+    w->clock.coarse_fn = world_coarse;
     w->clock.wall_fn = world_now;
     w->clock.sleep_fn = world_sleep;
     w->clock.wait_fn = world_wait;
@@ -170,11 +173,25 @@ TEST(breaker, defaults_are_five_failures_thirty_seconds_one_probe) {
         STATE(OPEN, &w);
         CHECK_EQ(RM_SEC(33), stats_of(w.b).retry_after_ns);
         CHECK_STR("breaker", w.events[0].name);
+        rm_permit permit;
+        w.now += RM_SEC(33);
+        CHECK_EQ(RM_OK, take(&w, &permit));
+        CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+        w.now += RM_SEC(30) - 1; /* as long as the rest without jitter */
+        CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+        STATE(HALF_OPEN, &w);
+        w.now += 1;
+        CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+        STATE(OPEN, &w);
         w.now += RM_SEC(33);
         CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_OK));
         STATE(CLOSED, &w);
         world_close(&w);
     }
+    CHECK_EQ(5, full.failures);
+    CHECK_EQ(1, full.probes);
+    CHECK_EQ(RM_SEC(30), full.open_ns);
+    CHECK_EQ(100, full.open_jitter_permille);
 }
 
 TEST(breaker, works_without_any_desc_on_the_system_clock) {
@@ -194,9 +211,10 @@ TEST(breaker, works_without_any_desc_on_the_system_clock) {
 static void refuse(const rm_breaker_desc *desc, rm_status status, const char *field) {
     rm_breaker *b = NULL;
     rm_error error;
-    memset(&error, 0, sizeof error);
+    memset(&error, 77, sizeof error);
     CHECK_EQ(status, rm_breaker_create(desc, &b, &error));
     CHECK_EQ(status, error.status);
+    CHECK_EQ(0, error.native);
     CHECK_STR(field, error.where);
     CHECK(error.message[0] != '\0');
     CHECK(b == NULL);
@@ -252,9 +270,11 @@ TEST(breaker, accepts_settings_at_their_bounds) {
     name[0] = 'X'; /* it was copied */
     CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
     CHECK_STR("a name of forty-seven bytes, the longest there", w.events[0].name);
-    CHECK_EQ(RM_E_REJECTED, one(&w, RM_OUTCOME_OK));
-    w.now += 2 * desc.open_ns;
     rm_permit permit;
+    rm_error error;
+    CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(w.b, &permit, &error));
+    CHECK_STR("the breaker is open; the next probe is let through in 63072000 s", error.message);
+    w.now += 2 * desc.open_ns;
     for (int i = 0; i < 4095; i++)
         CHECK_EQ(RM_OK, take(&w, &permit));
     CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
@@ -278,6 +298,7 @@ TEST(breaker, create_fails_cleanly_for_every_allocation) {
         }
         CHECK_EQ(RM_E_NOMEM, status);
         CHECK_EQ(RM_E_NOMEM, error.status);
+        CHECK_EQ(0, error.native);
         CHECK(w.b == NULL);
         CHECK_EQ(0, w.allocated);
         REQUIRE(at < 10);
@@ -333,6 +354,7 @@ TEST(breaker, an_ignored_outcome_leaves_the_count_alone) {
 TEST(breaker, a_success_while_closed_writes_nothing_and_reads_no_clock) {
     world w;
     REQUIRE(world_open(&w, small()));
+    CHECK_EQ(0, (uintptr_t)w.b % 64);
     struct rm_breaker before;
     memcpy(&before, w.b, sizeof before);
     for (int i = 0; i < 1000; i++)
@@ -340,7 +362,26 @@ TEST(breaker, a_success_while_closed_writes_nothing_and_reads_no_clock) {
     CHECK(memcmp(&before, w.b, sizeof before) == 0);
     fail(&w, 2);
     CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_IGNORE));
-    CHECK_EQ(0, w.reads);
+    CHECK_EQ(0, w.reads + w.coarse_reads);
+    world_close(&w);
+}
+
+TEST(breaker, a_refusal_reads_the_coarse_clock_only) {
+    world w;
+    rm_permit permit;
+    REQUIRE(world_open(&w, small()));
+    fail(&w, 3);
+    int64_t reads = w.reads;
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+    CHECK_EQ(reads, w.reads);
+    CHECK_EQ(10, w.coarse_reads);
+    w.now += RM_SEC(10) - RM_MS(20) - 1; /* near the end it takes a closer look */
+    CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+    CHECK_EQ(reads, w.reads);
+    w.now += 1;
+    CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+    CHECK_EQ(reads + 1, w.reads);
     world_close(&w);
 }
 
@@ -377,6 +418,7 @@ TEST(breaker, an_open_one_refuses_until_the_rest_is_over) {
     world w;
     rm_error error;
     rm_permit permit = {0, 0};
+    memset(&error, 77, sizeof error);
     REQUIRE(world_open(&w, small()));
     fail(&w, 3);
     CHECK_EQ(RM_SEC(10), stats_of(w.b).retry_after_ns);
@@ -387,6 +429,7 @@ TEST(breaker, an_open_one_refuses_until_the_rest_is_over) {
     CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(w.b, &permit, &error));
     CHECK_EQ(0, permit.word); /* an out parameter is left alone on failure */
     CHECK_EQ(RM_E_REJECTED, error.status);
+    CHECK_EQ(0, error.native);
     CHECK_STR("breaker", error.where);
     CHECK_STR("the breaker is open; the next probe is let through in 1 ms", error.message);
     CHECK_EQ(1, stats_of(w.b).rejected);
@@ -425,6 +468,17 @@ TEST(breaker, the_rest_is_lengthened_at_random_within_its_share) {
     world_close(&w);
 }
 
+TEST(breaker, the_least_share_is_a_thousandth) {
+    world w;
+    rm_breaker_desc desc = small();
+    desc.open_jitter_permille = 1;
+    REQUIRE(world_open(&w, desc));
+    w.random = UINT64_MAX;
+    CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
+    CHECK_EQ(RM_MS(10010), stats_of(w.b).retry_after_ns);
+    world_close(&w);
+}
+
 TEST(breaker, rests_are_rounded_up_to_whole_milliseconds_never_down) {
     static const int64_t rests[] = {1, 999999, 1000000, 1000001, 2500000};
     for (int64_t start = 0; start < RM_MS(2); start += 333333)
@@ -452,12 +506,20 @@ static int64_t coarse_clock(void *user) {
 TEST(breaker, a_coarse_clock_that_is_behind_delays_no_probe) {
     world w;
     rm_permit permit;
-    REQUIRE(world_open(&w, small()));
+    rm_breaker_desc desc = small();
+    desc.open_jitter_permille = 0;
+    REQUIRE(world_open(&w, desc));
     w.clock.coarse_fn = coarse_clock;
-    fail(&w, 3);
-    CHECK_EQ(RM_E_REJECTED, one(&w, RM_OUTCOME_OK)); /* more left than a rest: not a step back */
-    CHECK_EQ(RM_SEC(10), stats_of(w.b).retry_after_ns);
-    w.now += RM_SEC(10);
+    for (int i = 0; i < 100; i++) {
+        w.random = i == 0 ? UINT64_MAX : 1; /* the longest rest, and others */
+        CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
+        uint64_t word = w.b->word;
+        CHECK_EQ(RM_E_REJECTED, one(&w, RM_OUTCOME_OK));
+        CHECK(word == w.b->word); /* not taken for a step back: the rest goes on */
+    }
+    w.now += RM_SEC(11);
+    CHECK_EQ(RM_OK, take(&w, &permit));
+    CHECK_EQ(RM_OK, rm_breaker_record(w.b, &permit, RM_OUTCOME_IGNORE));
     CHECK_EQ(RM_OK, take(&w, &permit));
     w.now += RM_SEC(20) - 1;
     CHECK_EQ(RM_OK, rm_breaker_record(w.b, &permit, RM_OUTCOME_OK));
@@ -539,6 +601,22 @@ TEST(breaker, an_ignored_probe_gives_its_place_back) {
     CHECK_EQ(RM_OK, take(&w, &permit));
     CHECK_EQ(RM_OK, take(&w, &permit));
     CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
+    world_close(&w);
+}
+
+TEST(breaker, the_word_of_a_probe_does_not_come_back) {
+    world w;
+    uint64_t words[1000];
+    REQUIRE(world_open(&w, small()));
+    rested(&w);
+    for (int i = 0; i < 1000; i++) { /* else a slow thread could end a later probe */
+        rm_permit permit;
+        CHECK_EQ(RM_OK, take(&w, &permit));
+        words[i] = w.b->word;
+        for (int n = 0; n < i; n++)
+            CHECK(words[n] != words[i]);
+        CHECK_EQ(RM_OK, rm_breaker_record(w.b, &permit, RM_OUTCOME_IGNORE));
+    }
     world_close(&w);
 }
 
@@ -628,7 +706,10 @@ TEST(breaker, the_latest_probe_decides_when_probes_are_lost) {
     CHECK_EQ(RM_OK, rm_breaker_record(w.b, &second, RM_OUTCOME_OK)); /* first is 35 s out */
     CHECK_EQ(RM_OK, take(&w, &third));
     CHECK_EQ(RM_OK, rm_breaker_record(w.b, &third, RM_OUTCOME_OK));
-    w.now += RM_SEC(20); /* nobody else came: first is lost */
+    w.now += RM_SEC(20) - 1; /* nobody else came: first is about to be lost */
+    CHECK(stats_of(w.b).probe_ready);
+    w.now += 1;
+    CHECK(!stats_of(w.b).probe_ready);
     CHECK_EQ(RM_E_REJECTED, take(&w, &third));
     STATE(OPEN, &w);
     CHECK_EQ(1, stats_of(w.b).lost);
@@ -689,6 +770,7 @@ TEST(breaker, reporting_twice_has_no_effect) {
     REQUIRE(world_open(&w, small()));
     CHECK_EQ(RM_OK, take(&w, &permit));
     CHECK_EQ(RM_OK, rm_breaker_record(w.b, &permit, RM_OUTCOME_FAILURE));
+    CHECK(permit.word == 0 && permit.owner == 0);
     for (int i = 0; i < 5; i++)
         CHECK_EQ(RM_E_STALE, rm_breaker_record(w.b, &permit, RM_OUTCOME_FAILURE));
     CHECK_EQ(1, stats_of(w.b).consecutive_failures);
@@ -700,6 +782,21 @@ TEST(breaker, reporting_twice_has_no_effect) {
     CHECK_EQ(RM_E_STALE, rm_breaker_record(w.b, &copy, RM_OUTCOME_IGNORE));
     CHECK_EQ(0, stats_of(w.b).probes_out);
     CHECK_EQ(1, stats_of(w.b).late); /* the copy; what was zeroed is not counted */
+    world_close(&w);
+}
+
+TEST(breaker, reporting_twice_has_no_effect_where_the_count_of_probes_wraps) {
+    world w;
+    rm_permit permit, copy;
+    REQUIRE(world_open(&w, small()));
+    rested(&w);
+    for (int i = 0; i < 3 << 14; i++) {
+        CHECK_EQ(RM_OK, take(&w, &permit));
+        copy = permit;
+        CHECK_EQ(RM_OK, rm_breaker_record(w.b, &permit, RM_OUTCOME_IGNORE));
+        CHECK_EQ(RM_E_STALE, rm_breaker_record(w.b, &copy, RM_OUTCOME_OK));
+    }
+    STATE(HALF_OPEN, &w);
     world_close(&w);
 }
 
@@ -772,7 +869,7 @@ TEST(breaker, forged_permits_have_no_effect) {
 /* ---- the clock ---- */
 
 TEST(breaker, a_clock_that_steps_back_costs_one_rest_at_most) {
-    static const int64_t steps[] = {RM_MS(50), RM_SEC(5), RM_SEC(3600), RM_SEC(86400 * 400)};
+    static const int64_t steps[] = {RM_MS(50), RM_SEC(5), RM_SEC(3600), RM_SEC(86400 * 1000)};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         world w;
         REQUIRE(world_open(&w, small()));
@@ -790,7 +887,7 @@ TEST(breaker, a_clock_that_steps_back_costs_one_rest_at_most) {
 }
 
 TEST(breaker, a_clock_that_steps_back_loses_no_probe_for_good) {
-    static const int64_t steps[] = {RM_MS(50), RM_SEC(5), RM_SEC(3600), RM_SEC(86400 * 400)};
+    static const int64_t steps[] = {RM_MS(50), RM_SEC(5), RM_SEC(3600), RM_SEC(86400 * 1000)};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         world w;
         rm_permit a, b, c;
@@ -898,6 +995,21 @@ TEST(breaker, generations_go_on_where_their_bits_wrap) {
     world_close(&w);
 }
 
+TEST(breaker, a_closed_generation_of_no_bits_gives_permits_too) {
+    world w;
+    rm_permit permit;
+    REQUIRE(world_open(&w, small()));
+    w.b->generation = UINT64_C(1) << 23;
+    w.b->word = 0;
+    fail(&w, 2);
+    CHECK_EQ(RM_OK, take(&w, &permit));
+    CHECK_EQ(RM_OK, rm_breaker_record(w.b, &permit, RM_OUTCOME_OK));
+    CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_OK));
+    CHECK_EQ(0, stats_of(w.b).consecutive_failures);
+    CHECK_EQ(0, stats_of(w.b).late);
+    world_close(&w);
+}
+
 TEST(breaker, a_probe_is_lost_in_time_where_generations_wrap) {
     for (uint64_t start = (UINT64_C(1) << 23) - 3; start <= UINT64_C(1) << 23; start++) {
         world w;
@@ -910,6 +1022,7 @@ TEST(breaker, a_probe_is_lost_in_time_where_generations_wrap) {
         rested(&w);
         CHECK_EQ(RM_OK, take(&w, &permit));
         w.now += RM_SEC(20);
+        CHECK(!stats_of(w.b).probe_ready);
         CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
         if (stats_of(w.b).state == RM_BREAKER_STATE_HALF_OPEN) {
             w.now += RM_SEC(20); /* its deadline was taken for a newer one: it waits once more */
@@ -965,16 +1078,11 @@ TEST(breaker, queries_change_nothing) {
             (void)resource.health_fn(resource.user, &error);
         }
         CHECK(memcmp(&before, w.b, sizeof before) == 0);
-        if (round == 0)
-            CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
-        if (round == 1)
-            w.now += RM_SEC(3600); /* the rest is over, nobody has asked for leave */
-        if (round == 2)
-            CHECK_EQ(RM_OK, take(&w, &permit));
-        if (round == 3)
-            w.now += RM_SEC(3600); /* the probe is overdue */
-        if (round == 4)
-            w.now -= RM_SEC(7200);
+        if (round == 0) CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
+        if (round == 1) w.now += RM_SEC(3600); /* the rest is over, nobody has asked for leave */
+        if (round == 2) CHECK_EQ(RM_OK, take(&w, &permit));
+        if (round == 3) w.now += RM_SEC(3600); /* the probe is overdue */
+        if (round == 4) w.now -= RM_SEC(7200);
     }
     CHECK_EQ(2, w.count);
     world_close(&w);
@@ -993,6 +1101,7 @@ TEST(breaker, every_transition_is_told_once_with_its_reason) {
     REQUIRE(world_open(&w, desc));
     fail(&w, 3);
     CHECK(strstr(w.line, "\"level\":\"warn\"") != NULL);
+    CHECK(strstr(w.line, "\"generation\":2,\"rest_ms\":10000") != NULL);
     w.now += RM_SEC(10);
     CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_FAILURE));
     w.now += RM_SEC(10);
@@ -1031,10 +1140,8 @@ static void meddle(rm_breaker *b, const rm_breaker_event *event, void *user) {
     CHECK(stats_of(b).generation >= event->generation);
     if (rm_breaker_acquire(b, &permit, NULL) == RM_OK)
         CHECK(rm_breaker_record(b, &permit, RM_OUTCOME_IGNORE) == RM_OK);
-    if (m->what == 1)
-        CHECK_EQ(RM_OK, rm_breaker_reset(b));
-    if (m->what == 2)
-        CHECK_EQ(RM_OK, rm_breaker_trip(b));
+    if (m->what == 1) CHECK_EQ(RM_OK, rm_breaker_reset(b));
+    if (m->what == 2) CHECK_EQ(RM_OK, rm_breaker_trip(b));
     m->depth--;
 }
 
@@ -1074,8 +1181,7 @@ typedef struct script {
 static rm_status script_call(void *user, rm_error *error) {
     script *s = (script *)user;
     s->calls++;
-    if (s->status == RM_OK || s->silent)
-        return s->status;
+    if (s->status == RM_OK || s->silent) return s->status;
     return rm_error_set(error, s->status, 111, "origin", "said no");
 }
 
@@ -1150,6 +1256,32 @@ TEST(breaker, a_failed_fallback_does_not_hide_the_first_error) {
     world_close(&w);
 }
 
+static rm_status half_an_error(void *user, rm_error *error) {
+    (void)user;
+    error->status = RM_E_BUSY; /* by hand, and not what is returned */
+    return RM_E_SYSTEM;
+}
+
+TEST(breaker, a_hook_that_fills_half_an_error_leaves_no_garbage) {
+    world w;
+    script s = {&w, RM_E_TIMEOUT, RM_E_NOT_FOUND, 0, 0, false, RM_OK, ""};
+    rm_error error;
+    REQUIRE(world_open(&w, small()));
+    for (int i = 0; i < 2; i++) { /* the first leaves a full record on the stack */
+        memset(&error, 77, sizeof error);
+        (void)rm_breaker_call(w.b, i == 0 ? script_call : half_an_error, NULL, &s, &error);
+    }
+    CHECK_EQ(RM_E_SYSTEM, error.status);
+    CHECK_EQ(0, error.native);
+    CHECK_STR("", error.where);
+    CHECK_STR("", error.message);
+    s.silent = true;
+    memset(&error, 77, sizeof error);
+    CHECK_EQ(RM_E_TIMEOUT, rm_breaker_call(w.b, script_call, NULL, &s, &error));
+    CHECK_EQ(0, error.native);
+    world_close(&w);
+}
+
 TEST(breaker, statuses_are_classified_by_whose_fault_they_are) {
     static const rm_status answers[] = {RM_OK, RM_E_NOT_FOUND, RM_E_EXISTS};
     static const rm_status ours[] = {RM_E_INVALID,  RM_E_NOMEM,   RM_E_CANCELLED,  RM_E_CLOSED,
@@ -1203,8 +1335,7 @@ TEST(breaker, a_classifier_decides_and_may_fail_at_it) {
 
 static rm_status call_inside(void *user, rm_error *error) {
     script *s = (script *)user;
-    if (s->calls++ < 10)
-        return rm_breaker_call(s->w->b, call_inside, NULL, user, error);
+    if (s->calls++ < 10) return rm_breaker_call(s->w->b, call_inside, NULL, user, error);
     return RM_E_FAILED;
 }
 
@@ -1252,6 +1383,7 @@ static void see(const rm_stat *stat, void *user) {
     CHECK(stat->name != NULL && strncmp(stat->name, "rm_breaker_", 11) == 0);
     CHECK(stat->help != NULL && stat->help[0] != '\0');
     CHECK(stat->hist == NULL && stat->decimals == 0);
+    CHECK((stat->label != NULL) == (strcmp(stat->name, "rm_breaker_state") == 0));
     CHECK((strstr(stat->name, "_total") != NULL) == (stat->type == RM_STAT_COUNTER));
     if (strcmp(stat->name, "rm_breaker_state") == 0) {
         CHECK_STR("state", stat->label);
@@ -1259,12 +1391,9 @@ static void see(const rm_stat *stat, void *user) {
         s->sum_of_states += stat->value;
         CHECK_EQ(strcmp(stat->label_value, "open") == 0, stat->value);
     }
-    if (strcmp(stat->name, "rm_breaker_opened_total") == 0)
-        s->opened = stat->value;
-    if (strcmp(stat->name, "rm_breaker_rejected_total") == 0)
-        s->rejected = stat->value;
-    if (strcmp(stat->name, "rm_breaker_failures_total") == 0)
-        s->failures = stat->value;
+    if (strcmp(stat->name, "rm_breaker_opened_total") == 0) s->opened = stat->value;
+    if (strcmp(stat->name, "rm_breaker_rejected_total") == 0) s->rejected = stat->value;
+    if (strcmp(stat->name, "rm_breaker_failures_total") == 0) s->failures = stat->value;
 }
 
 TEST(breaker, is_a_resource_with_health_and_statistics) {
@@ -1277,11 +1406,14 @@ TEST(breaker, is_a_resource_with_health_and_statistics) {
     rm_resource resource = rm_breaker_resource(w.b);
     CHECK_STR("price", resource.name);
     CHECK_STR("breaker", resource.kind);
+    memset(&reason, 77, sizeof reason);
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
     fail(&w, 3);
     CHECK_EQ(RM_E_REJECTED, one(&w, RM_OUTCOME_OK));
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
     CHECK_STR("the breaker is open", reason.message);
+    CHECK_EQ(0, reason.native);
+    CHECK_EQ(RM_E_REJECTED, reason.status);
     CHECK_STR("price", reason.where);
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, NULL));
     resource.stats_fn(resource.user, see, &s);
@@ -1427,7 +1559,39 @@ TEST(retry, a_zeroed_desc_means_the_defaults_and_full_jitter) {
             CHECK(wait >= 0 && wait <= RM_SEC(1 << n));
         }
         CHECK_EQ(RM_E_TIMEOUT, rm_retry_next(&retry, RM_E_TIMEOUT, 0, &wait));
+        REQUIRE(rm_retry_begin(&retry, descs[i], no_deadline, NULL) == RM_OK);
+        CHECK_EQ(RM_E_TIMEOUT, rm_retry_next(&retry, RM_E_TIMEOUT, RM_MIN(5) + 1, &wait));
+        CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_TIMEOUT, RM_MIN(5), &wait));
     }
+    rm_retry_desc full = rm_retry_desc_default();
+    CHECK_EQ(RM_SEC(1), full.base_ns);
+    CHECK_EQ(RM_SEC(30), full.cap_ns);
+    CHECK_EQ(RM_MIN(5), full.max_retry_after_ns);
+    CHECK_EQ(3, full.max_retries);
+    CHECK_EQ(RM_JITTER_FULL, full.jitter);
+}
+
+TEST(retry, a_short_cap_shortens_the_default_base) {
+    rm_retry retry;
+    rm_retry_desc desc;
+    int64_t wait = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.cap_ns = RM_MS(200);
+    desc.jitter = RM_JITTER_DECORRELATED;
+    desc.max_retries = 1;
+    for (int i = 0; i < 100; i++) {
+        REQUIRE(rm_retry_begin(&retry, &desc, no_deadline, NULL) == RM_OK);
+        CHECK_EQ(RM_MS(200), retry.desc.base_ns);
+        CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_BUSY, 0, &wait));
+        CHECK_EQ(RM_MS(200), wait);
+        CHECK_EQ(RM_E_BUSY, rm_retry_next(&retry, RM_E_BUSY, 0, &wait));
+    }
+    desc.base_ns = RM_MS(200);
+    CHECK_EQ(RM_OK, rm_retry_begin(&retry, &desc, no_deadline, NULL));
+    desc.base_ns = RM_SEC(3);
+    desc.cap_ns = RM_SEC(4);
+    REQUIRE(rm_retry_begin(&retry, &desc, no_deadline, NULL) == RM_OK);
+    CHECK_EQ(RM_SEC(3), retry.desc.base_ns);
 }
 
 TEST(retry, decorrelated_jitter_goes_on_from_the_wait_before) {
@@ -1606,19 +1770,19 @@ typedef struct job {
     rm_cancel *cancel; /* requested in attempt cancel_at */
     int cancel_at;
     rm_status last;
+    int64_t deadline; /* as the attempts are to see it */
 } job;
 
 static rm_status job_run(void *user, rm_attempt *attempt, rm_error *error) {
     job *j = (job *)user;
     j->calls++;
     CHECK_EQ(0, attempt->retry_after_ns);
+    CHECK(attempt->deadline.at_ns == j->deadline && attempt->cancel == j->cancel);
     j->last = attempt->last;
     j->w->now += j->takes;
     attempt->retry_after_ns = j->retry_after;
-    if (j->calls == j->cancel_at)
-        rm_cancel_request(j->cancel);
-    if (j->calls > j->fail)
-        return RM_OK;
+    if (j->calls == j->cancel_at) rm_cancel_request(j->cancel);
+    if (j->calls > j->fail) return RM_OK;
     return rm_error_set(error, j->status, j->calls, "job", "attempt %u", attempt->number);
 }
 
@@ -1633,7 +1797,7 @@ TEST(retry_call, tries_again_until_it_succeeds) {
     world w;
     rm_error error;
     error.status = RM_E_INTERNAL;
-    job j = {&w, 0, 2, RM_E_REFUSED, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 2, RM_E_REFUSED, 0, 0, NULL, 0, RM_OK, 0};
     world_init(&w);
     rm_retry_desc desc = plain_retry(&w);
     CHECK_EQ(RM_OK, rm_retry_call(&desc, NULL, no_deadline, NULL, job_run, &j, &error));
@@ -1646,7 +1810,7 @@ TEST(retry_call, tries_again_until_it_succeeds) {
 TEST(retry_call, gives_up_with_the_last_error) {
     world w;
     rm_error error;
-    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK, 0};
     world_init(&w);
     rm_retry_desc desc = plain_retry(&w);
     CHECK_EQ(RM_E_TIMEOUT, rm_retry_call(&desc, NULL, no_deadline, NULL, job_run, &j, &error));
@@ -1666,7 +1830,7 @@ TEST(retry_call, gives_up_with_the_last_error) {
 
 TEST(retry_call, reports_every_attempt_to_the_breaker) {
     world w;
-    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK, 0};
     rm_breaker_desc small_desc = small();
     small_desc.failures = 10;
     REQUIRE(world_open(&w, small_desc));
@@ -1683,7 +1847,7 @@ TEST(retry_call, reports_every_attempt_to_the_breaker) {
 
 TEST(retry_call, waits_out_the_rest_of_the_breaker_if_there_is_time) {
     world w;
-    job j = {&w, 0, 3, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 3, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK, 0};
     REQUIRE(world_open(&w, small()));
     rm_retry_desc desc = plain_retry(&w);
     desc.max_retries = 5;
@@ -1696,20 +1860,39 @@ TEST(retry_call, waits_out_the_rest_of_the_breaker_if_there_is_time) {
     world_close(&w);
 }
 
+TEST(retry_call, a_refusal_does_not_hide_why_it_failed) {
+    world w;
+    rm_error error;
+    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK, 0};
+    REQUIRE(world_open(&w, small()));
+    rm_retry_desc desc = plain_retry(&w);
+    desc.base_ns = RM_MS(1);
+    desc.max_retries = 5;
+    rm_deadline deadline = {w.now + RM_SEC(5)};
+    j.deadline = deadline.at_ns;
+    CHECK_EQ(RM_E_TIMEOUT, rm_retry_call(&desc, w.b, deadline, NULL, job_run, &j, &error));
+    CHECK_EQ(3, j.calls); /* which opened it */
+    CHECK_EQ(1, stats_of(w.b).rejected);
+    CHECK_EQ(RM_E_TIMEOUT, error.status);
+    CHECK_STR("attempt 3", error.message);
+    world_close(&w);
+}
+
 TEST(retry_call, gives_up_at_once_if_the_breaker_rests_for_too_long) {
     world w;
     rm_error error;
-    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK, 0};
     REQUIRE(world_open(&w, small()));
     CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
     rm_retry_desc desc = plain_retry(&w);
     rm_deadline deadline = {w.now + RM_SEC(10)};
+    j.deadline = deadline.at_ns;
     CHECK_EQ(RM_E_REJECTED, rm_retry_call(&desc, w.b, deadline, NULL, job_run, &j, &error));
     CHECK_EQ(RM_E_REJECTED, error.status);
     CHECK_STR("breaker", error.where);
     CHECK_EQ(0, j.calls);
     CHECK_EQ(0, w.slept);
-    deadline.at_ns++; /* now there is time for one attempt */
+    j.deadline = ++deadline.at_ns; /* now there is time for one attempt */
     CHECK_EQ(RM_E_TIMEOUT, rm_retry_call(&desc, w.b, deadline, NULL, job_run, &j, &error));
     CHECK_EQ(1, j.calls);
     CHECK_EQ(RM_SEC(10), w.slept);
@@ -1719,7 +1902,7 @@ TEST(retry_call, gives_up_at_once_if_the_breaker_rests_for_too_long) {
 TEST(retry_call, a_refusal_while_half_open_is_backed_off_from) {
     world w;
     rm_permit probe;
-    job j = {&w, 0, 0, RM_OK, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 0, RM_OK, 0, 0, NULL, 0, RM_OK, 0};
     rm_breaker_desc small_desc = small();
     small_desc.probes = 1;
     small_desc.probe_wait_ns = RM_FOREVER;
@@ -1736,7 +1919,7 @@ TEST(retry_call, a_refusal_while_half_open_is_backed_off_from) {
 
 TEST(retry_call, keeps_to_what_the_other_side_asks_for) {
     world w;
-    job j = {&w, 0, 2, RM_E_BUSY, RM_MS(10), RM_SEC(90), NULL, 0, RM_OK};
+    job j = {&w, 0, 2, RM_E_BUSY, RM_MS(10), RM_SEC(90), NULL, 0, RM_OK, 0};
     world_init(&w);
     rm_retry_desc desc = plain_retry(&w);
     CHECK_EQ(RM_OK, rm_retry_call(&desc, NULL, no_deadline, NULL, job_run, &j, NULL));
@@ -1744,6 +1927,7 @@ TEST(retry_call, keeps_to_what_the_other_side_asks_for) {
     j.calls = 0;
     w.slept = 0;
     rm_deadline deadline = {w.now + RM_SEC(90)};
+    j.deadline = deadline.at_ns;
     CHECK_EQ(RM_E_BUSY, rm_retry_call(&desc, NULL, deadline, NULL, job_run, &j, NULL));
     CHECK_EQ(1, j.calls);
     CHECK_EQ(0, w.slept);
@@ -1752,13 +1936,14 @@ TEST(retry_call, keeps_to_what_the_other_side_asks_for) {
 TEST(retry_call, never_runs_past_the_deadline) {
     for (int64_t budget = RM_MS(100); budget < RM_SEC(20); budget += RM_MS(321)) {
         world w;
-        job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK};
+        job j = {&w, 0, 99, RM_E_TIMEOUT, 0, 0, NULL, 0, RM_OK, 0};
         world_init(&w);
         rm_retry_desc desc = plain_retry(&w);
         desc.jitter = RM_JITTER_FULL;
         desc.max_retries = 20;
         w.random = 1;
         rm_deadline deadline = {w.now + budget};
+        j.deadline = deadline.at_ns;
         CHECK_EQ(RM_E_TIMEOUT, rm_retry_call(&desc, NULL, deadline, NULL, job_run, &j, NULL));
         CHECK(w.now < deadline.at_ns);
         CHECK(j.calls >= 1);
@@ -1773,15 +1958,18 @@ static rm_status oversleep(int64_t ns, void *user) {
 TEST(retry_call, makes_no_attempt_after_the_deadline) {
     world w;
     rm_error error;
-    job j = {&w, 0, 99, RM_E_REFUSED, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 99, RM_E_REFUSED, 0, 0, NULL, 0, RM_OK, 0};
     world_init(&w);
     rm_retry_desc desc = plain_retry(&w);
+    memset(&error, 77, sizeof error);
     rm_deadline deadline = {w.now};
+    j.deadline = deadline.at_ns;
     CHECK_EQ(RM_E_TIMEOUT, rm_retry_call(&desc, NULL, deadline, NULL, job_run, &j, &error));
     CHECK_STR("deadline", error.where);
+    CHECK_EQ(0, error.native);
     CHECK_EQ(0, j.calls);
     w.clock.sleep_fn = oversleep;
-    deadline.at_ns = w.now + RM_SEC(10);
+    j.deadline = deadline.at_ns = w.now + RM_SEC(10);
     CHECK_EQ(RM_E_REFUSED, rm_retry_call(&desc, NULL, deadline, NULL, job_run, &j, &error));
     CHECK_STR("attempt 1", error.message);
     CHECK_EQ(1, j.calls);
@@ -1791,15 +1979,23 @@ TEST(retry_call, ends_when_it_is_cancelled) {
     world w;
     rm_error error;
     rm_cancel cancel;
-    job j = {&w, 0, 99, RM_E_REFUSED, 0, 0, &cancel, 2, RM_OK};
+    job j = {&w, 0, 99, RM_E_REFUSED, 0, 0, &cancel, 2, RM_OK, 0};
     REQUIRE(world_open(&w, small()));
     REQUIRE(rm_cancel_init(&cancel) == RM_OK);
+    memset(&error, 77, sizeof error);
     rm_retry_desc desc = plain_retry(&w);
     desc.base_ns = RM_NONE;
     CHECK_EQ(RM_E_CANCELLED, rm_retry_call(&desc, w.b, no_deadline, &cancel, job_run, &j, &error));
     CHECK_EQ(RM_E_CANCELLED, error.status);
+    CHECK_EQ(0, error.native);
+    CHECK_STR("retry", error.where);
+    CHECK_STR("the wait before attempt 3 ended early", error.message);
     CHECK_EQ(2, j.calls);
-    CHECK_EQ(RM_E_CANCELLED, rm_retry_call(&desc, w.b, no_deadline, &cancel, job_run, &j, NULL));
+    memset(&error, 77, sizeof error);
+    CHECK_EQ(RM_E_CANCELLED, rm_retry_call(&desc, w.b, no_deadline, &cancel, job_run, &j, &error));
+    CHECK_EQ(RM_E_CANCELLED, error.status);
+    CHECK_EQ(0, error.native);
+    CHECK_STR("cancel", error.where);
     CHECK_EQ(2, j.calls);
     CHECK_EQ(RM_OK, rm_cancel_destroy(&cancel));
     world_close(&w);
@@ -1808,12 +2004,16 @@ TEST(retry_call, ends_when_it_is_cancelled) {
 TEST(retry_call, hands_on_a_failure_to_sleep) {
     world w;
     rm_error error;
-    job j = {&w, 0, 99, RM_E_REFUSED, 0, 0, NULL, 0, RM_OK};
+    job j = {&w, 0, 99, RM_E_REFUSED, 0, 0, NULL, 0, RM_OK, 0};
     world_init(&w);
+    memset(&error, 77, sizeof error);
     w.sleep_status = RM_E_SYSTEM;
     rm_retry_desc desc = plain_retry(&w);
     CHECK_EQ(RM_E_SYSTEM, rm_retry_call(&desc, NULL, no_deadline, NULL, job_run, &j, &error));
     CHECK_EQ(RM_E_SYSTEM, error.status);
+    CHECK_EQ(0, error.native);
+    CHECK_STR("retry", error.where);
+    CHECK_STR("the wait before attempt 2 ended early", error.message);
     w.clock.sleep_fn = NULL;
     CHECK_EQ(RM_E_UNSUPPORTED, rm_retry_call(&desc, NULL, no_deadline, NULL, job_run, &j, NULL));
     CHECK_EQ(2, j.calls);
@@ -1882,16 +2082,14 @@ static bool model_acquire(model *m, const world *w) {
         m->now.lost += m->now.probes_out;
         model_to(m, RM_BREAKER_STATE_OPEN);
     }
-    if (m->now.state == RM_BREAKER_STATE_CLOSED)
-        return true;
+    if (m->now.state == RM_BREAKER_STATE_CLOSED) return true;
     if (m->now.state == RM_BREAKER_STATE_OPEN || m->now.probes_out == m->desc.probes) {
         m->now.rejected++;
         return false;
     }
     m->now.probes++;
     m->now.probes_out++;
-    if (m->desc.probe_wait_ns != RM_FOREVER)
-        m->ready_ms = ceil_ms(w->now + m->desc.probe_wait_ns);
+    if (m->desc.probe_wait_ns != RM_FOREVER) m->ready_ms = ceil_ms(w->now + m->desc.probe_wait_ns);
     return true;
 }
 
@@ -1907,8 +2105,7 @@ static rm_status model_record(model *m, uint64_t generation, rm_outcome outcome)
             model_to(m, RM_BREAKER_STATE_OPEN);
         return RM_OK;
     }
-    if (probe)
-        m->now.probes_out--;
+    if (probe) m->now.probes_out--;
     if (outcome == RM_OUTCOME_IGNORE) {
         m->now.ignored++;
         return RM_OK;
@@ -1916,8 +2113,7 @@ static rm_status model_record(model *m, uint64_t generation, rm_outcome outcome)
     m->now.consecutive_failures = 0;
     if (probe) {
         m->now.probe_successes++;
-        if (++m->successes >= m->desc.probe_successes)
-            model_to(m, RM_BREAKER_STATE_CLOSED);
+        if (++m->successes >= m->desc.probe_successes) model_to(m, RM_BREAKER_STATE_CLOSED);
     }
     return RM_OK;
 }
@@ -1941,54 +2137,65 @@ static bool model_agrees(model *m, const world *w, long step) {
                 CHECK_EQ(should->probes_out, is.probes_out) &&
                 CHECK_EQ(should->probe_ready, is.probe_ready) &&
                 CHECK_EQ(should->generation - 1, (uint64_t)w->count);
-    if (!same)
-        printf("# at step %ld\n", step);
+    if (!same) printf("# at step %ld\n", step);
     return same;
+}
+
+static void step_acquire(model *m, world *w, held *holds, int *count) {
+    held *h = &holds[*count];
+    bool admitted = model_acquire(m, w);
+    CHECK_EQ(admitted ? RM_OK : RM_E_REJECTED, take(w, &h->permit));
+    h->generation = m->now.generation;
+    *count += admitted;
+}
+
+static void step_record(model *m, world *w, rm_rng *rng, held *holds, int *count) {
+    int at = (int)(rm_rng_next(rng) % (uint64_t)*count);
+    held h = holds[at];
+    holds[at] = holds[--*count];
+    rm_outcome outcome = (rm_outcome)(rm_rng_next(rng) % 3);
+    rm_status should = model_record(m, h.generation, outcome);
+    CHECK_EQ(should, rm_breaker_record(w->b, &h.permit, outcome));
+    CHECK_EQ(RM_E_STALE, rm_breaker_record(w->b, &h.permit, outcome));
+}
+
+static void step_trip(model *m, world *w) {
+    bool was_open = m->now.state == RM_BREAKER_STATE_OPEN;
+    if (!was_open) model_to(m, RM_BREAKER_STATE_OPEN);
+    CHECK_EQ(RM_OK, rm_breaker_trip(w->b));
+    if (!was_open) return;
+    int64_t left = stats_of(w->b).retry_after_ns; /* no event says how long the new rest is */
+    int64_t share = m->desc.open_jitter_permille > 0 ? m->desc.open_jitter_permille : 0;
+    int64_t longest = m->desc.open_ns + m->desc.open_ns / 1000 * share;
+    CHECK(left >= m->desc.open_ns && left < longest + RM_MS(1));
+    m->ready_ms = (w->now + left) / RM_MS(1);
+}
+
+static void step_reset(model *m, world *w) {
+    if (m->now.state == RM_BREAKER_STATE_CLOSED)
+        m->now.consecutive_failures = 0;
+    else
+        model_to(m, RM_BREAKER_STATE_CLOSED);
+    CHECK_EQ(RM_OK, rm_breaker_reset(w->b));
 }
 
 /* One random step of both. */
 static void model_step(model *m, world *w, rm_rng *rng, held *holds, int *count) {
     uint64_t dice = rm_rng_next(rng) % 100, generation = m->now.generation;
-    rm_breaker_state before = m->now.state;
     int last = w->count;
-    bool restart = false;
-    if (dice < 40 && *count < 64) {
-        held *h = &holds[*count];
-        bool admitted = model_acquire(m, w);
-        CHECK_EQ(admitted ? RM_OK : RM_E_REJECTED, take(w, &h->permit));
-        h->generation = m->now.generation;
-        *count += admitted;
-    } else if (dice < 85 && *count > 0) {
-        held h = holds[rm_rng_next(rng) % (uint64_t)*count];
-        int at = (int)(rm_rng_next(rng) % (uint64_t)*count);
-        h = holds[at];
-        holds[at] = holds[--*count];
-        rm_outcome outcome = (rm_outcome)(rm_rng_next(rng) % 3);
-        rm_status should = model_record(m, h.generation, outcome);
-        CHECK_EQ(should, rm_breaker_record(w->b, &h.permit, outcome));
-        CHECK_EQ(RM_E_STALE, rm_breaker_record(w->b, &h.permit, outcome));
-    } else if (dice < 97) {
+    if (dice < 40 && *count < 64)
+        step_acquire(m, w, holds, count);
+    else if (dice < 85 && *count > 0)
+        step_record(m, w, rng, holds, count);
+    else if (dice < 97)
         w->now += (int64_t)(rm_rng_next(rng) % (uint64_t)RM_SEC(4));
-    } else if (dice < 98) {
-        restart = before == RM_BREAKER_STATE_OPEN;
-        if (!restart)
-            model_to(m, RM_BREAKER_STATE_OPEN);
-        CHECK_EQ(RM_OK, rm_breaker_trip(w->b));
-    } else if (dice < 99) {
-        if (before == RM_BREAKER_STATE_CLOSED)
-            m->now.consecutive_failures = 0;
-        else
-            model_to(m, RM_BREAKER_STATE_CLOSED);
-        CHECK_EQ(RM_OK, rm_breaker_reset(w->b));
-    } else if (*count > 0) {
+    else if (dice < 98)
+        step_trip(m, w);
+    else if (dice < 99)
+        step_reset(m, w);
+    else if (*count > 0)
         --*count; /* never reported */
-    }
-    if (restart)
-        model_rest(m, w,
-                   m->desc.open_jitter_permille > 0
-                       ? stats_of(w->b).retry_after_ns - stats_of(w->b).retry_after_ns % 1000000
-                       : m->desc.open_ns);
-    else if (m->now.generation != generation && m->now.state == RM_BREAKER_STATE_OPEN)
+    if (m->now.generation != generation && m->now.state == RM_BREAKER_STATE_OPEN)
         model_rest(m, w, w->events[last % 32].rest_ns);
 }
 
@@ -2134,8 +2341,7 @@ typedef struct storm {
 static void storm_event(rm_breaker *b, const rm_breaker_event *event, void *user) {
     storm *s = (storm *)user;
     (void)b;
-    if (!CHECK(event->generation < GENERATIONS))
-        return;
+    if (!CHECK(event->generation < GENERATIONS)) return;
     CHECK_EQ(0, __atomic_exchange_n(&s->events[event->generation],
                                     1 | (uint32_t)event->from << 8 | (uint32_t)event->to << 16,
                                     __ATOMIC_RELAXED));
@@ -2233,52 +2439,88 @@ TEST(breaker, eight_threads_make_no_illegal_transition_and_tell_each_once) {
     world_close(&s.w);
 }
 
-/* What was written before a transition is there for the call that sees it. */
+/* What was written before a transition is there for the call that sees it, whichever call it is.
+   The reader learns by relaxed loads when to call, so that only the call itself gives order. */
+typedef enum relay_call { BY_ACQUIRE, BY_RECORD, BY_STATS, BY_TRIP, BY_RESET, BY_RETRY } relay_call;
+
 typedef struct relay {
     rm_breaker *b;
+    relay_call call;
     int plain;
-    int read; /* rounds that the reader has done */
-    int32_t readers;
+    int ready; /* the round that the reader is ready for */
 } relay;
 
-enum { ROUNDS = 300 };
+enum { ROUNDS = 100 };
 
-static void relay_run(void *user) {
-    relay *r = (relay *)user;
-    int32_t number = __atomic_fetch_add(&r->readers, 1, __ATOMIC_RELAXED);
-    if (number > 1)
-        return;
+static rm_status succeed(void *user, rm_attempt *attempt, rm_error *error) {
+    (void)user, (void)attempt, (void)error;
+    return RM_OK;
+}
+
+static void relay_event(rm_breaker *b, const rm_breaker_event *event, void *user) {
+    (void)b, (void)event, (void)user;
+}
+
+/* A call that meets the transition; the order it gives is all there is. */
+static void relay_meet(relay *r, rm_permit *permit) {
+    rm_breaker_stats stats;
+    switch (r->call) {
+    case BY_ACQUIRE: CHECK_EQ(RM_OK, rm_breaker_acquire(r->b, permit, NULL)); break;
+    case BY_RECORD: CHECK_EQ(RM_E_STALE, rm_breaker_record(r->b, permit, RM_OUTCOME_OK)); break;
+    case BY_STATS: CHECK_EQ(RM_OK, rm_breaker_stats_get(r->b, &stats)); break;
+    case BY_TRIP: CHECK_EQ(RM_OK, rm_breaker_trip(r->b)); break;
+    case BY_RESET: CHECK_EQ(RM_OK, rm_breaker_reset(r->b)); break;
+    case BY_RETRY:
+        CHECK_EQ(RM_OK, rm_retry_call(NULL, r->b, no_deadline, NULL, succeed, NULL, NULL));
+        break;
+    }
+}
+
+/* Each round the writer trips, writes and resets, or, for calls that meet an open one, writes and
+   trips. */
+static void relay_write(relay *r) {
     for (int i = 1; i <= ROUNDS; i++) {
-        if (number == 0) { /* only this direction has an order of its own */
-            while (__atomic_load_n(&r->read, __ATOMIC_ACQUIRE) != i - 1) {}
-            CHECK_EQ(RM_OK, rm_breaker_trip(r->b));
-            r->plain = i;
-            CHECK_EQ(RM_OK, rm_breaker_reset(r->b));
-            continue;
-        }
+        while (__atomic_load_n(&r->ready, __ATOMIC_ACQUIRE) != i) {}
+        bool trips = r->call == BY_RESET || r->call == BY_RECORD;
+        if (!trips) CHECK_EQ(RM_OK, rm_breaker_trip(r->b));
+        r->plain = i;
+        CHECK_EQ(RM_OK, trips ? rm_breaker_trip(r->b) : rm_breaker_reset(r->b));
+    }
+}
+
+static void relay_read(void *user) {
+    relay *r = (relay *)user;
+    for (int i = 1; i <= ROUNDS; i++) {
+        rm_permit permit;
+        CHECK_EQ(RM_OK, rm_breaker_reset(r->b));
+        CHECK_EQ(RM_OK, rm_breaker_acquire(r->b, &permit, NULL));
+        bool trips = r->call == BY_RESET || r->call == BY_RECORD;
+        uint64_t head = __atomic_load_n(&r->b->word, __ATOMIC_RELAXED) >> 38, steps = trips ? 1 : 2;
+        __atomic_store_n(&r->ready, i, __ATOMIC_RELEASE);
         for (;;) {
-            rm_breaker_stats stats;
-            rm_permit permit;
-            if (rm_breaker_stats_get(r->b, &stats) != RM_OK || stats.generation < 2 * (unsigned)i)
-                continue;
-            if (rm_breaker_acquire(r->b, &permit, NULL) != RM_OK)
-                continue;
-            break;
+            uint64_t now = __atomic_load_n(&r->b->word, __ATOMIC_RELAXED) >> 38;
+            if (((now - head) & 0x7fffff) == steps) break;
         }
+        relay_meet(r, &permit);
         CHECK_EQ(i, r->plain);
-        __atomic_store_n(&r->read, i, __ATOMIC_RELEASE);
     }
 }
 
 TEST(breaker, a_transition_publishes_what_happened_before_it) {
-    world w;
-    rm_breaker_desc desc = small();
-    REQUIRE(world_open(&w, desc));
-    w.log.level = RM_LOG_OFF;
-    relay r = {w.b, 0, 0, 0};
-    run_threads(relay_run, &r);
-    CHECK_EQ(ROUNDS, r.plain);
-    world_close(&w);
+    for (int call = BY_ACQUIRE; call <= BY_RETRY; call++) {
+        world w;
+        rm_thread reader;
+        rm_breaker_desc desc = small();
+        desc.event_fn = relay_event;
+        REQUIRE(world_open(&w, desc));
+        w.log.level = RM_LOG_OFF;
+        relay r = {w.b, (relay_call)call, 0, 0};
+        REQUIRE(rm_thread_start(&reader, relay_read, &r) == RM_OK);
+        relay_write(&r);
+        rm_thread_join(&reader);
+        CHECK_EQ(ROUNDS, r.plain);
+        world_close(&w);
+    }
 }
 
 /* A blocking retry that another thread cancels while it sleeps. */
