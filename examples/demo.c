@@ -228,10 +228,10 @@ static void ask_price(worker *w, int64_t id, bool patient) {
 static void kill_server(demo *d) {
     rm_breaker_stats stats;
     if (rm_breaker_stats_get(d->breaker, &stats) == RM_OK) d->opened_before_kill = stats.opened;
+    log_event(d, RM_LOG_WARN, "origin_killed", "port", d->port);
     const int64_t now = rm_now(NULL);
     origin_kill(&d->server);
     atomic_store(&d->killed_ns, now); /* from here on the server is the main thread's */
-    log_event(d, RM_LOG_WARN, "origin_killed", "port", d->port);
 }
 
 /* A look-up is a ticket; its number says all about it, so that every run asks for the same. At

@@ -1,8 +1,7 @@
 /*  pool_sqlite.c - eight threads share two SQLite connections.
 
-    What it shows: a pool bounds what is expensive, lends it fairly, and takes it back clean
-    whatever
-    its holder did. Build and run: make examples */
+    What it shows: a pool bounds what is expensive, lends it in turn, and takes it back clean,
+    whatever its holder did. Build and run: make examples */
 #define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_pool.h"
@@ -28,8 +27,8 @@ static bool worked(rm_status status, const rm_error *error) {
     return status == RM_OK;
 }
 
-/* One transaction: a hundred squares. */
-static bool fill(bool commit) {
+/* One transaction: a hundred squares, or as many times something else. */
+static bool fill(int64_t times, bool commit) {
     rmx_sqlite_session session;
     rm_error error;
     rm_deadline deadline = rm_deadline_after(NULL, RM_SEC(1));
@@ -41,7 +40,7 @@ static bool fill(bool commit) {
                                &error);
     for (int64_t n = 0; n < ROWS && status == RM_OK; n++) {
         rmx_sqlite_param params[] = {rmx_sqlite_bind_int(":n", n),
-                                     rmx_sqlite_bind_int(":value", n * n)};
+                                     rmx_sqlite_bind_int(":value", n * n * times)};
         status = rmx_sqlite_run(&session, "INSERT INTO square VALUES (:n, :value)", params, 2, NULL,
                                 &error);
     }
@@ -103,9 +102,10 @@ int main(void) {
     if (mkdtemp(folder) == NULL) return perror(folder), 1;
     (void)snprintf(path, sizeof path, "%s/squares.db", folder);
     desc.path = path;
-    if (!worked(rmx_sqlite_create(&desc, &db, &error), &error) || !fill(true)) return 1;
+    if (!worked(rmx_sqlite_create(&desc, &db, &error), &error) || !fill(1, true)) return 1;
     share();
-    check(fill(false) && square(7) == 49, "what was not committed was rolled back at check-in");
+    check(fill(2, false) && square(7) == 49 && fill(1, true) && square(7) == 49,
+          "what was not committed was rolled back at check-in");
     if (worked(rmx_sqlite_read(db, rm_deadline_after(NULL, RM_MS(50)), NULL, &session, &error),
                &error))
         check(rmx_sqlite_run(&session, endless, NULL, 0, NULL, &error) == RM_E_TIMEOUT &&
