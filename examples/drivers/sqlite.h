@@ -178,7 +178,8 @@ RM_API RM_MUST_USE rm_status rmx_sqlite_next(rmx_sqlite_rows *rows, rm_error *er
    Threads: the session's. */
 RM_API void rmx_sqlite_finish(rmx_sqlite_rows *rows);
 
-/* Runs a statement to its end. *changes (may be NULL) is the number of rows changed by it.
+/* Runs a statement to its end. *changes (may be NULL) is the number of rows changed by it,
+   by triggers and foreign keys too.
    Returns: any of ERRORS.
    Threads: the session's. */
 RM_API RM_MUST_USE rm_status rmx_sqlite_run(rmx_sqlite_session *session, const char *sql,
@@ -642,14 +643,15 @@ RM_API rm_status rmx_sqlite_run(rmx_sqlite_session *session, const char *sql,
                                 const rmx_sqlite_param *params, uint32_t count, int64_t *changes,
                                 rm_error *error) {
     rmx_sqlite_rows rows;
-    sqlite3_int64 before;
+    uint32_t before; /* sqlite3_total_changes is an int that wraps */
     rm_status status = rmx_sqlite_query(session, sql, params, count, &rows, error);
     if (status != RM_OK) return status;
-    before = sqlite3_total_changes64(session->connection->handle);
+    before = (uint32_t)sqlite3_total_changes(session->connection->handle);
     while (status == RM_OK)
         status = rmx_sqlite_next(&rows, error);
     if (status != RM_E_NOT_FOUND) return status;
-    if (changes != NULL) *changes = sqlite3_total_changes64(session->connection->handle) - before;
+    if (changes != NULL)
+        *changes = (uint32_t)sqlite3_total_changes(session->connection->handle) - before;
     return RM_OK;
 }
 
