@@ -921,8 +921,7 @@ static rm_status rmi_cache_publish(rm_cache *cache, rm_cache_load *load, rm_stat
     }
     entry->refs = 1; /* ours, for the pin */
     entry->expires_ns = rmi_cache_expiry(cache, load->ttl_ns);
-    if (load->stale || !rmi_cache_fits(cache, entry->key_size, entry->size) ||
-        !rmi_cache_link(cache, entry)) {
+    if (load->stale || !rmi_cache_link(cache, entry)) {
         entry->cause = (uint8_t)RM_CACHE_CAUSE_REFUSED;
         ++cache->stats.refused;
     }
