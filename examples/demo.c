@@ -628,7 +628,8 @@ static bool write_metrics(demo *d) {
 
 /* >>checks */
 
-static void check(demo *d, bool ok, const char *format, ...) RMI_PRINTF(3, 4);
+static void check(demo *d, bool ok, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 static void check(demo *d, bool ok, const char *format, ...) {
     va_list args;
     va_start(args, format);
