@@ -5,7 +5,8 @@ set -eu
 
 libraries='cc make sqlite curl microhttpd'
 case ${1-} in
-demo | bench) needs=$libraries ;;
+demo) needs=$libraries ;;
+bench) needs="$libraries pkg-config apr glib" ;;
 test) needs="$libraries g++ clang python pkg-config cmake sanitizers musl 32bit mingw wine" ;;
 check) needs="$libraries clang clang-format python" ;;
 *) echo "usage: tools/setup.sh demo|bench|test|check" >&2; exit 2 ;;
@@ -19,6 +20,8 @@ make          tool:make                   make                       make       
 sqlite        header:sqlite3.h            libsqlite3-dev             sqlite-devel          sqlite        sqlite-dev        sqlite
 curl          header:curl/curl.h          libcurl4-openssl-dev       libcurl-devel         curl          curl-dev          curl
 microhttpd    header:microhttpd.h         libmicrohttpd-dev          libmicrohttpd-devel   libmicrohttpd libmicrohttpd-dev libmicrohttpd
+apr           library:apr-util-1          libapr1-dev,libaprutil1-dev apr-devel,apr-util-devel apr-util    apr-util-dev      apr-util
+glib          library:glib-2.0            libglib2.0-dev             glib2-devel           glib2         glib-dev          glib
 g++           tool:g++                    g++                        gcc-c++               gcc           g++               gcc
 clang         tool:clang                  clang                      clang                 clang         clang             llvm
 clang-format  tool:clang-format           clang-format               clang-tools-extra     clang         clang-extra-tools clang-format
@@ -36,6 +39,7 @@ there() {
     case $1 in
     header:*) printf '#include <%s>\n' "${1#*:}" | cc ${CPPFLAGS-} -E - >/dev/null 2>&1 ;;
     flag:*) echo 'int main(void) { return 0; }' | cc "${1#*:}" -x c - -o /dev/null 2>/dev/null ;;
+    library:*) pkg-config --exists "${1#*:}" 2>/dev/null ;;
     tool:*) command -v "${1#*:}" >/dev/null ;;
     esac
 }
