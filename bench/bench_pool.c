@@ -4,11 +4,11 @@
 
    Prints lines of area, case, threads, implementation, metric, value. Cases: pairs of acquire and
    release on a pool of 10, and of 32 with 8 threads; and 8 threads that hold one of 4 for 100 us.
-   ns_per_op is wall time by all pairs of all threads. wait_*_ns is the time in acquire, fairness the
-   most pairs of a thread by the least until the first is done with its share. Values are medians of
-   interleaved repetitions, for pairs of that quarter which other processes disturbed least.
-   cpu_share_percent is the processor time that the threads had of what they could have had: below
-   85 the lines of pairs say little; for those that hold it is the price of waiting. */
+   ns_per_op is wall time by all pairs of all threads. wait_*_ns is the time in acquire, fairness
+   the most pairs of a thread by the least until the first is done with its share. Values are
+   medians of interleaved repetitions, for pairs of that quarter which other processes disturbed
+   least. cpu_share_percent is the processor time that the threads had of what they could have had:
+   below 85 the lines of pairs say little; for those that hold it is the price of waiting. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
