@@ -1369,6 +1369,39 @@ TEST(cache, a_failure_ends_all_waits_in_one_round) {
     world_close(&w);
 }
 
+TEST(cache, the_end_of_a_load_ends_the_waits_for_it_and_no_others) {
+    gate gates[2];
+    world w;
+    source sources[2] = {source_of(&w, "good"), source_of(&w, "bad")};
+    caller callers[4]; /* two for "good", two for "bad" */
+    REQUIRE(world_open(&w, small()));
+    sources[1].status = RM_E_AUTH;
+    for (int i = 0; i < 2; i++) {
+        gate_init(&gates[i]);
+        sources[i].gate = &gates[i];
+        callers[2 * i] = caller_of(&sources[i], sources[i].value, RM_FOREVER);
+        callers[2 * i + 1] = callers[2 * i];
+        caller_start(&callers[2 * i]);
+        gate_await(&gates[i], 1);
+        caller_start(&callers[2 * i + 1]);
+    }
+    rm_virtual_clock_await(&w.hands, 2);
+    gate_open(&gates[1]);
+    for (int i = 2; i < 4; i++) {
+        rm_thread_join(&callers[i].thread);
+        CHECK_EQ(RM_E_AUTH, callers[i].status);
+    }
+    rm_virtual_clock_await(&w.hands, 1);
+    gate_open(&gates[0]);
+    for (int i = 0; i < 2; i++) {
+        rm_thread_join(&callers[i].thread);
+        CHECK_EQ(RM_OK, callers[i].status);
+        CHECK_STR("good", callers[i].text);
+        gate_end(&gates[i]);
+    }
+    world_close(&w);
+}
+
 TEST(cache, says_something_when_the_loader_does_not) {
     world w;
     source s = source_of(&w, NULL);
@@ -2429,10 +2462,18 @@ TEST(cache, refuses_a_bad_desc_and_names_the_field) {
     desc.env = &w.env;
     desc.max_entries = desc.max_bytes = RM_NONE;
     CHECK_EQ(RM_E_INVALID, refused_desc(&w, &desc, "max_entries: "));
-    desc = small();
-    desc.name = long_name + 1;
-    REQUIRE(world_make(&w, desc));
-    CHECK_STR(long_name + 1, w.cache->name);
+}
+
+TEST(cache, keeps_its_own_copy_of_the_name) {
+    char name[] = "12345678901234567890123456789012345678901234567";
+    rm_cache_desc desc = small();
+    world w;
+    desc.name = name;
+    REQUIRE(world_open(&w, desc));
+    name[0] = 'x';
+    CHECK_EQ(RM_OK, rm_cache_desc_get(w.cache, &desc));
+    CHECK_STR("12345678901234567890123456789012345678901234567", desc.name);
+    CHECK_STR(desc.name, rm_cache_resource(w.cache).name);
     world_close(&w);
 }
 
@@ -3010,37 +3051,52 @@ TEST(cache, agrees_with_a_plain_model_on_any_sequence_of_calls) {
 
 /* ---- many threads ---- */
 
-enum { FRESH_KEYS = 4, FRESH_WRITES = 3000, FRESH_READERS = 3 };
+enum { FRESH_KEYS = 4, FRESH_WRITES = 1200, FRESH_READERS = 3 };
 
 typedef struct fresh {
     world w;
     uint64_t truth[FRESH_KEYS];     /* the newest version of each key, where loads come from */
     uint64_t published[FRESH_KEYS]; /* a write of this version has returned */
     bool over;
+    rm_mutex mutex; /* of the rest */
+    rm_cond moved;
+    uint32_t writes, reads, loading;
 } fresh;
 
 typedef struct fresh_reader {
     rm_thread thread;
     fresh *f;
-    uint64_t reads;
 } fresh_reader;
 
+static void fresh_count(fresh *f, uint32_t *count) {
+    rm_mutex_lock(&f->mutex);
+    ++*count;
+    if (count == &f->writes) f->loading = 0; /* they all go on */
+    rm_cond_broadcast(&f->moved);
+    rm_mutex_unlock(&f->mutex);
+}
+
+/* Reads the truth and comes back with it after the next write. */
 static rm_status fresh_load(rm_cache_load *load, const void *key, size_t key_size,
                             rm_deadline deadline, rm_error *error, void *user) {
     fresh *f = (fresh *)user;
     uint64_t version;
-    uint32_t k;
+    uint32_t k, seen;
     (void)deadline, (void)error;
     memcpy(&k, key, key_size);
+    rm_mutex_lock(&f->mutex);
+    seen = f->writes;
     version = LOAD(&f->truth[k]);
-    for (int i = 0; i < 20; i++) /* give the writer time to overtake */
-        (void)rm_cache_delete(f->w.cache, "other", 5);
+    f->loading++;
+    rm_cond_broadcast(&f->moved);
+    while (f->writes == seen && !LOAD(&f->over))
+        rm_cond_wait(&f->moved, &f->mutex, INT64_MAX);
+    rm_mutex_unlock(&f->mutex);
     return rm_cache_load_set(load, &version, sizeof version);
 }
 
 static void fresh_read(void *user) {
-    fresh_reader *r = (fresh_reader *)user;
-    fresh *f = r->f;
+    fresh *f = ((fresh_reader *)user)->f;
     const rm_cache_loader loader = rm_cache_loader_make(fresh_load, f);
     for (uint32_t i = 0; !LOAD(&f->over); i++) {
         const uint32_t k = i % FRESH_KEYS;
@@ -3055,36 +3111,54 @@ static void fresh_read(void *user) {
             CHECK_EQ(RM_OK, rm_cache_release(f->w.cache, &p));
         }
         CHECK(version >= least);
-        r->reads++;
+        fresh_count(f, &f->reads);
     }
+}
+
+/* Writes, whenever a load is in progress, or the readers found all they wanted. */
+static void fresh_write(fresh *f) {
+    uint32_t reads = 0;
+    for (uint32_t i = 0; i < FRESH_WRITES; i++) {
+        const uint32_t k = i % FRESH_KEYS; /* every kind of write meets every key */
+        uint64_t version;
+        rm_mutex_lock(&f->mutex);
+        while (f->loading == 0 && f->reads - reads < 20)
+            rm_cond_wait(&f->moved, &f->mutex, INT64_MAX);
+        reads = f->reads;
+        rm_mutex_unlock(&f->mutex);
+        version = ADD(&f->truth[k], 1);
+        if (i % 3 == 0)
+            CHECK_EQ(RM_OK,
+                     rm_cache_set(f->w.cache, &k, sizeof k, &version, sizeof version, 0, NULL));
+        else if (i % 3 == 1)
+            (void)rm_cache_delete(f->w.cache, &k, sizeof k);
+        else
+            (void)rm_cache_clear(f->w.cache);
+        STORE(&f->published[k], version);
+        fresh_count(f, &f->writes);
+    }
+    STORE(&f->over, true);
+    fresh_count(f, &f->writes);
 }
 
 TEST(cache, shows_nothing_older_than_the_last_write_that_returned) {
     static fresh f;
     fresh_reader readers[FRESH_READERS];
     memset(&f, 0, sizeof f);
-    memset(readers, 0, sizeof readers);
     REQUIRE(world_open(&f.w, rm_cache_desc_default()));
+    CHECK_EQ(RM_OK, rm_mutex_init(&f.mutex));
+    CHECK_EQ(RM_OK, rm_cond_init(&f.moved));
     f.w.threads = true;
     for (int i = 0; i < FRESH_READERS; i++) {
         readers[i].f = &f;
         CHECK_EQ(RM_OK, rm_thread_start(&readers[i].thread, fresh_read, &readers[i]));
     }
-    for (uint32_t i = 0; i < FRESH_WRITES; i++) {
-        const uint32_t k = i / 3 % FRESH_KEYS;
-        const uint64_t version = ADD(&f.truth[k], 1);
-        if (i % 3 == 0)
-            CHECK_EQ(RM_OK,
-                     rm_cache_set(f.w.cache, &k, sizeof k, &version, sizeof version, 0, NULL));
-        else if (i % 3 == 1)
-            (void)rm_cache_delete(f.w.cache, &k, sizeof k);
-        else
-            (void)rm_cache_clear(f.w.cache);
-        STORE(&f.published[k], version);
-    }
-    STORE(&f.over, true);
+    fresh_write(&f);
     for (int i = 0; i < FRESH_READERS; i++)
         rm_thread_join(&readers[i].thread);
+    CHECK(stats_of(&f.w).refused > FRESH_WRITES / 10);
+    rm_cond_destroy(&f.moved);
+    rm_mutex_destroy(&f.mutex);
     world_close(&f.w);
 }
 
