@@ -220,7 +220,7 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, 
                                              rm_error *error);
 
 /* Borrows a resource within a composed call: until its deadline, or until cancel (may be NULL).
-   Returns: as rm_pool_acquire; RM_E_CANCELLED.
+   Returns: as rm_pool_acquire; RM_E_TIMEOUT at once for one that has passed; RM_E_CANCELLED.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: no.
    Owns: the caller; rm_pool_release. Cost: O(max) when little is idle. */
 RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline,
@@ -571,7 +571,9 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
 
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
     rm_status status;
-    if (!rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, NULL, grant)) return RM_OK;
+    const bool over = ask->absolute && rm_deadline_passed(pool->env.clock, ask->deadline);
+    if (!over && !rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, NULL, grant))
+        return RM_OK;
     if (!ask->absolute && ask->timeout_ns == RM_NOWAIT) {
         status = RMI_LOAD32(&pool->closed, ACQUIRE) != 0 ? RM_E_CLOSED : RM_E_BUSY;
     } else {

@@ -914,8 +914,8 @@ TEST(pool, takes_a_deadline_instead_of_a_timeout) {
     CHECK(other.resource == NULL);
     CHECK_EQ(2, stats_of(&w).timeouts);
     CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, passed, NULL, &lease, NULL)); /* no wait needed */
-    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, NULL)); /* idle */
+    CHECK_EQ(3, stats_of(&w).timeouts);
     world_end(&w);
 }
 
