@@ -308,6 +308,12 @@ RM_API rm_status rm_metrics_remove_resource(rm_metrics *metrics, const char *nam
    Cost: O(series), and O(statistic names * resources) calls of stats_fn. */
 RM_API rm_status rm_metrics_render(rm_metrics *metrics, rm_text *text);
 
+/* The registry as a resource of kind "metrics", with nothing to start, stop or show: what it counts
+   itself is on its page. A manager lists it, and says that it is there.
+   Returns: the resource; one with a NULL name for NULL.
+   Threads: any. Blocks: no. Allocates: no. Owns: nothing; the registry must outlive it. */
+RM_API rm_resource rm_metrics_resource(rm_metrics *metrics);
+
 #ifdef __cplusplus
 }
 #endif
@@ -1637,6 +1643,10 @@ RM_API rm_status rm_metrics_remove_resource(rm_metrics *metrics, const char *nam
     rm_waitq_unlock(&metrics->queue);
     if (status == RM_OK) rm_free(metrics->env.allocator, resource, sizeof *resource);
     return status;
+}
+
+RM_API rm_resource rm_metrics_resource(rm_metrics *metrics) {
+    return rm_resource_make(metrics == NULL ? NULL : "metrics", "metrics", metrics);
 }
 
 #ifdef __cplusplus

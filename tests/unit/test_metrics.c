@@ -1089,6 +1089,24 @@ TEST(metrics, a_bad_look_up_is_refused_and_named) {
     destroy(metrics);
 }
 
+TEST(metrics, is_a_resource_that_a_manager_lists) {
+    rm_metrics *metrics = create(NULL, 0, 0);
+    const rm_resource resource = rm_metrics_resource(metrics);
+    rm_manager *manager = NULL;
+    rm_resource_status status;
+    uint32_t count = 0;
+    REQUIRE(rm_manager_create(NULL, &manager, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_manager_add(manager, &resource, NULL));
+    CHECK_EQ(RM_OK, rm_manager_start(manager, 0, NULL));
+    CHECK_EQ(RM_OK, rm_manager_status(manager, &status, 1, &count));
+    CHECK_STR("metrics", status.name);
+    CHECK_EQ(RM_HEALTH_HEALTHY, status.health);
+    CHECK_EQ(RM_OK, rm_manager_stop(manager, 0, NULL));
+    CHECK_EQ(RM_OK, rm_manager_destroy(manager));
+    CHECK(rm_metrics_resource(NULL).name == NULL);
+    destroy(metrics);
+}
+
 TEST(metrics, misuse_of_the_registry_is_a_status) {
     rm_metrics *metrics = create(NULL, 0, 0), *none = NULL;
     rm_metrics_desc desc = {NULL, 0, 0};
