@@ -82,9 +82,10 @@ build/examples/%: examples/%.c | setup-demo
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(CFLAGS) -pthread $< -o $@ $(LDFLAGS) $(LIBS)
 
-# what the pool is compared with; the bench leaves out what is not there
+# what pool and cache are compared with; the benches leave out what is not there
 build/bench/bench_pool: LIBS = $(patsubst -I%,-isystem%,$(shell \
                                pkg-config --cflags --libs apr-util-1 apr-1; pkg-config --cflags --libs glib-2.0))
+build/bench/bench_cache: LIBS = $(patsubst -I%,-isystem%,$(shell pkg-config --cflags --libs glib-2.0)) -lm
 
 build/bench/%: bench/%.c | setup-bench
 	@mkdir -p $(@D)

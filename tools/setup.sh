@@ -6,7 +6,7 @@ set -eu
 libraries='cc make sqlite curl microhttpd'
 case ${1-} in
 demo) needs=$libraries ;;
-bench) needs="$libraries pkg-config apr glib" ;;
+bench) needs="$libraries pkg-config apr glib uthash" ;;
 test) needs="$libraries g++ clang python pkg-config cmake sanitizers musl 32bit mingw wine" ;;
 check) needs="$libraries clang clang-format python" ;;
 *) echo "usage: tools/setup.sh demo|bench|test|check" >&2; exit 2 ;;
@@ -22,6 +22,7 @@ curl          header:curl/curl.h          libcurl4-openssl-dev       libcurl-dev
 microhttpd    header:microhttpd.h         libmicrohttpd-dev          libmicrohttpd-devel   libmicrohttpd libmicrohttpd-dev libmicrohttpd
 apr           library:apr-util-1          libapr1-dev,libaprutil1-dev apr-devel,apr-util-devel apr-util    apr-util-dev      apr-util
 glib          library:glib-2.0            libglib2.0-dev             glib2-devel           glib2         glib-dev          glib
+uthash        header:uthash.h             uthash-dev                 uthash-devel          uthash        uthash-dev        uthash
 g++           tool:g++                    g++                        gcc-c++               gcc           g++               gcc
 clang         tool:clang                  clang                      clang                 clang         clang             llvm
 clang-format  tool:clang-format           clang-format               clang-tools-extra     clang         clang-extra-tools clang-format
