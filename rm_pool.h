@@ -587,27 +587,32 @@ static void rmi_pool_report(rm_pool *pool, rm_permit *permit, rm_outcome outcome
     if (pool->guard.report_fn != NULL) pool->guard.report_fn(permit, outcome, pool->guard.user);
 }
 
+/* Asks the guard; a refusal that it does not explain gets an error record all the same. */
+static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *error) {
+    rm_error refusal;
+    rm_status status;
+    memset(permit, 0, sizeof *permit);
+    if (pool->guard.admit_fn == NULL) return RM_OK;
+    refusal.status = RM_OK;
+    status = pool->guard.admit_fn(permit, &refusal, pool->guard.user);
+    if (status == RM_OK) return RM_OK;
+    rmi_pool_count(&pool->rejected);
+    if (refusal.status == RM_OK)
+        (void)rm_error_set(&refusal, status, 0, pool->name, "refused by the guard");
+    if (error != NULL) *error = refusal;
+    return status;
+}
+
 static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *out,
                                   rm_error *error) {
     rm_permit permit;
-    rm_error refusal;
     rmi_slot *slot;
     uint64_t grant = 0;
     rm_status status;
     if (rm_cancel_requested(ask->cancel))
         return rm_error_set(error, RM_E_CANCELLED, 0, pool->name, "cancelled before it began");
-    memset(&permit, 0, sizeof permit);
-    if (pool->guard.admit_fn != NULL) {
-        refusal.status = RM_OK;
-        status = pool->guard.admit_fn(&permit, &refusal, pool->guard.user);
-        if (status != RM_OK) {
-            rmi_pool_count(&pool->rejected);
-            if (refusal.status == RM_OK)
-                (void)rm_error_set(&refusal, status, 0, pool->name, "refused by the guard");
-            if (error != NULL) *error = refusal;
-            return status;
-        }
-    }
+    status = rmi_pool_admit(pool, &permit, error);
+    if (status != RM_OK) return status;
     status = rmi_pool_get(pool, ask, &grant, error);
     if (status != RM_OK) {
         rmi_pool_report(pool, &permit, RM_OUTCOME_IGNORE);
