@@ -15,7 +15,9 @@ EXAMPLES  = $(patsubst %.c,build/%,$(wildcard examples/*.c))
 BENCHES   = $(patsubst %.c,build/%,$(wildcard bench/*.c))
 UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
 VARIANTS ?= plain clang asan tsan dist m32 musl wine
-TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%.test))
+DRIVERS   = $(basename $(notdir $(wildcard tests/drivers/*.c)))
+TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%.test)) \
+            $(foreach variant,$(filter plain asan tsan,$(VARIANTS)),$(DRIVERS:%=build/unit/$(variant)/%.test))
 
 SETUPS    = setup-demo setup-bench setup-test setup-check
 
@@ -108,6 +110,9 @@ define unit_rule
 build/unit/$(1)/%.test: tests/unit/%.c
 	@mkdir -p $$(@D)
 	$$(UNIT) -pthread $$< -o $$@ $$(LDFLAGS)
+build/unit/$(1)/%.test: tests/drivers/%.c
+	@mkdir -p $$(@D)
+	$$(UNIT) -pthread $$< -o $$@ $$(LDFLAGS) $$(LIBS)
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call unit_rule,$(variant))))
 

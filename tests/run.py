@@ -17,6 +17,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 JOBS = os.cpu_count() or 1
 UNITS = sorted(path.stem for path in (ROOT / 'tests/unit').glob('*.c'))
+DRIVERS = sorted(path.stem for path in (ROOT / 'tests/drivers').glob('*.c'))
 EXAMPLES = sorted(path.stem for path in (ROOT / 'examples').glob('*.c'))
 ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'build/wine')}
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
@@ -109,7 +110,8 @@ def tests():
     step('build', [[make, '-s', '-k', f'-j{JOBS}', 'programs', f'VARIANTS={" ".join(runners)}']],
          exit_only)
     for variant, runner in runners.items():
-        step(f'units {variant}', [[*runner, f'build/unit/{variant}/{unit}.test'] for unit in UNITS],
+        units = UNITS + (DRIVERS if variant in ('plain', 'asan', 'tsan') else [])
+        step(f'units {variant}', [[*runner, f'build/unit/{variant}/{unit}.test'] for unit in units],
              jobs=JOBS)
     step('matrix', [[sys.executable, 'tests/matrix.py']])
     step('documentation', [[sys.executable, 'tools/doc_blocks.py']])
