@@ -440,9 +440,10 @@ static void check_refused(const rm_env *env, const char *where) {
     rm_error error;
     memset(&out, 0xAA, sizeof out);
     before = out;
-    memset(&error, 0, sizeof error);
+    memset(&error, 0xAA, sizeof error);
     CHECK_EQ(rm_env_resolve(env, &out, &error), RM_E_INVALID);
     CHECK_EQ(error.status, RM_E_INVALID);
+    CHECK_EQ(error.native, 0);
     CHECK_STR(error.where, where);
     CHECK(error.message[0] != '\0');
     CHECK(memcmp(&out, &before, sizeof out) == 0);

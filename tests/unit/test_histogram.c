@@ -183,6 +183,9 @@ TEST(histogram, stays_within_its_memory) {
         CHECK_EQ(rm_hist_record(&hist, (int64_t)(rm_rng_next(&rng) >> (1 + i % 63))), RM_OK);
     (void)rm_hist_quantile(&hist, 1);
     CHECK_EQ(rm_hist_count_le(&hist, INT64_MAX), 10000);
+    CHECK_EQ(rm_hist_merge(&hist, &hist), RM_OK);
+    CHECK_EQ(hist.count, 20000);
+    rm_hist_reset(&hist);
     free(exact);
 }
 
@@ -354,6 +357,23 @@ TEST(histogram, merged_is_as_if_all_had_been_recorded_in_one) {
     CHECK(a.sum == both.sum && a.min == both.min && a.max == both.max);
     for (int i = 0; i <= 100; ++i)
         CHECK_EQ(rm_hist_quantile(&a, i / 100.0), rm_hist_quantile(&both, i / 100.0));
+}
+
+TEST(histogram, merged_has_the_extremes_of_both) {
+    static const int64_t low[] = {3, 50, 3}, high[] = {90, 40, 40}; /* a within b, and across */
+    const rm_hist_desc desc = shape(0, 9, 16);
+    for (int i = 0; i < 3; ++i)
+        for (int swap = 0; swap < 2; ++swap) {
+            rm_hist a, b;
+            REQUIRE(rm_hist_init(&a, &desc, memory, sizeof memory) == RM_OK);
+            REQUIRE(rm_hist_init(&b, &desc, more_memory, sizeof more_memory) == RM_OK);
+            CHECK_EQ(rm_hist_record(swap ? &a : &b, low[i]), RM_OK);
+            CHECK_EQ(rm_hist_record(swap ? &a : &b, high[i]), RM_OK);
+            CHECK_EQ(rm_hist_record(swap ? &b : &a, 45), RM_OK);
+            CHECK_EQ(rm_hist_merge(&a, &b), RM_OK);
+            CHECK_EQ(a.min, low[i] < 45 ? low[i] : high[i] < 45 ? high[i] : 45);
+            CHECK_EQ(a.max, high[i] > 45 ? high[i] : low[i] > 45 ? low[i] : 45);
+        }
 }
 
 TEST(histogram, merges_only_its_like) {

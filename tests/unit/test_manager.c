@@ -394,13 +394,14 @@ TEST(manager, refuses_what_does_not_fit_its_state) {
     rm_resource resource = rm_resource_make("late", "part", NULL);
     rm_manager *manager = build(1);
     rm_error error;
-    memset(&error, 0, sizeof error);
+    memset(&error, 0xAA, sizeof error);
     CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
     CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_E_STATE);
     CHECK_EQ(rm_manager_destroy(manager), RM_E_STATE);
     CHECK_EQ(rm_manager_add(manager, &resource, &error), RM_E_STATE);
     CHECK(error.status == RM_E_STATE && strstr(error.message, "ready") != NULL);
     CHECK_STR(error.where, "late");
+    CHECK_EQ(error.native, 0);
     CHECK_EQ(rm_manager_stop(manager, 0, NULL), RM_OK);
     CHECK_EQ(rm_manager_add(manager, &resource, NULL), RM_OK); /* between two runs it may be */
     CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
@@ -542,13 +543,13 @@ TEST(manager, takes_as_many_as_max_resources) {
     rm_manager *manager;
     rm_error error;
     memset(&desc, 0, sizeof desc);
-    memset(&error, 0, sizeof error);
+    memset(&error, 0xAA, sizeof error);
     desc.max_resources = 2;
     REQUIRE(rm_manager_create(&desc, &manager, NULL) == RM_OK);
     CHECK_EQ(add_named(manager, "a", "", NULL), RM_OK);
     CHECK_EQ(add_named(manager, "b", "", NULL), RM_OK);
     CHECK_EQ(add_named(manager, "c", "", &error), RM_E_FULL);
-    CHECK(strstr(error.message, "max_resources") != NULL);
+    CHECK(strstr(error.message, "max_resources") != NULL && error.native == 0);
     CHECK_EQ(rm_manager_destroy(manager), RM_OK);
     REQUIRE(rm_manager_create(NULL, &manager, NULL) == RM_OK);
     for (int i = 0; i < 65; ++i) {

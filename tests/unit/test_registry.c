@@ -166,10 +166,11 @@ TEST(registry, takes_keys_of_any_bytes_up_to_max_key) {
     CHECK_EQ(rm_registry_get(w.registry, zero_bytes, 2, &refs[3], NULL), RM_OK);
     CHECK_EQ(rm_registry_get(w.registry, zero_bytes, 3, &refs[4], NULL), RM_OK);
     CHECK_EQ(w.created, 4); /* the first two are one */
-    memset(&error, 0, sizeof error);
+    memset(&error, 0xAA, sizeof error);
     refs[0].slot = 77;
     CHECK_EQ(rm_registry_get(w.registry, "abcd", 4, &refs[0], &error), RM_E_TOO_LARGE);
     CHECK_STR(error.where, "key");
+    CHECK_EQ(error.native, 0);
     CHECK_EQ(rm_registry_get(w.registry, "a", SIZE_MAX, &refs[0], NULL), RM_E_TOO_LARGE);
     CHECK_EQ(rm_registry_remove(w.registry, "abcd", 4), RM_E_NOT_FOUND);
     CHECK_EQ(rm_registry_remove(w.registry, "a", SIZE_MAX), RM_E_NOT_FOUND);
@@ -189,9 +190,10 @@ TEST(registry, is_full_at_its_bound_while_all_is_borrowed) {
     refs[0] = get(&w, "a");
     refs[1] = get(&w, "b");
     refs[2] = get(&w, "c");
-    memset(&error, 0, sizeof error);
+    memset(&error, 0xAA, sizeof error);
     CHECK_EQ(rm_registry_get(w.registry, "d", 1, &more, &error), RM_E_FULL);
-    CHECK(error.status == RM_E_FULL && strstr(error.message, "max_entries") != NULL);
+    CHECK(error.status == RM_E_FULL && error.native == 0 &&
+          strstr(error.message, "max_entries") != NULL);
     CHECK_EQ(w.created, 3);
     put(&w, &refs[1]);
     more = get(&w, "d"); /* the one that was given back makes room */

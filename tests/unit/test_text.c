@@ -57,6 +57,13 @@ TEST(utf8, takes_and_refuses_what_rfc_3629_says) {
     CHECK_EQ(rm_utf8_length(NULL, 4), 0);
 }
 
+TEST(utf8, does_not_look_behind_the_end) {
+    static const char *const characters[] = {"\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
+    for (size_t i = 0; i < 3; ++i)
+        for (size_t size = 0; size < i + 2; ++size)
+            CHECK_EQ(rm_utf8_length(characters[i], size), 0);
+}
+
 static size_t encode(uint32_t code, char *out) {
     if (code < 0x80) return out[0] = (char)code, 1;
     if (code < 0x800)

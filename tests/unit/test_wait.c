@@ -37,6 +37,18 @@ static void until_waiting(rm_waitq *q, uint32_t count) {
         patience(since);
 }
 
+/* A waiter registers with its token after it has entered the queue. */
+static void until_registered(rm_cancel *cancel, int count) {
+    const int64_t since = rm_now(NULL);
+    for (int found = -1; found != count; patience(since)) {
+        found = 0;
+        rm_mutex_lock(&cancel->mutex);
+        for (rm_waiter *waiter = cancel->waiters; waiter != NULL; waiter = waiter->cancel_next)
+            ++found;
+        rm_mutex_unlock(&cancel->mutex);
+    }
+}
+
 static void start(rm_thread *thread, void (*fn)(void *user), void *user) {
     if (!CHECK(rm_thread_start(thread, fn, user) == RM_OK)) exit(1);
 }
@@ -527,6 +539,41 @@ TEST(cancel, ends_the_waits_of_several_queues) {
     rm_virtual_clock_destroy(&time_machine);
 }
 
+/* A callback that outlives a thread with the same token and then uses its memory again. */
+typedef struct survivor {
+    rm_waiter waiter;
+    blocker *thread;
+    int calls;
+} survivor;
+
+static void survive(rm_status status, uint64_t grant, void *user) {
+    survivor *me = (survivor *)user;
+    (void)grant;
+    CHECK_EQ(status, RM_E_CANCELLED);
+    until_set(&me->thread->done);
+    memset(&me->waiter, 0xAA, sizeof me->waiter);
+    me->calls++;
+}
+
+TEST(cancel, forgets_the_waits_it_has_ended) {
+    rm_cancel cancel;
+    survivor last;
+    blocker thread;
+    stock s;
+    stock_init(&s, NULL, 0, 0);
+    memset(&last, 0, sizeof last);
+    last.thread = &thread;
+    REQUIRE(rm_cancel_init(&cancel) == RM_OK);
+    CHECK_EQ(rm_waitq_add(&s.queue, &last.waiter, NULL, never, &cancel, survive, &last), RM_OK);
+    block_in(&thread, &s.queue, never, &cancel); /* is ended before the callback */
+    until_registered(&cancel, 2);
+    rm_cancel_request(&cancel);
+    ended(&thread, RM_E_CANCELLED);
+    CHECK_EQ(last.calls, 1);
+    CHECK_EQ(rm_cancel_destroy(&cancel), RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+}
+
 TEST(cancel, that_was_requested_turns_newcomers_away) {
     rm_cancel cancel;
     callback c;
@@ -853,6 +900,7 @@ typedef struct gate {
     rm_cancel *cancel;
     rm_status complete; /* with the queue's lock held: ends the head by request */
     int64_t jump;
+    int *steal; /* the units, which somebody else takes */
     int passed;
 } gate;
 
@@ -867,6 +915,7 @@ static void gate_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *us
     if (g->queue->woken == NULL || g->queue->woken->cond != cond || g->passed > 0) return;
     g->passed++; /* woken for a unit, and then: */
     if (g->cancel != NULL) SET(&g->cancel->requested, 1);
+    if (g->steal != NULL) SET(g->steal, 0);
     if (g->complete != RM_OK)
         (void)rm_waitq_complete(g->queue, g->queue->woken->request, g->complete, 0);
     SET(&time_machine.now_ns, GET(&time_machine.now_ns) + g->jump);
@@ -896,6 +945,25 @@ TEST(waitq, woken_waiter_that_times_out_passes_the_wake_on) {
     ended(&first, RM_E_TIMEOUT);
     ended(&second, RM_OK);
     CHECK_EQ(g.passed, 1);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq, woken_waiter_that_times_out_empty_handed_leaves_no_wake_behind) {
+    blocker first, second;
+    stock s;
+    gate g;
+    gate_init(&g, &s);
+    g.jump = 10;
+    g.steal = &s.units;
+    block_in(&first, &s.queue, at(10), NULL);
+    block_in(&second, &s.queue, never, NULL);
+    await(2);
+    stock_put(&s);
+    ended(&first, RM_E_TIMEOUT);
+    CHECK_EQ(stats_of(&s.queue).waiting, 1);
+    stock_put(&s); /* wakes the second one, though the first had been woken and took nothing */
+    ended(&second, RM_OK);
     CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
     rm_virtual_clock_destroy(&time_machine);
 }
@@ -1179,15 +1247,21 @@ TEST(waitq, callbacks_run_without_locks_and_may_call_everything) {
 }
 
 TEST(waitq, waiting_thread_runs_the_callbacks_it_caused_before_it_waits) {
-    uint64_t grant;
+    blocker thread;
     callback late;
     stock s;
     set_clock(0);
     stock_init(&s, &fake, RM_STRICT, 0);
     CHECK_EQ(queue_up(&late, &s.queue, at(10), NULL), RM_OK);
     advance(10);
-    CHECK_EQ(rm_waitq_wait(&s.queue, NULL, at(5), NULL, &grant), RM_E_TIMEOUT);
-    CHECK(late.calls == 1 && late.status == RM_E_TIMEOUT);
+    memset(&thread, 0, sizeof thread);
+    thread.queue = &s.queue;
+    start(&thread.thread, block, &thread); /* finds the late one, and has to wait itself */
+    await(1);
+    CHECK_EQ(GET(&late.calls), 1);
+    CHECK_EQ(late.status, RM_E_TIMEOUT);
+    stock_put(&s);
+    ended(&thread, RM_OK);
     CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
     rm_virtual_clock_destroy(&time_machine);
 }
