@@ -94,7 +94,7 @@ THREADS
     Lock order: rm_cancel, then rm_waitq, then what the try callback takes; never the other way.
 
 MEMORY
-    The base allocates in rm_registry_create and _get only; the manager in _create and _add.
+    The base allocates in rm_registry_create and _get only; the manager in _create only.
 
 ERRORS
     RM_E_INVALID is a bad argument or setting and names the field. RM_E_STALE is a handle whose
@@ -459,7 +459,8 @@ RM_API void rm_virtual_clock_destroy(rm_virtual_clock *clock);
 RM_API rm_clock rm_virtual_clock_clock(rm_virtual_clock *clock);
 
 /* Moves the clock on (ns <= 0: not at all) and wakes exactly the waits whose time has come.
-   Threads: any. Blocks: for the mutexes of those waits. Allocates: no. Cost: O(waits). */
+   Threads: any; not one that holds a lock of such a wait, rm_waitq_lock for one.
+   Blocks: for the mutexes of those waits. Allocates: no. Cost: O(waits). */
 RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns);
 
 /* Waits, in real time, until at least count threads wait on the clock: no sleeping in tests.
@@ -946,8 +947,8 @@ RM_API void rm_text_int(rm_text *text, int64_t value);
    Threads: owner. Blocks: in flush_fn. Allocates: no. */
 RM_API void rm_text_decimal(rm_text *text, int64_t value, uint32_t decimals);
 
-/* Appends the shortest decimal that reads back as the same double, whatever the locale; NaN, +Inf
-   and -Inf for those.
+/* Appends the shortest decimal that reads back as the same double, whatever the locale (one digit
+   more for some powers of two); NaN, +Inf and -Inf for those.
    Threads: owner. Blocks: in flush_fn. Allocates: no. */
 RM_API void rm_text_double(rm_text *text, double value);
 
@@ -1199,7 +1200,7 @@ RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_er
 RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_errors *errors);
 
 /* The state and health of all resources, in the order of registration. Health hooks are called for
-   those that are READY.
+   those that were READY when it began, perhaps while another thread stops them.
    Returns: RM_E_TOO_LARGE when capacity is too small: the first ones are filled and *count says how
    many there are; RM_E_INVALID for NULL.
    Threads: any. Blocks: in the health hooks. Allocates: no. Cost: O(resources). */
@@ -2493,17 +2494,22 @@ RM_API void rm_cancel_request(rm_cancel *cancel) {
 
 /* >>wait queue */
 
-/* Runs completion callbacks, without any lock. */
+/* Runs completion callbacks in the order of the grants, without any lock. */
 static void rmi_waiters_deliver(rm_waiter *done) {
-    while (done != NULL) {
-        rm_waiter *next = done->next;
-        const rm_status status = done->status;
-        const uint64_t grant = done->grant;
-        const rm_waitq_done_fn done_fn = done->done_fn;
-        void *user = done->user;
-        rmi_cancel_unregister(done);
+    rm_waiter *next, *first = NULL;
+    for (; done != NULL; done = next) {
+        next = done->next;
+        done->next = first;
+        first = done;
+    }
+    for (; first != NULL; first = next) {
+        const rm_status status = first->status;
+        const uint64_t grant = first->grant;
+        const rm_waitq_done_fn done_fn = first->done_fn;
+        void *user = first->user;
+        next = first->next;
+        rmi_cancel_unregister(first);
         done_fn(status, grant, user); /* the waiter's memory is the caller's from here on */
-        done = next;
     }
 }
 
@@ -2557,12 +2563,9 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
     waiter->state = RMI_WAITER_DONE;
     if (waiter->cond != NULL) {
         rm_cond_signal(waiter->cond);
-    } else { /* appended, so that callbacks run in the order of the grants */
-        rm_waiter **last = &q->done;
-        while (*last != NULL)
-            last = &(*last)->next;
-        waiter->next = NULL;
-        *last = waiter;
+    } else {
+        waiter->next = q->done; /* the last first: rmi_waiters_deliver turns them round */
+        q->done = waiter;
     }
 }
 
@@ -3052,7 +3055,7 @@ static void rmi_registry_give_slot(rm_registry *r, uint32_t slot) {
 /* Tries to evict the entry in a slot; on success the slot is the caller's. */
 static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
     rmi_entry *entry = &r->entries[slot];
-    const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+    const uint32_t stripe = RMI_LOAD32(&entry->stripe, RELAXED);
     unsigned char *key = NULL;
     void *value = NULL;
     uint32_t size = 0;
@@ -3107,7 +3110,7 @@ static bool rmi_registry_take_slot(rm_registry *r, uint32_t *slot) {
 static void rmi_registry_move(rm_registry *r, rmi_entry *entry, uint32_t stripe) {
     rm_mutex *old = &r->stripes[RMI_LOAD32(&entry->stripe, RELAXED)];
     rm_mutex_lock(old);
-    RMI_STORE32(&entry->stripe, stripe, RELEASE);
+    RMI_STORE32(&entry->stripe, stripe, RELAXED);
     rm_mutex_unlock(old);
 }
 
@@ -3205,7 +3208,7 @@ RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
     if (r == NULL || ref == NULL) return RM_E_INVALID;
     if (ref->generation == 0 || ref->slot >= r->desc.max_entries) return RM_E_STALE;
     entry = &r->entries[ref->slot];
-    stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+    stripe = RMI_LOAD32(&entry->stripe, RELAXED);
     rm_mutex_lock(&r->stripes[stripe]);
     if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
         entry->generation == ref->generation && entry->value == ref->value && entry->refs > 0) {
@@ -3257,7 +3260,7 @@ RM_API void rm_registry_each(rm_registry *r,
     if (r == NULL || fn == NULL) return;
     for (slot = 0; go_on && slot < r->desc.max_entries; ++slot) {
         rmi_entry *entry = &r->entries[slot];
-        const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+        const uint32_t stripe = RMI_LOAD32(&entry->stripe, RELAXED);
         rm_registry_ref ref;
         bool live;
         rm_mutex_lock(&r->stripes[stripe]);
