@@ -3055,7 +3055,7 @@ static void rmi_registry_give_slot(rm_registry *r, uint32_t slot) {
 /* Tries to evict the entry in a slot; on success the slot is the caller's. */
 static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
     rmi_entry *entry = &r->entries[slot];
-    const uint32_t stripe = RMI_LOAD32(&entry->stripe, RELAXED);
+    const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
     unsigned char *key = NULL;
     void *value = NULL;
     uint32_t size = 0;
@@ -3105,12 +3105,12 @@ static bool rmi_registry_take_slot(rm_registry *r, uint32_t *slot) {
     return false;
 }
 
-/* Gives our free slot to a stripe, under the lock of the old one: who holds a stripe's lock and finds
-   an entry in it may read the entry. */
+/* Gives our free slot to a stripe, under the lock of the old one: who finds an entry in a stripe and
+   then holds its lock may read the entry. Release and acquire carry what we wrote under the old. */
 static void rmi_registry_move(rm_registry *r, rmi_entry *entry, uint32_t stripe) {
     rm_mutex *old = &r->stripes[RMI_LOAD32(&entry->stripe, RELAXED)];
     rm_mutex_lock(old);
-    RMI_STORE32(&entry->stripe, stripe, RELAXED);
+    RMI_STORE32(&entry->stripe, stripe, RELEASE);
     rm_mutex_unlock(old);
 }
 
@@ -3208,7 +3208,7 @@ RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
     if (r == NULL || ref == NULL) return RM_E_INVALID;
     if (ref->generation == 0 || ref->slot >= r->desc.max_entries) return RM_E_STALE;
     entry = &r->entries[ref->slot];
-    stripe = RMI_LOAD32(&entry->stripe, RELAXED);
+    stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
     rm_mutex_lock(&r->stripes[stripe]);
     if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
         entry->generation == ref->generation && entry->value == ref->value && entry->refs > 0) {
@@ -3260,7 +3260,7 @@ RM_API void rm_registry_each(rm_registry *r,
     if (r == NULL || fn == NULL) return;
     for (slot = 0; go_on && slot < r->desc.max_entries; ++slot) {
         rmi_entry *entry = &r->entries[slot];
-        const uint32_t stripe = RMI_LOAD32(&entry->stripe, RELAXED);
+        const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
         rm_registry_ref ref;
         bool live;
         rm_mutex_lock(&r->stripes[stripe]);
