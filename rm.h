@@ -1037,8 +1037,8 @@ RM_API void rm_log_emit(const rm_log *log, const rm_clock *clock, rm_log_level l
 
 /* Formats an event as one JSON object and a newline:
    {"time":"2026-01-31T12:00:00.123456Z","level":"warn","component":"rm_pool","event":"...",...}
-   From the first pair that does not fit on, pairs are left out and "truncated":true ends the object:
-   always a whole line.
+   From the first pair that does not fit on, pairs are left out and "truncated":true ends the
+   object: always a whole line.
    Returns: its length, not NUL-terminated; 0 for NULL, and when not even the head fits: 256 bytes
    are enough for it unless its names have to be escaped.
    Threads: any. Blocks: no. Allocates: no. Cost: O(bytes). */
@@ -3052,17 +3052,26 @@ static void rmi_registry_give_slot(rm_registry *r, uint32_t slot) {
     rm_mutex_unlock(&r->free_mutex);
 }
 
+/* Locks the stripe that an entry is in now. What was written to it under another stripe's lock
+   comes with the acquire after the lock: see rmi_registry_move. */
+static rm_mutex *rmi_registry_lock(rm_registry *r, const rmi_entry *entry) {
+    for (;;) {
+        const uint32_t stripe = RMI_LOAD32(&entry->stripe, RELAXED);
+        rm_mutex_lock(&r->stripes[stripe]);
+        if (RMI_LOAD32(&entry->stripe, ACQUIRE) == stripe) return &r->stripes[stripe];
+        rm_mutex_unlock(&r->stripes[stripe]);
+    }
+}
+
 /* Tries to evict the entry in a slot; on success the slot is the caller's. */
 static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
     rmi_entry *entry = &r->entries[slot];
-    const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+    rm_mutex *mutex = rmi_registry_lock(r, entry);
     unsigned char *key = NULL;
     void *value = NULL;
     uint32_t size = 0;
     bool evict = false;
-    rm_mutex_lock(&r->stripes[stripe]);
-    if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
-        entry->refs == 0) {
+    if (entry->state == RMI_ENTRY_LIVE && entry->refs == 0) {
         if (entry->recent)
             entry->recent = false;
         else
@@ -3078,7 +3087,7 @@ static bool rmi_registry_evict(rm_registry *r, uint32_t slot) {
         size = entry->size;
         value = entry->value;
     }
-    rm_mutex_unlock(&r->stripes[stripe]);
+    rm_mutex_unlock(mutex);
     if (!evict) return false;
     (void)RMI_ADD32(&r->count, UINT32_MAX, RELAXED);
     rmi_registry_dispose(r, key, size, value);
@@ -3105,13 +3114,11 @@ static bool rmi_registry_take_slot(rm_registry *r, uint32_t *slot) {
     return false;
 }
 
-/* Gives our free slot to a stripe, under the lock of the old one: who finds an entry in a stripe and
-   then holds its lock may read the entry. Release and acquire carry what we wrote under the old. */
+/* Gives our free slot to a stripe, under the lock of the one it is in. */
 static void rmi_registry_move(rm_registry *r, rmi_entry *entry, uint32_t stripe) {
-    rm_mutex *old = &r->stripes[RMI_LOAD32(&entry->stripe, RELAXED)];
-    rm_mutex_lock(old);
+    rm_mutex *mutex = rmi_registry_lock(r, entry);
     RMI_STORE32(&entry->stripe, stripe, RELEASE);
-    rm_mutex_unlock(old);
+    rm_mutex_unlock(mutex);
 }
 
 /* Links a new entry, unless another thread was faster: then that one is borrowed and false. */
@@ -3204,18 +3211,17 @@ RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, r
 RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
     rm_status status = RM_E_STALE;
     rmi_entry *entry;
-    uint32_t stripe;
+    rm_mutex *mutex;
     if (r == NULL || ref == NULL) return RM_E_INVALID;
     if (ref->generation == 0 || ref->slot >= r->desc.max_entries) return RM_E_STALE;
     entry = &r->entries[ref->slot];
-    stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
-    rm_mutex_lock(&r->stripes[stripe]);
-    if (RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE &&
-        entry->generation == ref->generation && entry->value == ref->value && entry->refs > 0) {
+    mutex = rmi_registry_lock(r, entry);
+    if (entry->state == RMI_ENTRY_LIVE && entry->generation == ref->generation &&
+        entry->value == ref->value && entry->refs > 0) {
         --entry->refs;
         status = RM_OK;
     }
-    rm_mutex_unlock(&r->stripes[stripe]);
+    rm_mutex_unlock(mutex);
     if (status == RM_OK) memset(ref, 0, sizeof *ref);
     return status;
 }
@@ -3260,13 +3266,11 @@ RM_API void rm_registry_each(rm_registry *r,
     if (r == NULL || fn == NULL) return;
     for (slot = 0; go_on && slot < r->desc.max_entries; ++slot) {
         rmi_entry *entry = &r->entries[slot];
-        const uint32_t stripe = RMI_LOAD32(&entry->stripe, ACQUIRE);
+        rm_mutex *mutex = rmi_registry_lock(r, entry);
+        const bool live = entry->state == RMI_ENTRY_LIVE;
         rm_registry_ref ref;
-        bool live;
-        rm_mutex_lock(&r->stripes[stripe]);
-        live = RMI_LOAD32(&entry->stripe, RELAXED) == stripe && entry->state == RMI_ENTRY_LIVE;
         if (live) rmi_registry_borrow(r, slot, &ref);
-        rm_mutex_unlock(&r->stripes[stripe]);
+        rm_mutex_unlock(mutex);
         if (!live) continue;
         go_on = fn(entry->key, entry->size, ref.value, user); /* borrowed: it stays */
         (void)rm_registry_put(r, &ref);
