@@ -58,7 +58,7 @@ WHAT IT DOES
     manager starts resources in the order of their registration and stops them in reverse.
 
 WHAT IT DOES NOT DO
-    No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
+    Nothing of rm may be used in the child of a fork() yet, but exec and _exit. No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
     one after the other in the caller's thread, and cannot interrupt a callback that overruns its
     deadline. Names are limited to 47 bytes, error messages to 159 bytes, an error list to 16.
 
@@ -67,6 +67,8 @@ DEFINES
     RM_BASE_IMPLEMENTATION     emit the base only [one C file]
     RM_MANAGER_IMPLEMENTATION  emit the manager only [one C file]
     RM_STATIC                  everything static in this file; implies RM_IMPLEMENTATION [that file]
+    RM_API                     linkage of the public functions, such as a visibility attribute
+                               (extern) [every file of the program alike]
     RM_NO_THREADS              no locks and no threads; a call that had to wait returns RM_E_BUSY
                                [every file of the program alike]
     RM_MALLOC(size), RM_FREE(pointer)  both or neither (malloc, free) [implementation file]
@@ -75,7 +77,7 @@ DEFINES
 CONCEPTS
     Time      Nanoseconds in int64_t, from a monotonic clock that can be replaced. A single call
               takes a relative `timeout_ns`; a composed call takes one rm_deadline. 0 means "the
-              documented default" everywhere; RM_NOWAIT, RM_FOREVER, RM_NONE and RM_STRICT are
+              documented default" in settings; RM_NOWAIT, RM_FOREVER, RM_NONE and RM_STRICT are
               the other words. Any other negative time is RM_E_INVALID.
     Objects   Every create call takes a desc (zeroed = defaults; NULL = all defaults where nothing
               is required) with a `const rm_env *env`: allocator, clock, random numbers, log. What
@@ -106,6 +108,9 @@ GLOBALS
 #if defined(RM_BASE_VERSION) && RM_BASE_VERSION != 100
 #error "rm.h: two releases of rm.h meet in this file; use the headers of one release"
 #endif
+#if defined(RM_STATIC) && defined(RM_RM_H_INCLUDED) && !defined(RMI_STATIC)
+#error "rm.h: define RM_STATIC before the first rm header of a file"
+#endif
 #ifndef RM_RM_H_INCLUDED
 #define RM_RM_H_INCLUDED
 #define RM_BASE_VERSION 100 /* major * 10000 + minor * 100 + patch, here 0.1.0 */
@@ -126,8 +131,9 @@ GLOBALS
 #define RMI_PRINTF(fmt, args)
 #endif
 #ifdef RM_STATIC
+#define RMI_STATIC
 #define RM_API static RMI_UNUSED
-#else
+#elif !defined(RM_API)
 #define RM_API extern
 #endif
 
@@ -223,10 +229,10 @@ RM_API void rm_errors_add(rm_errors *list, const rm_error *error);
 
 /* >>time ---------------------------------------------------------------------------------- */
 
-#define RM_US(n) (INT64_C(1000) * (int64_t)(n))
-#define RM_MS(n) (INT64_C(1000000) * (int64_t)(n))
-#define RM_SEC(n) (INT64_C(1000000000) * (int64_t)(n))
-#define RM_MIN(n) (INT64_C(60000000000) * (int64_t)(n))
+#define RM_US(n) ((int64_t)(INT64_C(1000) * (n)))
+#define RM_MS(n) ((int64_t)(INT64_C(1000000) * (n)))
+#define RM_SEC(n) ((int64_t)(INT64_C(1000000000) * (n)))
+#define RM_MINUTES(n) ((int64_t)(INT64_C(60000000000) * (n)))
 #define RM_NOWAIT INT64_C(-1)  /* a timeout: do not wait at all */
 #define RM_FOREVER INT64_C(-2) /* a timeout: wait without limit */
 #define RM_NONE INT64_C(-3)    /* a setting: off, without limit */
@@ -421,7 +427,7 @@ RM_API void rm_cond_broadcast(rm_cond *cond);
    Threads: any. Blocks: no. Allocates: what the platform does. Owns: the caller; rm_thread_join. */
 RM_API RM_MUST_USE rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user);
 
-/* Waits for the end of a thread; NULL is allowed.
+/* Waits for the end of a thread; NULL, a zeroed one and one that failed to start are allowed.
    Threads: one, once per rm_thread_start, not itself. Blocks: until it ends. Allocates: no. */
 RM_API void rm_thread_join(rm_thread *thread);
 
@@ -460,7 +466,7 @@ RM_API rm_clock rm_virtual_clock_clock(rm_virtual_clock *clock);
 
 /* Moves the clock on (ns <= 0: not at all) and wakes exactly the waits whose time has come.
    Threads: any; not one that holds a lock of such a wait, rm_waitq_lock for one.
-   Blocks: for the mutexes of those waits. Allocates: no. Cost: O(waits). */
+   Blocks: for the mutexes of those waits. Allocates: no. Cost: O(waits) for each it wakes. */
 RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns);
 
 /* Waits, in real time, until at least count threads wait on the clock: no sleeping in tests.
@@ -1316,8 +1322,9 @@ static inline bool rmi_cas64(uint64_t *p, uint64_t *expected, uint64_t v) {
 static inline void rmi_copy_string(char *to, size_t size, const char *from) {
     size_t length = from == NULL ? 0 : strlen(from);
     if (length >= size) {
+        uint32_t back = 3; /* a character has at most three bytes that continue it */
         length = size - 1;
-        while (length > 0 && ((unsigned char)from[length] & 0xC0u) == 0x80u)
+        while (back-- > 0 && ((unsigned char)from[length] & 0xC0u) == 0x80u)
             --length;
     }
     if (length > 0) memmove(to, from, length); /* a record may be made from its own texts */
@@ -1346,7 +1353,13 @@ static inline bool rmi_name_fits(const char *name, size_t max) {
 #include <stdlib.h>
 #include <time.h>
 #if defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
 #include <windows.h>
+#undef WIN32_LEAN_AND_MEAN /* without it winsock2.h could not be included any more */
+#else
+#include <windows.h>
+#endif
 #include <ntsecapi.h>
 #include <process.h>
 #else
@@ -1510,12 +1523,16 @@ static int64_t rmi_system_wall(void *user) {
 }
 
 static rm_status rmi_system_sleep(int64_t ns, void *user) {
-    struct timespec left;
     (void)user;
-    left.tv_sec = (time_t)(ns / RM_SEC(1));
-    left.tv_nsec = (long)(ns % RM_SEC(1));
-    while (nanosleep(&left, &left) != 0) {
-        if (errno != EINTR) return RM_E_SYSTEM;
+    while (ns > 0) {
+        const int64_t slice = ns < RM_SEC(3600) ? ns : RM_SEC(3600); /* fits any time_t */
+        struct timespec left;
+        left.tv_sec = (time_t)(slice / RM_SEC(1));
+        left.tv_nsec = (long)(slice % RM_SEC(1));
+        while (nanosleep(&left, &left) != 0) {
+            if (errno != EINTR) return RM_E_SYSTEM;
+        }
+        ns -= slice;
     }
     return RM_OK;
 }
@@ -1795,6 +1812,7 @@ RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void
     if (thread == NULL || fn == NULL) return RM_E_INVALID;
     thread->fn = fn;
     thread->user = user;
+    thread->handle = 0;
     handle = _beginthreadex(NULL, 0, rmi_thread_main, thread, 0, NULL);
     if (handle == 0) return RM_E_SYSTEM;
     thread->handle = (uint64_t)handle;
@@ -1802,9 +1820,10 @@ RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void
 }
 
 RM_API void rm_thread_join(rm_thread *thread) {
-    if (thread == NULL) return;
+    if (thread == NULL || thread->handle == 0) return;
     WaitForSingleObject((HANDLE)(uintptr_t)thread->handle, INFINITE);
     CloseHandle((HANDLE)(uintptr_t)thread->handle);
+    thread->handle = 0;
 }
 #else
 typedef char rmi_mutex_fits[sizeof(pthread_mutex_t) <= sizeof(rm_mutex) ? 1 : -1];
@@ -1872,6 +1891,7 @@ RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
     until_ns = rm_time_add(until_ns, -rmi_system_now(NULL));
 #endif
     if (until_ns <= 0) return;
+    if (sizeof(time_t) < 8 && until_ns > RM_SEC(INT32_MAX)) until_ns = RM_SEC(INT32_MAX);
     time.tv_sec = (time_t)(until_ns / RM_SEC(1));
     time.tv_nsec = (long)(until_ns % RM_SEC(1));
 #ifdef __APPLE__
@@ -1900,6 +1920,7 @@ RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void
     if (thread == NULL || fn == NULL) return RM_E_INVALID;
     thread->fn = fn;
     thread->user = user;
+    thread->handle = 0;
     if (pthread_create(&handle, NULL, rmi_thread_main, thread) != 0) return RM_E_SYSTEM;
     memcpy(&thread->handle, &handle, sizeof handle);
     return RM_OK;
@@ -1907,9 +1928,10 @@ RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void
 
 RM_API void rm_thread_join(rm_thread *thread) {
     pthread_t handle;
-    if (thread == NULL) return;
+    if (thread == NULL || thread->handle == 0) return;
     memcpy(&handle, &thread->handle, sizeof handle);
     (void)pthread_join(handle, NULL);
+    thread->handle = 0;
 }
 #endif
 
@@ -3395,6 +3417,7 @@ static void rmi_text_library_double(rm_text *text, double value) {
     char digits[64];
     const char *from = digits;
     char *to = digits;
+    const int kept = errno; /* strtod sets it for subnormal numbers */
     /* up to 15 digits are unique for normal numbers; subnormal ones have fewer */
     int precision = value < 2.3e-308 && value > -2.3e-308 ? 1 : 15;
     bool point = false;
@@ -3402,6 +3425,7 @@ static void rmi_text_library_double(rm_text *text, double value) {
         (void)snprintf(digits, sizeof digits, "%.*g", precision, value);
         if (RMI_STRTOD(digits) == value) break;
     }
+    errno = kept;
     for (; *from != '\0'; ++from) {
         const bool plain =
             (*from >= '0' && *from <= '9') || *from == '-' || *from == '+' || *from == 'e';

@@ -931,7 +931,7 @@ RM_API rm_pool_desc rm_pool_desc_default(void) {
     desc.name = "pool";
     desc.max = 10;
     desc.acquire_timeout_ns = RM_SEC(30);
-    desc.idle_timeout_ns = RM_MIN(10);
+    desc.idle_timeout_ns = RM_MINUTES(10);
     desc.validate_after_ns = RM_MS(500);
     desc.barge_ns = RM_US(50);
     return desc;

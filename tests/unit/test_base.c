@@ -172,7 +172,8 @@ TEST(time, has_units) {
     CHECK_EQ(RM_US(1), 1000);
     CHECK_EQ(RM_MS(1), 1000 * RM_US(1));
     CHECK_EQ(RM_SEC(1), 1000 * RM_MS(1));
-    CHECK_EQ(RM_MIN(1), 60 * RM_SEC(1));
+    CHECK_EQ(RM_MINUTES(1), 60 * RM_SEC(1));
+    CHECK_EQ(RM_MS(500), RM_SEC(0.5)); /* not 0, which would be the default */
     CHECK_EQ(RM_MS(1 + 1), 2000000);
     CHECK_EQ(RM_SEC(9000000000), INT64_C(9000000000000000000));
 }
@@ -319,7 +320,7 @@ TEST(time, of_the_system_can_be_slept_away) {
     CHECK_EQ(rm_sleep(NULL, RM_US(10), &cancel), RM_OK);
     CHECK(rm_now(NULL) - before >= RM_US(20));
     rm_cancel_request(&cancel);
-    CHECK_EQ(rm_sleep(NULL, RM_MIN(60), &cancel), RM_E_CANCELLED);
+    CHECK_EQ(rm_sleep(NULL, RM_MINUTES(60), &cancel), RM_E_CANCELLED);
     CHECK_EQ(rm_sleep(NULL, 0, &cancel), RM_E_CANCELLED);
     CHECK_EQ(rm_cancel_destroy(&cancel), RM_OK);
 }

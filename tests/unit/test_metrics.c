@@ -379,7 +379,7 @@ TEST(metrics, default_bounds_are_those_of_prometheus) {
     CHECK_EQ(RM_OK, rm_histogram_observe(histogram, RM_MS(5)));
     CHECK_EQ(RM_OK, rm_histogram_observe(histogram, RM_MS(5) + 1));
     CHECK_EQ(RM_OK, rm_histogram_observe(histogram, RM_SEC(10)));
-    CHECK_EQ(RM_OK, rm_histogram_observe(histogram, RM_MIN(60)));
+    CHECK_EQ(RM_OK, rm_histogram_observe(histogram, RM_MINUTES(60)));
     CHECK(strstr(render(metrics), "# HELP wait_seconds Help.\n"
                                   "# TYPE wait_seconds histogram\n"
                                   "wait_seconds_bucket{a=\"x\",le=\"0.005\"} 1\n"

@@ -458,8 +458,8 @@ TEST(pool, fills_in_its_defaults) {
     CHECK_EQ(0, got.max_waiters);
     CHECK_EQ(RM_SEC(30), got.acquire_timeout_ns);
     CHECK_EQ(RM_SEC(30), standard.acquire_timeout_ns);
-    CHECK_EQ(RM_MIN(10), got.idle_timeout_ns);
-    CHECK_EQ(RM_MIN(10), standard.idle_timeout_ns);
+    CHECK_EQ(RM_MINUTES(10), got.idle_timeout_ns);
+    CHECK_EQ(RM_MINUTES(10), standard.idle_timeout_ns);
     CHECK_EQ(RM_MS(500), got.validate_after_ns);
     CHECK_EQ(RM_MS(500), standard.validate_after_ns);
     CHECK_EQ(RM_US(50), got.barge_ns);
@@ -1965,7 +1965,7 @@ TEST(pool, makes_nothing_once_it_is_closed) {
     CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
     CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
     CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, RM_MIN(10));
+    rm_virtual_clock_advance(&w.time, RM_MINUTES(10));
     w.inside = close_inside; /* the destroy hook of what expires closes the pool */
     CHECK_EQ(RM_E_CLOSED, maintain(&w));
     CHECK_EQ(2, w.creates);

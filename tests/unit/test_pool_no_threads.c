@@ -127,7 +127,7 @@ TEST(pool_no_threads, keeps_its_minimum_and_ends_the_rest) {
     REQUIRE(rm_pool_acquire(pool, 0, &b, NULL) == RM_OK);
     CHECK_EQ(RM_OK, rm_pool_release(pool, &a, RM_RELEASE_OK));
     CHECK_EQ(RM_OK, rm_pool_release(pool, &b, RM_RELEASE_OK));
-    rm_virtual_clock_advance(&time, RM_MIN(10));
+    rm_virtual_clock_advance(&time, RM_MINUTES(10));
     CHECK_EQ(RM_OK, rm_pool_maintain(pool, none, NULL));
     CHECK_EQ(1, live);
     end_pool(pool, &time);
