@@ -887,9 +887,13 @@ RM_API rm_status rmx_sqlite_create(const rmx_sqlite_desc *desc, rmx_sqlite **out
 }
 
 RM_API rm_status rmx_sqlite_destroy(rmx_sqlite *database) {
+    rm_status readers, writer;
     if (database == NULL) return RM_OK;
+    readers = database->readers == NULL ? RM_OK : rm_pool_close(database->readers, RM_NOWAIT, NULL);
+    writer = rm_pool_close(database->writer, RM_NOWAIT, NULL);
+    if (readers != RM_OK || writer != RM_OK) return RM_E_BUSY;
     if (rm_pool_destroy(database->readers) != RM_OK) return RM_E_BUSY;
-    database->readers = NULL; /* it is gone, even if the writer is still out */
+    database->readers = NULL; /* it is gone, even if a call still leaves the writer */
     if (rm_pool_destroy(database->writer) != RM_OK) return RM_E_BUSY;
     rmx_sqlite_free(database);
     return RM_OK;
