@@ -174,7 +174,13 @@ enum { RMX_HTTP_URL = 2048, RMX_HTTP_FIRST = 256 }; /* longest URL; first size o
 
 /* >>errors */
 
-static rm_status rmx_http_curl_status(CURLcode code) {
+/* libcurl has one code for a URL that it cannot take and for an answer that is not HTTP: the second
+   comes after something was sent. */
+static rm_status rmx_http_curl_status(CURL *handle, CURLcode code) {
+    long sent = 0;
+    if (code == CURLE_UNSUPPORTED_PROTOCOL)
+        (void)curl_easy_getinfo(handle, CURLINFO_REQUEST_SIZE, &sent);
+    if (sent > 0) return RM_E_PROTOCOL;
     switch (code) {
     case CURLE_OK: return RM_OK;
     case CURLE_COULDNT_CONNECT:
@@ -393,7 +399,8 @@ static rm_status rmx_http_perform(rmx_http_transfer *transfer, const rmx_http_re
     if (response->refused != RM_OK)
         return rm_error_set(error, response->refused, (int32_t)code, name, "no memory for a body");
     if (code != CURLE_OK)
-        return rm_error_set(error, rmx_http_curl_status(code), (int32_t)code, name, "%s",
+        return rm_error_set(error, rmx_http_curl_status(transfer->handle, code), (int32_t)code,
+                            name, "%s",
                             transfer->said[0] != '\0' ? transfer->said : curl_easy_strerror(code));
     status = rmx_http_answer_status(response->status);
     if (status == RM_OK) return RM_OK;
