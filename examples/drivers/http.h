@@ -234,8 +234,8 @@ RM_API void rmx_http_response_free(rmx_http_response *response) {
 static rm_status rmx_http_reserve(rmx_http_response *response, size_t size, size_t max_body) {
     size_t capacity = response->capacity;
     char *body;
+    if (response->grows ? size > max_body : size >= capacity) return RM_E_TOO_LARGE;
     if (size < capacity) return RM_OK;
-    if (!response->grows || size > max_body) return RM_E_TOO_LARGE;
     if (capacity == 0) capacity = RMX_HTTP_FIRST;
     while (capacity <= size)
         capacity = capacity > max_body / 2 ? max_body + 1 : capacity * 2;
