@@ -408,6 +408,18 @@ static rm_status rmx_http_perform(rmx_http_transfer *transfer, const rmx_http_re
                         (int)response->status);
 }
 
+/* A line break in the method or a header would begin another header, or another request. */
+static bool rmx_http_request_valid(const rmx_http_request *request) {
+    uint32_t i;
+    if (request->method != NULL && strpbrk(request->method, "\r\n") != NULL) return false;
+    if (request->headers == NULL) return request->header_count == 0;
+    for (i = 0; i < request->header_count; ++i) {
+        const char *header = request->headers[i];
+        if (header == NULL || strpbrk(header, "\r\n") != NULL) return false;
+    }
+    return true;
+}
+
 /* Forgets the response before, and makes sure that there is an empty body. */
 static rm_status rmx_http_prepare(rmx_http_transfer *transfer, const rmx_http_request *request,
                                   rm_error *error) {
@@ -419,8 +431,10 @@ static rm_status rmx_http_prepare(rmx_http_transfer *transfer, const rmx_http_re
     if (length < 0 || (size_t)length >= sizeof transfer->url)
         return rm_error_set(error, RM_E_TOO_LARGE, 0, client->name, "a URL has at most %d bytes",
                             RMX_HTTP_URL - 1);
-    if (request->headers == NULL && request->header_count > 0)
-        return rm_error_set(error, RM_E_INVALID, 0, client->name, "headers is NULL");
+    if (!rmx_http_request_valid(request))
+        return rm_error_set(
+            error, RM_E_INVALID, 0, client->name,
+            "headers or one of them is NULL, or there is a line break in the request");
     if (response->body == NULL) response->allocator = client->env.allocator;
     response->size = 0;
     response->status = 0;
