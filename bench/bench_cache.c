@@ -86,10 +86,11 @@ static struct {
     size_t entries;
 } gl;
 
-static guint glib_hash(gconstpointer key) { /* the keys are random: take their first bytes */
-    guint hash;
-    memcpy(&hash, key, sizeof hash);
-    return hash;
+static guint glib_hash(gconstpointer key) { /* short and good, but anybody can prepare collisions */
+    uint64_t word[2], hash;
+    memcpy(word, key, sizeof word);
+    hash = (word[0] ^ (word[1] * UINT64_C(0x9E3779B97F4A7C15))) * UINT64_C(0xBF58476D1CE4E5B9);
+    return (guint)(hash >> 32);
 }
 
 static gboolean glib_equal(gconstpointer a, gconstpointer b) {
