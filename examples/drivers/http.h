@@ -530,7 +530,9 @@ RM_API rm_status rmx_http_create(const rmx_http_desc *desc, rmx_http **out, rm_e
         return rm_error_set(error, RM_E_INVALID, 0, name, "desc or out is NULL");
     if (strlen(name) > 47)
         return rm_error_set(error, RM_E_TOO_LARGE, 0, "name", "at most 47 bytes");
-    if (desc->connect_timeout_ns < 0 || desc->timeout_ns < 0)
+    if (desc->connect_timeout_ns < 0)
+        return rm_error_set(error, RM_E_INVALID, 0, "connect_timeout_ns", "must not be negative");
+    if (desc->timeout_ns < 0)
         return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns", "must not be negative");
     status = rm_env_resolve(desc->env, &env, error);
     if (status != RM_OK) return status;
