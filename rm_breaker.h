@@ -58,8 +58,8 @@ WHAT IT DOES NOT DO
     shared between processes or kept over a restart. It does not interrupt a call: give the call a
     deadline of its own. Backoff and jitter spread retries over time, but do not reduce them; use
     the breaker with them. Rests and probe waits are kept in whole milliseconds, rounded up, from
-    1 ms to 365 days. Probes: at most 4095 at once. A permit that is reported exactly 8,388,608
-    transitions after it was given would be taken for a new one.
+    1 ms to 365 days. Probes: at most 4095 at once. A permit that is reported a multiple of
+    8,388,608 transitions after it was given would be taken for a new one.
 
 DEFINES
     RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]
@@ -204,11 +204,11 @@ typedef struct rm_breaker_desc {
 typedef struct rm_retry_desc {
     const rm_env *env;          /* clock and random numbers; 0 = defaults */
     int64_t base_ns;            /* the first waiting time, before jitter; it doubles with every
-                                    retry; 0 = 1 s, or cap_ns if that is
-                                   shorter; RM_NONE = do not wait */
-    int64_t cap_ns;             /* the longest waiting time, not below base_ns; 0 = 30 s */
+                                   retry; 0 = 1 s, or cap_ns when that is shorter; RM_NONE = do not
+                                   wait */
+    int64_t cap_ns;             /* the longest waiting time; 0 = 30 s */
     int64_t max_retry_after_ns; /* give up when the other side asks for a longer wait than this;
-                                    0 = 5 min; RM_NONE = wait as long as it asks */
+                                   0 = 5 min; RM_NONE = wait as long as it asks */
     int32_t max_retries;        /* attempts after the first; 0 = 3; RM_NONE = none */
     rm_jitter jitter;           /* 0 = RM_JITTER_FULL */
     /* hook: may an attempt that ended so be made again? 0 = rm_retryable */
@@ -1128,7 +1128,7 @@ RM_API rm_retry_desc rm_retry_desc_default(void) {
     memset(&desc, 0, sizeof desc);
     desc.base_ns = RM_SEC(1);
     desc.cap_ns = RM_SEC(30);
-    desc.max_retry_after_ns = RM_MIN(5);
+    desc.max_retry_after_ns = RM_MINUTES(5);
     desc.max_retries = 3;
     return desc;
 }

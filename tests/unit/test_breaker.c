@@ -1101,7 +1101,7 @@ TEST(breaker, every_transition_is_told_once_with_its_reason) {
     REQUIRE(world_open(&w, desc));
     fail(&w, 3);
     CHECK(strstr(w.line, "\"level\":\"warn\"") != NULL);
-    CHECK(strstr(w.line, "\"generation\":2,\"rest_ms\":10000") != NULL);
+    CHECK(strstr(w.line, "\"generation\":2,\"rest_ms\":10000}") != NULL);
     w.now += RM_SEC(10);
     CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_FAILURE));
     w.now += RM_SEC(10);
@@ -1119,6 +1119,7 @@ TEST(breaker, every_transition_is_told_once_with_its_reason) {
         CHECK_EQ(w.events[i].to == RM_BREAKER_STATE_OPEN ? RM_SEC(10) : 0, w.events[i].rest_ns);
     }
     CHECK_EQ(RM_BREAKER_STATE_CLOSED, w.events[6].to);
+    CHECK_EQ(8, w.b->generation); /* by which 23 bits are extended */
     CHECK(strstr(w.line, "\"level\":\"info\"") != NULL);
     CHECK(strstr(w.line, "\"component\":\"rm_breaker\",\"event\":\"state_changed\"") != NULL);
     CHECK(strstr(w.line, "\"breaker\":\"price\",\"from\":\"half_open\",\"to\":\"closed\","
@@ -1165,6 +1166,196 @@ TEST(breaker, a_listener_may_call_anything) {
         CHECK(m.deepest <= 2);
         world_close(&w);
     }
+}
+
+/* ---- lost races: what another thread does between a look at the word and the swap ---- */
+
+/* The clock is read in just that gap: there the other thread's calls are made. */
+typedef struct rival {
+    world w;
+    void (*act)(struct rival *r);
+    rm_permit held; /* for the act to report */
+    rm_status got;  /* what it got */
+    int after;      /* at this look at the clock; 0 = the next */
+} rival;
+
+static int64_t rival_now(void *user) {
+    rival *r = (rival *)user;
+    if (--r->after > 0) return r->w.now;
+    void (*act)(rival *) = r->act;
+    r->act = NULL; /* once */
+    if (act != NULL) act(r);
+    return r->w.now;
+}
+
+static bool rival_open(rival *r, rm_breaker_desc desc) {
+    memset(r, 0, sizeof *r);
+    if (!world_open(&r->w, desc)) return false;
+    r->w.clock.now_fn = rival_now;
+    r->w.clock.user = r;
+    r->w.clock.coarse_fn = rival_now;
+    r->w.clock.wall_fn = rival_now;
+    return true;
+}
+
+static void rival_trips(rival *r) {
+    r->got = rm_breaker_trip(r->w.b);
+}
+static void rival_resets(rival *r) {
+    r->got = rm_breaker_reset(r->w.b);
+}
+static void rival_succeeds(rival *r) {
+    r->got = rm_breaker_record(r->w.b, &r->held, RM_OUTCOME_OK);
+}
+static void rival_fails(rival *r) {
+    r->got = rm_breaker_record(r->w.b, &r->held, RM_OUTCOME_FAILURE);
+}
+static void rival_probes(rival *r) {
+    r->got = take(&r->w, &r->held);
+}
+
+TEST(breaker, a_failure_that_lost_against_a_trip_is_late) {
+    rival r;
+    rm_permit permit;
+    REQUIRE(rival_open(&r, small()));
+    fail(&r.w, 2);
+    CHECK_EQ(RM_OK, take(&r.w, &permit));
+    r.act = rival_trips;
+    CHECK_EQ(RM_E_STALE, rm_breaker_record(r.w.b, &permit, RM_OUTCOME_FAILURE));
+    CHECK_EQ(1, r.w.count);
+    CHECK_EQ(1, stats_of(r.w.b).late);
+    CHECK_EQ(2, stats_of(r.w.b).failures);
+    world_close(&r.w);
+}
+
+TEST(breaker, a_failure_that_lost_against_a_success_counts_as_the_first) {
+    rival r;
+    rm_permit permit;
+    REQUIRE(rival_open(&r, small()));
+    fail(&r.w, 2);
+    CHECK_EQ(RM_OK, take(&r.w, &permit));
+    CHECK_EQ(RM_OK, take(&r.w, &r.held));
+    r.act = rival_succeeds;
+    CHECK_EQ(RM_OK, rm_breaker_record(r.w.b, &permit, RM_OUTCOME_FAILURE));
+    CHECK_EQ(RM_OK, r.got);
+    STATE(CLOSED, &r.w);
+    CHECK_EQ(1, stats_of(r.w.b).consecutive_failures);
+    world_close(&r.w);
+}
+
+TEST(breaker, two_last_failures_open_it_once) {
+    rival r;
+    rm_permit permit;
+    REQUIRE(rival_open(&r, small()));
+    fail(&r.w, 2);
+    CHECK_EQ(RM_OK, take(&r.w, &permit));
+    CHECK_EQ(RM_OK, take(&r.w, &r.held));
+    r.act = rival_fails;
+    CHECK_EQ(RM_E_STALE, rm_breaker_record(r.w.b, &permit, RM_OUTCOME_FAILURE));
+    CHECK_EQ(RM_OK, r.got);
+    CHECK_EQ(1, r.w.count);
+    CHECK_EQ(1, stats_of(r.w.b).opened);
+    world_close(&r.w);
+}
+
+TEST(breaker, the_last_place_of_a_probe_is_taken_once) {
+    for (uint32_t probes = 1; probes <= 2; probes++) {
+        rival r;
+        rm_permit permit;
+        rm_breaker_desc desc = small();
+        desc.probes = probes;
+        REQUIRE(rival_open(&r, desc));
+        rested(&r.w);
+        if (probes == 2) CHECK_EQ(RM_OK, take(&r.w, &permit));
+        r.act = rival_probes;
+        CHECK_EQ(RM_E_REJECTED, take(&r.w, &permit));
+        CHECK_EQ(RM_OK, r.got);
+        CHECK_EQ(probes, stats_of(r.w.b).probes);
+        CHECK_EQ(probes, stats_of(r.w.b).probes_out);
+        CHECK_EQ(1, stats_of(r.w.b).rejected);
+        CHECK_EQ(2, r.w.count); /* half-open once */
+        world_close(&r.w);
+    }
+}
+
+TEST(breaker, a_probe_that_lost_against_a_reset_or_a_trip_goes_by_the_new_state) {
+    rival r;
+    rm_permit permit;
+    for (int half = 0; half < 2; half++) {
+        REQUIRE(rival_open(&r, small()));
+        rested(&r.w);
+        if (half) CHECK_EQ(RM_OK, one(&r.w, RM_OUTCOME_IGNORE));
+        r.act = rival_resets;
+        CHECK_EQ(RM_OK, take(&r.w, &permit));
+        STATE(CLOSED, &r.w);
+        CHECK_EQ(half, stats_of(r.w.b).probes);
+        CHECK_EQ(RM_OK, rm_breaker_record(r.w.b, &permit, RM_OUTCOME_FAILURE));
+        CHECK_EQ(1, stats_of(r.w.b).consecutive_failures);
+        rested(&r.w);
+        if (half) CHECK_EQ(RM_OK, one(&r.w, RM_OUTCOME_IGNORE));
+        r.act = rival_trips;
+        CHECK_EQ(RM_E_REJECTED, take(&r.w, &permit));
+        STATE(OPEN, &r.w);
+        CHECK_EQ(RM_SEC(10), stats_of(r.w.b).retry_after_ns);
+        world_close(&r.w);
+    }
+}
+
+TEST(breaker, a_lost_probe_that_reports_in_the_last_moment_is_not_lost) {
+    rival r;
+    rm_permit permit;
+    rm_breaker_desc desc = small();
+    desc.probe_successes = 1;
+    REQUIRE(rival_open(&r, desc));
+    rested(&r.w);
+    CHECK_EQ(RM_OK, take(&r.w, &r.held));
+    r.w.now += RM_SEC(20);
+    r.act = rival_succeeds;
+    CHECK_EQ(RM_OK, take(&r.w, &permit));
+    CHECK_EQ(RM_OK, r.got);
+    STATE(CLOSED, &r.w);
+    CHECK_EQ(0, stats_of(r.w.b).lost);
+    world_close(&r.w);
+}
+
+static void rival_swaps_probes(rival *r) {
+    CHECK_EQ(RM_OK, rm_breaker_record(r->w.b, &r->held, RM_OUTCOME_IGNORE));
+    r->got = take(&r->w, &r->held);
+}
+
+TEST(breaker, a_fresh_probe_is_not_taken_for_an_overdue_one) {
+    for (int read = 1; read <= 3; read++) { /* whichever look at the clock the rival comes in */
+        rival r;
+        rm_permit permit;
+        rm_breaker_desc desc = small();
+        desc.probes = 1;
+        REQUIRE(rival_open(&r, desc));
+        rested(&r.w);
+        CHECK_EQ(RM_OK, take(&r.w, &r.held));
+        r.w.now += RM_SEC(20);
+        r.after = read;
+        r.act = rival_swaps_probes;
+        CHECK_EQ(RM_E_REJECTED, take(&r.w, &permit));
+        CHECK_EQ(RM_OK, r.got);
+        STATE(HALF_OPEN, &r.w);
+        CHECK_EQ(0, stats_of(r.w.b).lost);
+        CHECK_EQ(RM_OK, rm_breaker_record(r.w.b, &r.held, RM_OUTCOME_OK));
+        world_close(&r.w);
+    }
+}
+
+TEST(breaker, two_trips_and_two_resets_at_once_are_one_transition_each) {
+    rival r;
+    REQUIRE(rival_open(&r, small()));
+    r.act = rival_trips;
+    CHECK_EQ(RM_OK, rm_breaker_trip(r.w.b));
+    CHECK_EQ(1, r.w.count);
+    STATE(OPEN, &r.w);
+    r.act = rival_resets;
+    CHECK_EQ(RM_OK, rm_breaker_trip(r.w.b)); /* was to rest anew, has to trip it instead */
+    STATE(OPEN, &r.w);
+    CHECK_EQ(3, r.w.count);
+    world_close(&r.w);
 }
 
 /* ---- guarded calls ---- */
@@ -1560,13 +1751,13 @@ TEST(retry, a_zeroed_desc_means_the_defaults_and_full_jitter) {
         }
         CHECK_EQ(RM_E_TIMEOUT, rm_retry_next(&retry, RM_E_TIMEOUT, 0, &wait));
         REQUIRE(rm_retry_begin(&retry, descs[i], no_deadline, NULL) == RM_OK);
-        CHECK_EQ(RM_E_TIMEOUT, rm_retry_next(&retry, RM_E_TIMEOUT, RM_MIN(5) + 1, &wait));
-        CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_TIMEOUT, RM_MIN(5), &wait));
+        CHECK_EQ(RM_E_TIMEOUT, rm_retry_next(&retry, RM_E_TIMEOUT, RM_MINUTES(5) + 1, &wait));
+        CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_TIMEOUT, RM_MINUTES(5), &wait));
     }
     rm_retry_desc full = rm_retry_desc_default();
     CHECK_EQ(RM_SEC(1), full.base_ns);
     CHECK_EQ(RM_SEC(30), full.cap_ns);
-    CHECK_EQ(RM_MIN(5), full.max_retry_after_ns);
+    CHECK_EQ(RM_MINUTES(5), full.max_retry_after_ns);
     CHECK_EQ(3, full.max_retries);
     CHECK_EQ(RM_JITTER_FULL, full.jitter);
 }
@@ -1671,8 +1862,8 @@ TEST(retry, a_wish_for_a_longer_wait_is_kept_up_to_a_limit) {
     CHECK_EQ(RM_SEC(2), wait); /* shorter than ours */
     CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_BUSY, INT64_MIN, &wait));
     CHECK_EQ(RM_SEC(4), wait); /* a date in the past */
-    CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_BUSY, RM_MIN(5), &wait));
-    CHECK_EQ(RM_E_BUSY, rm_retry_next(&retry, RM_E_BUSY, RM_MIN(5) + 1, &wait));
+    CHECK_EQ(RM_OK, rm_retry_next(&retry, RM_E_BUSY, RM_MINUTES(5), &wait));
+    CHECK_EQ(RM_E_BUSY, rm_retry_next(&retry, RM_E_BUSY, RM_MINUTES(5) + 1, &wait));
     CHECK_EQ(RM_E_BUSY, rm_retry_next(&retry, RM_E_BUSY, INT64_MAX, &wait));
     desc.max_retry_after_ns = RM_NONE;
     REQUIRE(rm_retry_begin(&retry, &desc, no_deadline, NULL) == RM_OK);
@@ -2441,13 +2632,25 @@ TEST(breaker, eight_threads_make_no_illegal_transition_and_tell_each_once) {
 
 /* What was written before a transition is there for the call that sees it, whichever call it is.
    The reader learns by relaxed loads when to call, so that only the call itself gives order. */
-typedef enum relay_call { BY_ACQUIRE, BY_RECORD, BY_STATS, BY_TRIP, BY_RESET, BY_RETRY } relay_call;
+typedef enum relay_call {
+    BY_ACQUIRE,
+    BY_RECORD,
+    BY_STATS,
+    BY_TRIP,
+    BY_RESET,
+    BY_RETRY,
+    BY_LOSING
+} relay_call;
 
 typedef struct relay {
     rm_breaker *b;
     relay_call call;
     int plain;
-    int ready; /* the round that the reader is ready for */
+    int ready;            /* the round that the reader is ready for */
+    uint64_t head, steps; /* the reader waits until the word is so many generations on */
+    uint32_t reader;
+    int round;
+    bool in_clock; /* the reader is to wait when it reads the clock */
 } relay;
 
 enum { ROUNDS = 100 };
@@ -2468,7 +2671,8 @@ static void relay_meet(relay *r, rm_permit *permit) {
     case BY_ACQUIRE: CHECK_EQ(RM_OK, rm_breaker_acquire(r->b, permit, NULL)); break;
     case BY_RECORD: CHECK_EQ(RM_E_STALE, rm_breaker_record(r->b, permit, RM_OUTCOME_OK)); break;
     case BY_STATS: CHECK_EQ(RM_OK, rm_breaker_stats_get(r->b, &stats)); break;
-    case BY_TRIP: CHECK_EQ(RM_OK, rm_breaker_trip(r->b)); break;
+    case BY_TRIP:
+    case BY_LOSING: CHECK_EQ(RM_OK, rm_breaker_trip(r->b)); break;
     case BY_RESET: CHECK_EQ(RM_OK, rm_breaker_reset(r->b)); break;
     case BY_RETRY:
         CHECK_EQ(RM_OK, rm_retry_call(NULL, r->b, no_deadline, NULL, succeed, NULL, NULL));
@@ -2476,45 +2680,68 @@ static void relay_meet(relay *r, rm_permit *permit) {
     }
 }
 
+static bool relay_trips(const relay *r) {
+    return r->call == BY_RESET || r->call == BY_RECORD || r->call == BY_LOSING;
+}
+
 /* Each round the writer trips, writes and resets, or, for calls that meet an open one, writes and
    trips. */
 static void relay_write(relay *r) {
     for (int i = 1; i <= ROUNDS; i++) {
         while (__atomic_load_n(&r->ready, __ATOMIC_ACQUIRE) != i) {}
-        bool trips = r->call == BY_RESET || r->call == BY_RECORD;
-        if (!trips) CHECK_EQ(RM_OK, rm_breaker_trip(r->b));
+        if (!relay_trips(r)) CHECK_EQ(RM_OK, rm_breaker_trip(r->b));
         r->plain = i;
-        CHECK_EQ(RM_OK, trips ? rm_breaker_trip(r->b) : rm_breaker_reset(r->b));
+        CHECK_EQ(RM_OK, relay_trips(r) ? rm_breaker_trip(r->b) : rm_breaker_reset(r->b));
     }
+}
+
+/* The reader tells that it is ready and waits for the writer's transition. */
+static void relay_wait(relay *r) {
+    r->in_clock = false;
+    __atomic_store_n(&r->ready, r->round, __ATOMIC_RELEASE);
+    for (;;) {
+        uint64_t now = __atomic_load_n(&r->b->word, __ATOMIC_RELAXED) >> 38;
+        if (((now - r->head) & 0x7fffff) == r->steps) return;
+    }
+}
+
+static int64_t relay_now(void *user) {
+    relay *r = (relay *)user;
+    if (rm_thread_number() == __atomic_load_n(&r->reader, __ATOMIC_RELAXED) && r->in_clock)
+        relay_wait(r);
+    return RM_SEC(1000);
 }
 
 static void relay_read(void *user) {
     relay *r = (relay *)user;
-    for (int i = 1; i <= ROUNDS; i++) {
+    __atomic_store_n(&r->reader, rm_thread_number(), __ATOMIC_RELAXED);
+    for (r->round = 1; r->round <= ROUNDS; r->round++) {
         rm_permit permit;
         CHECK_EQ(RM_OK, rm_breaker_reset(r->b));
         CHECK_EQ(RM_OK, rm_breaker_acquire(r->b, &permit, NULL));
-        bool trips = r->call == BY_RESET || r->call == BY_RECORD;
-        uint64_t head = __atomic_load_n(&r->b->word, __ATOMIC_RELAXED) >> 38, steps = trips ? 1 : 2;
-        __atomic_store_n(&r->ready, i, __ATOMIC_RELEASE);
-        for (;;) {
-            uint64_t now = __atomic_load_n(&r->b->word, __ATOMIC_RELAXED) >> 38;
-            if (((now - head) & 0x7fffff) == steps) break;
-        }
+        r->steps = relay_trips(r) ? 1 : 2;
+        r->head = __atomic_load_n(&r->b->word, __ATOMIC_RELAXED) >> 38;
+        r->in_clock = r->call == BY_LOSING; /* between its look at the word and the swap */
+        if (!r->in_clock) relay_wait(r);
         relay_meet(r, &permit);
-        CHECK_EQ(i, r->plain);
+        CHECK_EQ(r->round, r->plain);
     }
 }
 
 TEST(breaker, a_transition_publishes_what_happened_before_it) {
-    for (int call = BY_ACQUIRE; call <= BY_RETRY; call++) {
+    for (int call = BY_ACQUIRE; call <= BY_LOSING; call++) {
         world w;
         rm_thread reader;
         rm_breaker_desc desc = small();
         desc.event_fn = relay_event;
         REQUIRE(world_open(&w, desc));
         w.log.level = RM_LOG_OFF;
-        relay r = {w.b, (relay_call)call, 0, 0};
+        relay r;
+        memset(&r, 0, sizeof r);
+        r.b = w.b;
+        r.call = (relay_call)call;
+        w.clock.now_fn = w.clock.coarse_fn = w.clock.wall_fn = relay_now;
+        w.clock.user = &r;
         REQUIRE(rm_thread_start(&reader, relay_read, &r) == RM_OK);
         relay_write(&r);
         rm_thread_join(&reader);
