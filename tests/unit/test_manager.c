@@ -53,7 +53,7 @@ static rm_status start(void *user, rm_deadline deadline, rm_error *error) {
 static rm_status stop(void *user, rm_deadline deadline, rm_error *error) {
     part *p = (part *)user;
     CHECK_EQ(p->running, 1); /* only what has started is stopped, and once */
-    p->running = 0;
+    p->running = p->stop_fails != RM_OK;
     return act(p, p->stop_fails, '-', deadline, error);
 }
 
@@ -166,7 +166,7 @@ TEST(manager, hands_one_deadline_to_every_hook) {
     tear_down(manager);
 }
 
-TEST(manager, stops_what_had_started_when_the_kth_start_fails) {
+TEST(manager, rolls_back_whichever_start_fails) {
     static const char *const expected[] = {"+A", "+a +B -a", "+a +b +C -b -a",
                                            "+a +b +c +D -c -b -a"};
     for (int k = 0; k < 4; ++k)
@@ -237,7 +237,7 @@ TEST(manager, starts_nothing_without_time) {
     tear_down(manager);
 }
 
-TEST(manager, stops_everything_whatever_fails_and_however_late_it_is) {
+TEST(manager, gives_every_stop_its_call_when_the_time_is_over) {
     rm_manager *manager = build(4);
     rm_errors errors;
     CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
@@ -257,8 +257,13 @@ TEST(manager, stops_everything_whatever_fails_and_however_late_it_is) {
     CHECK_EQ(state_of(manager, 0).state, RM_STATE_FAILED);
     CHECK_EQ(state_of(manager, 1).state, RM_STATE_STOPPED);
     CHECK_EQ(state_of(manager, 2).state, RM_STATE_FAILED);
-    CHECK_EQ(rm_manager_stop(manager, 0, &errors), RM_OK); /* it is stopped: no second call */
-    CHECK_STR(diary, "-d -C -b -A");
+    CHECK_EQ(rm_manager_start(manager, 0, &errors), RM_E_STATE); /* two of them still run */
+    parts[0].stop_fails = parts[2].stop_fails = RM_OK;
+    CHECK_EQ(rm_manager_stop(manager, 0, &errors), RM_OK); /* only what has not stopped yet */
+    CHECK_STR(diary, "-d -C -b -A -c -a");
+    CHECK_EQ(rm_manager_stop(manager, 0, &errors), RM_OK);
+    CHECK_STR(diary, "-d -C -b -A -c -a");
+    CHECK_EQ(state_of(manager, 0).state, RM_STATE_STOPPED);
     tear_down(manager);
 }
 
@@ -274,6 +279,9 @@ TEST(manager, lists_the_cause_first_and_then_what_failed_in_the_rollback) {
     CHECK_EQ(errors.items[0].status, RM_E_AUTH);
     CHECK_EQ(errors.items[1].status, RM_E_SYSTEM);
     CHECK_EQ(errors.items[2].status, RM_E_PROTOCOL);
+    for (int k = 0; k < PARTS; ++k)
+        parts[k].stop_fails = RM_OK;
+    CHECK_EQ(rm_manager_stop(manager, 0, NULL), RM_OK); /* what did not stop before stops now */
     tear_down(manager);
 }
 
@@ -331,7 +339,7 @@ TEST(manager, says_in_the_list_why_it_refused_a_call) {
 
 /* >>state rules --------------------------------------------------------------------------- */
 
-TEST(manager, stop_changes_nothing_when_it_is_stopped) {
+TEST(manager, stops_once_however_often_it_is_asked) {
     rm_manager *manager = build(1);
     CHECK_EQ(rm_manager_stop(manager, 0, NULL), RM_OK); /* never started */
     CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
@@ -426,6 +434,51 @@ typedef struct stopper {
     rm_manager *manager;
     rm_status status;
 } stopper;
+
+/* A health hook that stays in as well, and tries to stop its manager. */
+static rm_manager *ill;
+
+static rm_health linger_health(void *user, rm_error *reason) {
+    rm_errors errors;
+    rm_deadline none = {0};
+    (void)reason;
+    CHECK_EQ(rm_manager_stop(ill, 0, &errors), RM_E_STATE);
+    CHECK_EQ(rm_manager_start(ill, 0, &errors), RM_E_STATE);
+    (void)linger(user, none, NULL);
+    return RM_HEALTH_HEALTHY;
+}
+
+static void ask_for_status(void *user) {
+    rm_resource_status status;
+    uint32_t count;
+    (void)user;
+    CHECK_EQ(rm_manager_status(ill, &status, 1, &count), RM_OK);
+    CHECK_EQ(status.state, RM_STATE_READY);
+    CHECK_EQ(status.health, RM_HEALTH_HEALTHY);
+}
+
+TEST(manager, stop_waits_for_a_health_hook_up_to_its_deadline) {
+    rm_resource resource = rm_resource_make("slow", "part", NULL);
+    rm_thread thread;
+    rm_errors errors;
+    ill = NULL;
+    REQUIRE(rm_manager_create(NULL, &ill, NULL) == RM_OK);
+    resource.health_fn = linger_health;
+    SET(&inside, 0);
+    SET(&let_go, 0);
+    CHECK_EQ(rm_manager_add(ill, &resource, NULL), RM_OK);
+    CHECK_EQ(rm_manager_start(ill, 0, NULL), RM_OK);
+    REQUIRE(rm_thread_start(&thread, ask_for_status, NULL) == RM_OK);
+    while (GET(&inside) == 0)
+        (void)rm_sleep(NULL, 1000, NULL);
+    CHECK_EQ(rm_manager_stop(ill, RM_MS(5), &errors), RM_E_TIMEOUT);
+    CHECK_STR("slow", errors.items[0].where);
+    CHECK(strstr(errors.items[0].message, "health hook did not return") != NULL);
+    SET(&let_go, 1);
+    CHECK_EQ(rm_manager_stop(ill, RM_SEC(60), &errors), RM_OK);
+    rm_thread_join(&thread);
+    CHECK_EQ(rm_manager_destroy(ill), RM_OK);
+}
 
 static void stop_it(void *user) {
     stopper *s = (stopper *)user;
@@ -528,7 +581,7 @@ TEST(manager, takes_names_of_1_to_47_bytes_and_kinds_up_to_31) {
     tear_down(manager);
 }
 
-TEST(manager, takes_a_name_once) {
+TEST(manager, refuses_a_name_that_is_taken) {
     rm_manager *manager = build(1);
     rm_error error;
     memset(&error, 0, sizeof error);
@@ -566,6 +619,21 @@ TEST(manager, takes_as_many_as_max_resources) {
     CHECK_STR(error.where, "max_resources");
 }
 
+TEST(manager, finds_a_resource_by_name) {
+    rm_manager *manager = build(3);
+    rm_resource found;
+    for (int i = 0; i < 3; ++i) {
+        CHECK_EQ(rm_manager_get(manager, parts[i].name, &found), RM_OK);
+        CHECK_STR(found.name, parts[i].name);
+        CHECK_STR(found.kind, "part");
+        CHECK(found.user == &parts[i] && found.start_fn == start && found.stop_fn == stop);
+        CHECK(found.health_fn == health && found.stats_fn == NULL);
+    }
+    CHECK_EQ(rm_manager_get(manager, "d", &found), RM_E_NOT_FOUND);
+    CHECK(found.user == &parts[2]); /* left alone */
+    tear_down(manager);
+}
+
 TEST(manager, copies_the_strings_of_a_resource) {
     char name[8] = "first", kind[8] = "disk";
     rm_manager *manager = build(0);
@@ -583,7 +651,7 @@ TEST(manager, copies_the_strings_of_a_resource) {
 
 /* >>status -------------------------------------------------------------------------------- */
 
-TEST(manager, tells_state_and_health_of_each) {
+TEST(manager, shows_state_and_health_of_all) {
     rm_manager *manager = build(3);
     rm_resource_status all[3];
     uint32_t count = 0;
