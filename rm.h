@@ -58,9 +58,10 @@ WHAT IT DOES
     manager starts resources in the order of their registration and stops them in reverse.
 
 WHAT IT DOES NOT DO
-    Nothing of rm may be used in the child of a fork() yet, but exec and _exit. No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
+    No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
     one after the other in the caller's thread, and cannot interrupt a callback that overruns its
-    deadline. Names are limited to 47 bytes, error messages to 159 bytes, an error list to 16.
+    deadline. The child of a fork() may use nothing of rm yet, only exec and _exit. Names are limited
+    to 47 bytes, error messages to 159 bytes, an error list to 16.
 
 DEFINES
     RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]
@@ -82,7 +83,7 @@ CONCEPTS
     Objects   Every create call takes a desc (zeroed = defaults; NULL = all defaults where nothing
               is required) with a `const rm_env *env`: allocator, clock, random numbers, log. What
               env points at must outlive the object. Zero a desc with memset, `= {0}` in C, `= {}`
-              in C++, or the header's rm_x_desc_default().
+              in C++, or rm_x_desc_default() where there is one.
     Callbacks Hooks (start, stop, health, create, loader, completion ...) run under no lock of ours
               and may call anything. Primitives (allocator, clock, random, log, try) may run under
               a lock of ours, must return promptly and must not call back.
@@ -772,6 +773,10 @@ RM_API int64_t rm_waitq_expire(rm_waitq *q);
    Threads: any. Blocks: for a short lock. Allocates: no. Cost: O(waiters). */
 RM_API void rm_waitq_close(rm_waitq *q);
 
+/* Takes waiters again after rm_waitq_close.
+   Threads: any. Blocks: for a short lock. Allocates: no. */
+RM_API void rm_waitq_open(rm_waitq *q);
+
 /* Reads the statistics.
    Returns: RM_E_INVALID for NULL.
    Threads: any. Blocks: for a short lock. Allocates: no. */
@@ -1194,12 +1199,13 @@ RM_API rm_status rm_manager_get(rm_manager *manager, const char *name, rm_resour
 /* Starts every resource in the order of registration. When one fails or the time is over, those
    that had started are stopped in reverse and the manager is stopped again. timeout_ns 0 = 30 s.
    Returns: the first failure, which is errors->items[0]; RM_E_TIMEOUT when the time ran out before
-   the last start; RM_E_STATE unless it is stopped; RM_E_INVALID.
+   the last start; RM_E_STATE unless all is stopped, and from its own hooks; RM_E_INVALID.
    Threads: any. Blocks: in the start hooks, one after the other. Allocates: no. */
 RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_errors *errors);
 
 /* Stops every started resource in reverse; each gets its call, whatever the others return and even
-   when the time is over. timeout_ns 0 = 8 s. A manager that is stopped stays so: RM_OK.
+   when the time is over. What fails to stop gets another call from the next rm_manager_stop. It
+   waits for health hooks that rm_manager_status runs. timeout_ns 0 = 8 s. When nothing runs: RM_OK.
    Returns: the first failure, which is errors->items[0]; RM_E_STATE while another thread starts or
    stops it, and from its own hooks; RM_E_INVALID.
    Threads: any. Blocks: in the stop hooks, one after the other. Allocates: no. */
@@ -1337,6 +1343,53 @@ static inline bool rmi_name_fits(const char *name, size_t max) {
     while (length <= max && name[length] != '\0')
         ++length;
     return length > 0 && length <= max;
+}
+
+/* Refuses a setting: names the field and says what it must be. */
+static inline rm_status rmi_bad(rm_error *error, const char *field, const char *wanted) {
+    return rm_error_set(error, RM_E_INVALID, 0, field, "must be %s", wanted);
+}
+
+/* Checks the name of an object. */
+static inline rm_status rmi_check_name(const char *name, rm_error *error) {
+    if (name[0] == '\0') return rmi_bad(error, "name", "1 to 47 bytes, or NULL for the default");
+    if (rmi_name_fits(name, 47)) return RM_OK;
+    return rm_error_set(error, RM_E_TOO_LARGE, 0, "name", "must be at most 47 bytes");
+}
+
+/* Shows one statistic to a visitor; label NULL = none. */
+static inline void rmi_show(rm_stat_fn visit, void *user, rm_stat_type type, const char *name,
+                            const char *help, const char *label, const char *label_value,
+                            uint64_t value) {
+    rm_stat stat;
+    memset(&stat, 0, sizeof stat);
+    stat.name = name;
+    stat.help = help;
+    stat.label = label;
+    stat.label_value = label_value;
+    stat.value = (int64_t)value;
+    stat.type = type;
+    visit(&stat, user);
+}
+
+/* Shows a histogram of times to a visitor, as a copy taken under the lock of its queue, since a
+   visitor may call anything; bins has room for the copy. */
+static inline void rmi_show_times(rm_stat_fn visit, void *user, const char *name, const char *help,
+                                  rm_waitq *lock, const rm_hist *times, uint64_t *bins) {
+    rm_hist copy;
+    rm_stat stat;
+    rm_waitq_lock(lock);
+    copy = *times;
+    memcpy(bins, times->counts, times->bins * sizeof *bins);
+    rm_waitq_unlock(lock);
+    copy.counts = bins;
+    memset(&stat, 0, sizeof stat);
+    stat.name = name;
+    stat.help = help;
+    stat.hist = &copy;
+    stat.decimals = 9;
+    stat.type = RM_STAT_HISTOGRAM;
+    visit(&stat, user);
 }
 
 #endif /* RMI_PRIVATE_DONE */
@@ -2854,6 +2907,14 @@ RM_API void rm_waitq_close(rm_waitq *q) {
     rm_waitq_unlock(q);
 }
 
+RM_API void rm_waitq_open(rm_waitq *q) {
+    if (q == NULL) return;
+    rm_waitq_lock(q);
+    q->closed = false;
+    rmi_waitq_publish(q, rm_now(q->desc.clock));
+    rm_waitq_unlock(q);
+}
+
 RM_API rm_status rm_waitq_stats_get(rm_waitq *q, rm_waitq_stats *out) {
     if (q == NULL || out == NULL) return RM_E_INVALID;
     rm_waitq_lock(q);
@@ -3690,14 +3751,24 @@ typedef struct rmi_managed {
     char kind[32];
     int64_t since_ns;
     rm_state state;
+    bool running; /* started, and not stopped with success since */
     rm_error last_error;
 } rmi_managed;
 
-/* The mutex guards phase, count and every entry; hooks run without it. What the phase is not
-   STOPPED for belongs to the thread that set it. */
+/* A status call, on its stack. */
+typedef struct rmi_visit {
+    struct rmi_visit *next;
+    const rmi_managed *entry; /* whose health hook runs now; NULL = none */
+    uint32_t thread;
+} rmi_visit;
+
+/* The mutex guards phase, count, visits and every entry; hooks run without it. STARTING and
+   STOPPING belong to the thread that set them. */
 struct rm_manager {
     rm_env env;
     rm_mutex mutex;
+    rm_cond left; /* signalled when a health hook has returned */
+    rmi_visit *visits;
     uint32_t max;
     uint32_t count;
     rm_state phase; /* STOPPED, STARTING, READY or STOPPING */
@@ -3732,6 +3803,10 @@ RM_API rm_status rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(const rm
     manager->phase = RM_STATE_STOPPED;
     manager->entries = (rmi_managed *)rm_alloc(env.allocator, max * sizeof *manager->entries);
     status = manager->entries == NULL ? RM_E_NOMEM : rm_mutex_init(&manager->mutex);
+    if (status == RM_OK && rm_cond_init(&manager->left) != RM_OK) {
+        rm_mutex_destroy(&manager->mutex);
+        status = RM_E_SYSTEM;
+    }
     if (status != RM_OK) {
         rm_free(env.allocator, manager->entries, max * sizeof *manager->entries);
         rm_free(env.allocator, manager, sizeof *manager);
@@ -3751,6 +3826,7 @@ RM_API rm_status rm_manager_destroy(rm_manager *manager) {
     rm_mutex_unlock(&manager->mutex);
     if (!stopped) return RM_E_STATE;
     env = manager->env;
+    rm_cond_destroy(&manager->left);
     rm_mutex_destroy(&manager->mutex);
     rm_free(env.allocator, manager->entries, manager->max * sizeof *manager->entries);
     rm_free(env.allocator, manager, sizeof *manager);
@@ -3814,16 +3890,51 @@ RM_API rm_status rm_manager_get(rm_manager *manager, const char *name, rm_resour
     return entry == NULL ? RM_E_NOT_FOUND : RM_OK;
 }
 
-/* Claims the manager for a start or a stop. */
-static rm_status rmi_manager_claim(rm_manager *manager, rm_state from, rm_state to) {
-    rm_status status = RM_E_STATE;
+static void rmi_manager_phase(rm_manager *manager, rm_state phase) {
     rm_mutex_lock(&manager->mutex);
-    if (manager->phase == from) {
-        manager->phase = to;
-        status = RM_OK;
+    manager->phase = phase;
+    rm_mutex_unlock(&manager->mutex);
+}
+
+/* Claims the manager for a start or a stop. *idle: it is stopped and so is every resource. */
+static rm_status rmi_manager_claim(rm_manager *manager, bool starting, bool *idle) {
+    const uint32_t thread = rm_thread_number();
+    const rmi_visit *visit;
+    rm_status status = RM_OK;
+    uint32_t i;
+    rm_mutex_lock(&manager->mutex);
+    *idle = manager->phase == RM_STATE_STOPPED;
+    for (i = 0; i < manager->count; ++i) {
+        if (manager->entries[i].running) *idle = false;
     }
+    if (starting ? !*idle
+                 : manager->phase == RM_STATE_STARTING || manager->phase == RM_STATE_STOPPING)
+        status = RM_E_STATE;
+    for (visit = manager->visits; visit != NULL; visit = visit->next) {
+        if (visit->thread == thread) status = RM_E_STATE; /* a health hook would wait for itself */
+    }
+    if (status == RM_OK && (starting || !*idle))
+        manager->phase = starting ? RM_STATE_STARTING : RM_STATE_STOPPING;
     rm_mutex_unlock(&manager->mutex);
     return status;
+}
+
+/* Waits until no health hook of an entry runs, which is not READY any more. */
+static bool rmi_manager_unvisited(rm_manager *manager, const rmi_managed *entry,
+                                  rm_deadline deadline) {
+    const rm_clock *clock = manager->env.clock;
+    const rmi_visit *visit;
+    rm_mutex_lock(&manager->mutex);
+    for (;;) {
+        visit = manager->visits;
+        while (visit != NULL && visit->entry != entry)
+            visit = visit->next;
+        if (visit == NULL || rm_deadline_passed(clock, deadline)) break;
+        clock->wait_fn(&manager->left, &manager->mutex,
+                       deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns, clock->user);
+    }
+    rm_mutex_unlock(&manager->mutex);
+    return visit == NULL;
 }
 
 static void rmi_manager_set(rm_manager *manager, rmi_managed *entry, rm_state state,
@@ -3831,6 +3942,8 @@ static void rmi_manager_set(rm_manager *manager, rmi_managed *entry, rm_state st
     rm_kv kv[4];
     rm_mutex_lock(&manager->mutex);
     entry->state = state;
+    if (state == RM_STATE_READY) entry->running = true;
+    if (state == RM_STATE_STOPPED) entry->running = false;
     entry->since_ns = rm_now(manager->env.clock);
     if (error != NULL) entry->last_error = *error;
     rm_mutex_unlock(&manager->mutex);
@@ -3854,6 +3967,9 @@ static rm_status rmi_manager_run(rm_manager *manager, rmi_managed *entry, bool s
     if (starting && rm_deadline_passed(manager->env.clock, deadline))
         status = rm_error_set(&error, RM_E_TIMEOUT, 0, entry->name,
                               "the time to start was over before its turn");
+    else if (!starting && !rmi_manager_unvisited(manager, entry, deadline))
+        status = rm_error_set(&error, RM_E_TIMEOUT, 0, entry->name,
+                              "not stopped: its health hook did not return; stop again");
     else if (hook != NULL)
         status = hook(entry->resource.user, deadline, &error);
     if (status == RM_OK) {
@@ -3869,12 +3985,12 @@ static rm_status rmi_manager_run(rm_manager *manager, rmi_managed *entry, bool s
     return status;
 }
 
-/* Stops the READY ones among the first `count`, in reverse. Returns the first failure. */
+/* Stops the running ones among the first `count`, in reverse. Returns the first failure. */
 static rm_status rmi_manager_unwind(rm_manager *manager, uint32_t count, rm_deadline deadline,
                                     rm_errors *errors) {
     rm_status first = RM_OK, status;
     while (count-- > 0) {
-        if (manager->entries[count].state != RM_STATE_READY) continue;
+        if (!manager->entries[count].running) continue;
         status = rmi_manager_run(manager, &manager->entries[count], false, deadline, errors);
         if (first == RM_OK) first = status;
     }
@@ -3892,63 +4008,92 @@ static rm_status rmi_manager_refuse(rm_errors *errors, rm_status status, const c
 RM_API rm_status rm_manager_start(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
     rm_status status;
     rm_deadline deadline;
+    bool idle;
     uint32_t i;
     if (errors != NULL) errors->count = errors->dropped = 0;
     if (manager == NULL || !rm_timeout_valid(timeout_ns))
         return rmi_manager_refuse(errors, RM_E_INVALID, "manager is NULL or timeout_ns is none");
-    status = rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STARTING);
-    if (status != RM_OK) return rmi_manager_refuse(errors, status, "it starts, runs or stops");
+    status = rmi_manager_claim(manager, true, &idle);
+    if (status != RM_OK)
+        return rmi_manager_refuse(errors, status,
+                                  "it starts, runs or stops now, or something of it did not stop: "
+                                  "stop it first, and not from its hooks");
     deadline = rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(30) : timeout_ns);
     for (i = 0; i < manager->count && status == RM_OK; ++i)
         status = rmi_manager_run(manager, &manager->entries[i], true, deadline, errors);
     if (status != RM_OK)
         (void)rmi_manager_unwind(manager, i, rm_deadline_after(manager->env.clock, RM_SEC(8)),
                                  errors);
-    (void)rmi_manager_claim(manager, RM_STATE_STARTING,
-                            status == RM_OK ? RM_STATE_READY : RM_STATE_STOPPED);
+    rmi_manager_phase(manager, status == RM_OK ? RM_STATE_READY : RM_STATE_STOPPED);
     return status;
 }
 
 RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_errors *errors) {
     rm_status status;
+    bool idle;
     if (errors != NULL) errors->count = errors->dropped = 0;
     if (manager == NULL || !rm_timeout_valid(timeout_ns))
         return rmi_manager_refuse(errors, RM_E_INVALID, "manager is NULL or timeout_ns is none");
-    if (rmi_manager_claim(manager, RM_STATE_STOPPED, RM_STATE_STOPPED) == RM_OK) return RM_OK;
-    status = rmi_manager_claim(manager, RM_STATE_READY, RM_STATE_STOPPING);
-    if (status != RM_OK) return rmi_manager_refuse(errors, status, "it starts or stops already");
+    status = rmi_manager_claim(manager, false, &idle);
+    if (status != RM_OK)
+        return rmi_manager_refuse(errors, status,
+                                  "it starts or stops in another thread, or this is one of its "
+                                  "hooks: call again later");
+    if (idle) return RM_OK;
     status = rmi_manager_unwind(
         manager, manager->count,
         rm_deadline_after(manager->env.clock, timeout_ns == 0 ? RM_SEC(8) : timeout_ns), errors);
-    (void)rmi_manager_claim(manager, RM_STATE_STOPPING, RM_STATE_STOPPED);
+    rmi_manager_phase(manager, RM_STATE_STOPPED);
     return status;
+}
+
+static void rmi_manager_describe(const rmi_managed *entry, rm_resource_status *out) {
+    memset(out, 0, sizeof *out);
+    memcpy(out->name, entry->name, sizeof entry->name);
+    memcpy(out->kind, entry->kind, sizeof entry->kind);
+    out->since_ns = entry->since_ns;
+    out->state = entry->state;
+    out->last_error = entry->last_error;
+}
+
+/* Calls a health hook with the mutex free; a stop waits until it has returned. */
+static void rmi_manager_visit(rm_manager *manager, rmi_visit *visit, rm_resource_status *out) {
+    const rm_resource *resource = &visit->entry->resource;
+    rm_error reason;
+    memset(&reason, 0, sizeof reason);
+    rm_mutex_unlock(&manager->mutex);
+    out->health = resource->health_fn(resource->user, &reason);
+    if (reason.status != RM_OK) out->last_error = reason;
+    rm_mutex_lock(&manager->mutex);
+    visit->entry = NULL;
+    rm_cond_broadcast(&manager->left);
 }
 
 RM_API rm_status rm_manager_status(rm_manager *manager, rm_resource_status *out, uint32_t capacity,
                                    uint32_t *count) {
+    rmi_visit visit, **link;
     uint32_t i, total;
     if (manager == NULL || count == NULL || (out == NULL && capacity > 0)) return RM_E_INVALID;
+    visit.entry = NULL;
+    visit.thread = rm_thread_number();
     rm_mutex_lock(&manager->mutex);
-    total = manager->count;
-    for (i = 0; i < total && i < capacity; ++i) {
+    visit.next = manager->visits;
+    manager->visits = &visit;
+    for (i = 0; i < manager->count && i < capacity; ++i) {
         const rmi_managed *entry = &manager->entries[i];
-        memset(&out[i], 0, sizeof out[i]);
-        memcpy(out[i].name, entry->name, sizeof entry->name);
-        memcpy(out[i].kind, entry->kind, sizeof entry->kind);
-        out[i].since_ns = entry->since_ns;
-        out[i].state = entry->state;
-        out[i].last_error = entry->last_error;
+        rmi_manager_describe(entry, &out[i]);
+        if (entry->state != RM_STATE_READY) continue;
+        out[i].health = RM_HEALTH_HEALTHY;
+        if (entry->resource.health_fn == NULL) continue;
+        visit.entry = entry;
+        rmi_manager_visit(manager, &visit, &out[i]);
     }
+    total = manager->count;
+    link = &manager->visits;
+    while (*link != &visit)
+        link = &(*link)->next;
+    *link = visit.next;
     rm_mutex_unlock(&manager->mutex);
-    for (i = 0; i < total && i < capacity; ++i) { /* entries are never removed */
-        const rm_resource *resource = &manager->entries[i].resource;
-        rm_error reason;
-        if (out[i].state != RM_STATE_READY) continue;
-        memset(&reason, 0, sizeof reason);
-        out[i].health = resource->health_fn == NULL ? RM_HEALTH_HEALTHY
-                                                    : resource->health_fn(resource->user, &reason);
-        if (reason.status != RM_OK) out[i].last_error = reason;
-    }
     *count = total;
     return total > capacity ? RM_E_TOO_LARGE : RM_OK;
 }

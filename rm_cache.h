@@ -109,7 +109,7 @@ extern "C" {
 
 /* >>types */
 
-enum { RM_CACHE_OVERHEAD = 96 }; /* bytes charged for an entry beside its key and value */
+enum { RM_CACHE_OVERHEAD = 64 }; /* bytes charged for an entry beside its key and value */
 
 /* A cache. Opaque. */
 typedef struct rm_cache rm_cache;
@@ -725,8 +725,7 @@ RM_API rm_status rm_cache_set(rm_cache *cache, const void *key, size_t key_size,
     uint64_t hash;
     if (cache == NULL || (key == NULL && key_size > 0) || (value == NULL && size > 0))
         return rm_error_set(error, RM_E_INVALID, 0, "cache", "cache, key or value is NULL");
-    if (!rmi_cache_ttl_valid(ttl_ns))
-        return rm_error_set(error, RM_E_INVALID, 0, "ttl_ns", "a time or RM_NONE");
+    if (!rmi_cache_ttl_valid(ttl_ns)) return rmi_bad(error, "ttl_ns", "a time or RM_NONE");
     if (!rmi_cache_fits(cache, key_size, size))
         return rm_error_set(error, RM_E_TOO_LARGE, 0, cache->name,
                             "key and value are above max_bytes (%lld)",
@@ -1007,9 +1006,9 @@ RM_API rm_status rm_cache_get_or_load(rm_cache *cache, const void *key, size_t k
     if (cache == NULL || (key == NULL && key_size > 0) || loader == NULL || out == NULL ||
         loader->load_fn == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "cache", "cache, key, loader or out is NULL");
-    if (!rm_timeout_valid(timeout_ns) || !rmi_cache_ttl_valid(loader->ttl_ns))
-        return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns",
-                            "timeout_ns or ttl_ns is no time");
+    if (!rm_timeout_valid(timeout_ns))
+        return rmi_bad(error, "timeout_ns", "a time, RM_NOWAIT or RM_FOREVER");
+    if (!rmi_cache_ttl_valid(loader->ttl_ns)) return rmi_bad(error, "ttl_ns", "a time or RM_NONE");
     rm_waitq_lock(&cache->queue);
     status = rmi_cache_pin_or_load(cache, key, key_size, loader,
                                    timeout_ns == 0 ? RM_SEC(30) : timeout_ns, out, error);
@@ -1049,63 +1048,34 @@ static rm_status rmi_cache_stop(void *user, rm_deadline deadline, rm_error *erro
     return RM_OK;
 }
 
-static void rmi_cache_visit(rm_stat_fn visit, void *user, rm_stat_type type, const char *name,
-                            const char *help, const char *cause, uint64_t value) {
-    rm_stat stat;
-    memset(&stat, 0, sizeof stat);
-    stat.name = name;
-    stat.help = help;
-    stat.label = cause == NULL ? NULL : "cause";
-    stat.label_value = cause;
-    stat.value = (int64_t)value;
-    stat.type = type;
-    visit(&stat, user);
-}
-
-static void rmi_cache_visit_loads(rm_cache *cache, rm_stat_fn visit, void *user) {
-    uint64_t bins[RMI_CACHE_LOAD_BINS];
-    rm_hist times;
-    rm_stat stat;
-    rm_waitq_lock(&cache->queue); /* copied, since a visitor may call anything */
-    times = cache->load_times;
-    memcpy(bins, cache->load_bins, sizeof bins);
-    rm_waitq_unlock(&cache->queue);
-    times.counts = bins;
-    memset(&stat, 0, sizeof stat);
-    stat.name = "rm_cache_load_seconds";
-    stat.help = "Time of loads, failed ones included.";
-    stat.hist = &times;
-    stat.decimals = 9;
-    stat.type = RM_STAT_HISTOGRAM;
-    visit(&stat, user);
-}
-
 static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     rm_cache *cache = (rm_cache *)user;
+    uint64_t bins[RMI_CACHE_LOAD_BINS];
     rm_cache_stats s;
     uint32_t i;
     if (visit == NULL || rm_cache_stats_get(cache, &s) != RM_OK) return;
-    rmi_cache_visit(visit, to, counter, "rm_cache_hits_total", "Look-ups that found a value.", NULL,
-                    s.hits);
-    rmi_cache_visit(visit, to, counter, "rm_cache_misses_total", "Look-ups that found none.", NULL,
-                    s.misses);
-    rmi_cache_visit(visit, to, counter, "rm_cache_sets_total", "Values set.", NULL, s.sets);
-    rmi_cache_visit(visit, to, counter, "rm_cache_loads_total", "Loads.", NULL, s.loads);
-    rmi_cache_visit(visit, to, counter, "rm_cache_load_failures_total", "Failed loads.", NULL,
-                    s.load_failures);
-    rmi_cache_visit(visit, to, counter, "rm_cache_load_waits_total",
-                    "Calls that waited for another's load.", NULL, s.load_waits);
+    rmi_show(visit, to, counter, "rm_cache_hits_total", "Look-ups that found a value.", NULL, NULL,
+             s.hits);
+    rmi_show(visit, to, counter, "rm_cache_misses_total", "Look-ups that found none.", NULL, NULL,
+             s.misses);
+    rmi_show(visit, to, counter, "rm_cache_sets_total", "Values set.", NULL, NULL, s.sets);
+    rmi_show(visit, to, counter, "rm_cache_loads_total", "Loads.", NULL, NULL, s.loads);
+    rmi_show(visit, to, counter, "rm_cache_load_failures_total", "Failed loads.", NULL, NULL,
+             s.load_failures);
+    rmi_show(visit, to, counter, "rm_cache_load_waits_total",
+             "Calls that waited for another's load.", NULL, NULL, s.load_waits);
     for (i = 0; i <= (uint32_t)RM_CACHE_CAUSE_REFUSED; ++i) {
         const uint64_t counts[] = {s.evicted, s.expired, s.replaced,
                                    s.deleted, s.cleared, s.refused};
-        rmi_cache_visit(visit, to, counter, "rm_cache_removed_total", "Entries removed.",
-                        rm_cache_cause_name((rm_cache_cause)i), counts[i]);
+        rmi_show(visit, to, counter, "rm_cache_removed_total", "Entries removed.", "cause",
+                 rm_cache_cause_name((rm_cache_cause)i), counts[i]);
     }
-    rmi_cache_visit(visit, to, gauge, "rm_cache_entries", "Entries.", NULL, s.entries);
-    rmi_cache_visit(visit, to, gauge, "rm_cache_bytes", "Bytes charged.", NULL, s.bytes);
-    rmi_cache_visit(visit, to, gauge, "rm_cache_pins", "Pins that are out.", NULL, s.pins);
-    rmi_cache_visit_loads(cache, visit, to);
+    rmi_show(visit, to, gauge, "rm_cache_entries", "Entries.", NULL, NULL, s.entries);
+    rmi_show(visit, to, gauge, "rm_cache_bytes", "Bytes charged.", NULL, NULL, s.bytes);
+    rmi_show(visit, to, gauge, "rm_cache_pins", "Pins that are out.", NULL, NULL, s.pins);
+    rmi_show_times(visit, to, "rm_cache_load_seconds", "Time of loads, failed ones included.",
+                   &cache->queue, &cache->load_times, bins);
 }
 
 RM_API rm_resource rm_cache_resource(rm_cache *cache) {
@@ -1132,26 +1102,23 @@ RM_API rm_cache_desc rm_cache_desc_default(void) {
 /* Fills in the defaults and refuses what makes no sense. */
 static rm_status rmi_cache_check(rm_cache_desc *desc, rm_error *error) {
     const rm_cache_desc standard = rm_cache_desc_default();
-    const char *field = NULL;
     if (desc->name == NULL) desc->name = standard.name;
     if (desc->max_entries == 0) desc->max_entries = standard.max_entries;
     if (desc->max_bytes == 0) desc->max_bytes = standard.max_bytes;
     if (desc->ttl_ns == 0) desc->ttl_ns = standard.ttl_ns;
     if (desc->max_pins == 0) desc->max_pins = standard.max_pins;
-    if (!rmi_name_fits(desc->name, 47)) field = "name: 1 to 47 bytes";
     if ((desc->max_entries < 0 && desc->max_entries != RM_NONE) ||
         desc->max_entries > (INT64_C(1) << 31))
-        field = "max_entries: at most 2^31, or RM_NONE";
+        return rmi_bad(error, "max_entries", "at most 2^31, or RM_NONE");
     if (desc->max_bytes < 0 && desc->max_bytes != RM_NONE)
-        field = "max_bytes: a number of bytes or RM_NONE";
+        return rmi_bad(error, "max_bytes", "a number of bytes or RM_NONE");
     if (desc->max_entries == RM_NONE && desc->max_bytes == RM_NONE)
-        field = "max_entries: one of max_entries and max_bytes must bound the cache";
-    if (!rmi_cache_ttl_valid(desc->ttl_ns)) field = "ttl_ns: a time or RM_NONE";
-    if (desc->max_pins > (1u << 24)) field = "max_pins: at most 2^24";
+        return rmi_bad(error, "max_entries", "a number when max_bytes is RM_NONE");
+    if (!rmi_cache_ttl_valid(desc->ttl_ns)) return rmi_bad(error, "ttl_ns", "a time or RM_NONE");
+    if (desc->max_pins > (1u << 24)) return rmi_bad(error, "max_pins", "at most 2^24");
     if (desc->guard != NULL && (desc->guard->admit_fn == NULL || desc->guard->report_fn == NULL))
-        field = "guard: both callbacks are required";
-    if (field == NULL) return RM_OK;
-    return rm_error_set(error, RM_E_INVALID, 0, "rm_cache_desc", "%s", field);
+        return rmi_bad(error, "guard", "given both callbacks");
+    return rmi_check_name(desc->name, error);
 }
 
 /* Buckets: one for each entry there may be, a power of two, 16 to 2^24. */

@@ -201,8 +201,9 @@ static inline RM_MUST_USE rm_status rm_pool_create(const rm_pool_desc *desc, rm_
    Threads: owner. Blocks: in destroy_fn. Allocates: no. Cost: O(max). */
 RM_API rm_status rm_pool_destroy(rm_pool *pool);
 
-/* Closes a pool for ever: ends idle resources and waiters, refuses acquires, waits for the leases.
-   timeout_ns 0 = 8 s. May be called again, to wait on.
+/* Closes a pool: ends idle resources and waiters, refuses acquires, waits for the leases.
+   timeout_ns 0 = 8 s. May be called again, to wait on. Only the start of its resource (a manager's)
+   opens it again.
    Returns: RM_E_TIMEOUT (RM_E_BUSY for RM_NOWAIT) while resources are out, with their number in
    error; RM_E_INVALID.
    Threads: any. Blocks: up to timeout_ns, and in destroy_fn. Allocates: no. Cost: O(max). */
@@ -220,7 +221,8 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, 
                                              rm_error *error);
 
 /* Borrows a resource within a composed call: until its deadline, or until cancel (may be NULL).
-   Returns: as rm_pool_acquire; RM_E_TIMEOUT at once for one that has passed; RM_E_CANCELLED.
+   Returns: as rm_pool_acquire; RM_E_TIMEOUT at once for one that has passed, unless it
+   was made of RM_NOWAIT and something is idle; RM_E_CANCELLED.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: no.
    Owns: the caller; rm_pool_release. Cost: O(max) when little is idle. */
 RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline,
@@ -253,7 +255,8 @@ RM_API rm_status rm_pool_stats_get(rm_pool *pool, rm_pool_stats *out);
    Threads: any. Blocks: no. Allocates: no. Owns: the pool has the name. */
 RM_API rm_status rm_pool_desc_get(const rm_pool *pool, rm_pool_desc *out);
 
-/* The pool as a resource for a manager or for rm_metrics: start makes min resources, stop closes.
+/* The pool as a resource for a manager or for rm_metrics: start makes min resources (and opens it
+   again if it was closed and all resources are back), stop closes.
    Health is DEGRADED while all are in use and somebody waits, or while creating fails.
    Returns: the resource; one with a NULL name for NULL.
    Threads: any. Blocks: no. Allocates: no. Owns: the pool has the name. */
@@ -508,11 +511,13 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
     if (error == NULL) return status;
     rm_waitq_lock(&pool->queue);
     last = pool->last_error;
+    if (!pool->failing) last.status = RM_OK; /* one that is over explains nothing */
     age = rm_now(pool->env.clock) - pool->last_error_ns;
     waiting = pool->queue.stats.waiting;
     rm_waitq_unlock(&pool->queue);
     if (status == RM_E_CLOSED)
-        return rm_error_set(error, status, 0, pool->name, "the pool is closed");
+        return rm_error_set(error, status, 0, pool->name,
+                            "the pool is closed; nothing more is lent");
     if (last.status == RM_OK)
         return rm_error_set(error, status, 0, pool->name,
                             "no resource: %u in use, %u idle, %u creating, %u closing, %u waiting, "
@@ -571,7 +576,8 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
 
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
     rm_status status;
-    const bool over = ask->absolute && rm_deadline_passed(pool->env.clock, ask->deadline);
+    const bool over = ask->absolute && ask->deadline.at_ns != INT64_MIN && /* RM_NOWAIT: a try */
+                      rm_deadline_passed(pool->env.clock, ask->deadline);
     if (!over && !rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, NULL, grant))
         return RM_OK;
     if (!ask->absolute && ask->timeout_ns == RM_NOWAIT) {
@@ -640,7 +646,8 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
     if (pool == NULL || out == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool or out is NULL");
     if (!rm_timeout_valid(timeout_ns))
-        return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns", "%lld is no timeout",
+        return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns",
+                            "%lld is no timeout: a time, RM_NOWAIT or RM_FOREVER",
                             (long long)timeout_ns);
     ask.timeout_ns = timeout_ns == 0 ? pool->desc.acquire_timeout_ns : timeout_ns;
     ask.deadline.at_ns = 0;
@@ -762,7 +769,8 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
     uint64_t grant = 0;
     if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
     if (!rm_timeout_valid(timeout_ns))
-        return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns", "%lld is no timeout",
+        return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns",
+                            "%lld is no timeout: a time, RM_NOWAIT or RM_FOREVER",
                             (long long)timeout_ns);
     RMI_STORE32(&pool->closed, 1u, SEQ_CST);
     rm_waitq_close(&pool->queue);
@@ -821,8 +829,20 @@ RM_API rm_status rm_pool_desc_get(const rm_pool *pool, rm_pool_desc *out) {
 
 /* >>public: the pool as a resource */
 
+/* A pool that was stopped opens again, so that a manager can start what it has stopped. */
 static rm_status rmi_pool_start(void *user, rm_deadline deadline, rm_error *error) {
-    return rm_pool_maintain((rm_pool *)user, deadline, error);
+    rm_pool *pool = (rm_pool *)user;
+    rm_status status;
+    uint64_t grant = 0;
+    if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) {
+        if (!rmi_pool_drained(pool, NULL, &grant))
+            return rm_error_set(error, RM_E_BUSY, 0, pool->name,
+                                "resources from before it was closed are still out");
+        RMI_STORE32(&pool->closed, 0u, SEQ_CST);
+        rm_waitq_open(&pool->queue);
+    }
+    status = rm_pool_maintain(pool, deadline, error);
+    return status == RM_E_BUSY ? RM_OK : status; /* a timer is at it: that will do */
 }
 
 static rm_status rmi_pool_stop(void *user, rm_deadline deadline, rm_error *error) {
@@ -855,62 +875,34 @@ static rm_health rmi_pool_health(void *user, rm_error *reason) {
     return RM_HEALTH_DEGRADED;
 }
 
-static void rmi_pool_visit(rm_stat_fn visit, void *user, rm_stat_type type, const char *name,
-                           const char *help, const char *state, uint64_t value) {
-    rm_stat stat;
-    memset(&stat, 0, sizeof stat);
-    stat.name = name;
-    stat.help = help;
-    stat.label = state == NULL ? NULL : "state";
-    stat.label_value = state;
-    stat.value = (int64_t)value;
-    stat.type = type;
-    visit(&stat, user);
-}
-
-static void rmi_pool_visit_waits(rm_pool *pool, rm_stat_fn visit, void *user) {
-    uint64_t bins[RMI_POOL_WAIT_BINS];
-    rm_hist waits;
-    rm_stat stat;
-    rm_waitq_lock(&pool->queue); /* copied, since a visitor may call anything */
-    waits = pool->waits;
-    memcpy(bins, pool->wait_bins, sizeof bins);
-    rm_waitq_unlock(&pool->queue);
-    waits.counts = bins;
-    memset(&stat, 0, sizeof stat);
-    stat.name = "rm_pool_wait_seconds";
-    stat.help = "Time that acquires waited in the queue, timeouts included.";
-    stat.hist = &waits;
-    stat.decimals = 9;
-    stat.type = RM_STAT_HISTOGRAM;
-    visit(&stat, user);
-}
-
 static void rmi_pool_stats_visit(void *user, rm_stat_fn visit, void *to) {
     static const char states[] = "Resources by state.";
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     rm_pool *pool = (rm_pool *)user;
+    uint64_t bins[RMI_POOL_WAIT_BINS];
     rm_pool_stats s;
     if (visit == NULL || rm_pool_stats_get(pool, &s) != RM_OK) return;
-    rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "in_use", s.in_use);
-    rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "idle", s.idle);
-    rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "creating", s.creating);
-    rmi_pool_visit(visit, to, gauge, "rm_pool_resources", states, "closing", s.closing);
-    rmi_pool_visit(visit, to, gauge, "rm_pool_max", "Resources at most.", NULL, s.max);
-    rmi_pool_visit(visit, to, gauge, "rm_pool_waiting", "Acquires in the queue.", NULL, s.waiting);
-    rmi_pool_visit(visit, to, counter, "rm_pool_acquired_total", "Leases.", NULL, s.acquired);
-    rmi_pool_visit(visit, to, counter, "rm_pool_timeouts_total",
-                   "Acquires that ended without a resource in time.", NULL, s.timeouts);
-    rmi_pool_visit(visit, to, counter, "rm_pool_refused_total",
-                   "Acquires turned away by the bound on waiters.", NULL, s.refused);
-    rmi_pool_visit(visit, to, counter, "rm_pool_rejected_total", "Acquires refused by the guard.",
-                   NULL, s.rejected);
-    rmi_pool_visit(visit, to, counter, "rm_pool_created_total", "Resources made.", NULL, s.created);
-    rmi_pool_visit(visit, to, counter, "rm_pool_create_failures_total", "Failed creates.", NULL,
-                   s.create_failures);
-    rmi_pool_visit(visit, to, counter, "rm_pool_destroyed_total", "Resources ended.", NULL,
-                   s.destroyed);
-    rmi_pool_visit_waits(pool, visit, to);
+    rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "in_use", s.in_use);
+    rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "idle", s.idle);
+    rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "creating", s.creating);
+    rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "closing", s.closing);
+    rmi_show(visit, to, gauge, "rm_pool_max", "Resources at most.", NULL, NULL, s.max);
+    rmi_show(visit, to, gauge, "rm_pool_waiting", "Acquires in the queue.", NULL, NULL, s.waiting);
+    rmi_show(visit, to, counter, "rm_pool_acquired_total", "Leases.", NULL, NULL, s.acquired);
+    rmi_show(visit, to, counter, "rm_pool_timeouts_total",
+             "Acquires that ended without a resource in time.", NULL, NULL, s.timeouts);
+    rmi_show(visit, to, counter, "rm_pool_refused_total",
+             "Acquires turned away by the bound on waiters.", NULL, NULL, s.refused);
+    rmi_show(visit, to, counter, "rm_pool_rejected_total", "Acquires refused by the guard.", NULL,
+             NULL, s.rejected);
+    rmi_show(visit, to, counter, "rm_pool_created_total", "Resources made.", NULL, NULL, s.created);
+    rmi_show(visit, to, counter, "rm_pool_create_failures_total", "Failed creates.", NULL, NULL,
+             s.create_failures);
+    rmi_show(visit, to, counter, "rm_pool_destroyed_total", "Resources ended.", NULL, NULL,
+             s.destroyed);
+    rmi_show_times(visit, to, "rm_pool_wait_seconds",
+                   "Time that acquires waited in the queue, timeouts included.", &pool->queue,
+                   &pool->waits, bins);
 }
 
 RM_API rm_resource rm_pool_resource(rm_pool *pool) {
@@ -940,27 +932,26 @@ RM_API rm_pool_desc rm_pool_desc_default(void) {
 /* Fills in the defaults and refuses what makes no sense. */
 static rm_status rmi_pool_check(rm_pool_desc *desc, rm_error *error) {
     const rm_pool_desc standard = rm_pool_desc_default();
-    const char *field = NULL;
     if (desc->name == NULL) desc->name = standard.name;
     if (desc->max == 0) desc->max = standard.max;
     if (desc->acquire_timeout_ns == 0) desc->acquire_timeout_ns = standard.acquire_timeout_ns;
     if (desc->idle_timeout_ns == 0) desc->idle_timeout_ns = standard.idle_timeout_ns;
     if (desc->validate_after_ns == 0) desc->validate_after_ns = standard.validate_after_ns;
     if (desc->barge_ns == 0) desc->barge_ns = standard.barge_ns;
-    if (!rmi_name_fits(desc->name, 47)) field = "name: 1 to 47 bytes";
-    if (desc->create_fn == NULL) field = "create_fn: required";
-    if (desc->max > 65535) field = "max: at most 65535";
-    if (desc->min > desc->max) field = "min: at most max";
-    if (!rm_timeout_valid(desc->acquire_timeout_ns)) field = "acquire_timeout_ns: no timeout";
+    if (desc->create_fn == NULL) return rmi_bad(error, "create_fn", "set");
+    if (desc->max > 65535) return rmi_bad(error, "max", "at most 65535");
+    if (desc->min > desc->max) return rmi_bad(error, "min", "at most max");
+    if (!rm_timeout_valid(desc->acquire_timeout_ns))
+        return rmi_bad(error, "acquire_timeout_ns", "a time, RM_NOWAIT or RM_FOREVER");
     if (desc->idle_timeout_ns < 0 && desc->idle_timeout_ns != RM_NONE)
-        field = "idle_timeout_ns: a time or RM_NONE";
+        return rmi_bad(error, "idle_timeout_ns", "a time or RM_NONE");
     if (desc->validate_after_ns < 0 && desc->validate_after_ns != RM_STRICT)
-        field = "validate_after_ns: a time or RM_STRICT";
-    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) field = "barge_ns: a time or RM_STRICT";
+        return rmi_bad(error, "validate_after_ns", "a time or RM_STRICT");
+    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT)
+        return rmi_bad(error, "barge_ns", "a time or RM_STRICT");
     if (desc->guard != NULL && (desc->guard->admit_fn == NULL || desc->guard->report_fn == NULL))
-        field = "guard: both callbacks are required";
-    if (field == NULL) return RM_OK;
-    return rm_error_set(error, RM_E_INVALID, 0, "rm_pool_desc", "%s", field);
+        return rmi_bad(error, "guard", "given both callbacks");
+    return rmi_check_name(desc->name, error);
 }
 
 static rm_status rmi_pool_init_queues(rm_pool *pool) {
