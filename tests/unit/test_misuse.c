@@ -175,6 +175,7 @@ TEST(misuse, of_wait_queues) {
     CHECK_EQ(rm_waitq_expire(NULL), INT64_MAX);
     rm_waitq_notify(NULL);
     rm_waitq_close(NULL);
+    rm_waitq_open(NULL);
     rm_waitq_lock(NULL);
     rm_waitq_unlock(NULL);
     REQUIRE(rm_waitq_init(&q, &desc) == RM_OK);

@@ -1382,6 +1382,26 @@ TEST(waitq, close_ends_every_wait_and_refuses_later_ones) {
     CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
 }
 
+TEST(waitq, open_takes_waiters_again) {
+    uint64_t grant = 0;
+    blocker thread;
+    stock s;
+    stock_init(&s, NULL, 0, 0);
+    rm_waitq_open(&s.queue); /* it is open: nothing happens */
+    block_in(&thread, &s.queue, never, NULL);
+    rm_waitq_open(&s.queue);
+    CHECK_EQ(stats_of(&s.queue).waiting, 1);
+    rm_waitq_close(&s.queue);
+    ended(&thread, RM_E_CLOSED);
+    CHECK_EQ(rm_waitq_wait(&s.queue, NULL, never, NULL, &grant), RM_E_CLOSED);
+    rm_waitq_open(&s.queue);
+    CHECK(!rm_waitq_must_queue(&s.queue));
+    block_in(&thread, &s.queue, never, NULL);
+    stock_put(&s);
+    ended(&thread, RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+}
+
 TEST(waitq, destroy_is_refused_while_somebody_is_in_it) {
     blocker thread;
     callback c;
