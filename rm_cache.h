@@ -78,7 +78,7 @@ THREADS
     Lock order: the cache's one lock (a wait queue's).
 
 MEMORY
-    rm_cache_create: 8 bytes a bucket (max_entries, up to a power of two) and 24 bytes a pin. Each
+    rm_cache_create: 8 bytes a bucket (an entry, up to a power of two) and 24 bytes a pin. Each
     set and each load: one entry. A get, a pin and a release allocate nothing.
 
 ERRORS
@@ -1123,9 +1123,10 @@ static rm_status rmi_cache_check(rm_cache_desc *desc, rm_error *error) {
 
 /* Buckets: one for each entry there may be, a power of two, 16 to 2^24. */
 static size_t rmi_cache_bucket_count(const rm_cache_desc *desc) {
+    const int64_t most = desc->max_bytes / (2 * RM_CACHE_OVERHEAD); /* that the bytes will hold */
     int64_t entries = desc->max_entries;
     size_t count = 16;
-    if (entries == RM_NONE) entries = desc->max_bytes / (2 * RM_CACHE_OVERHEAD);
+    if (entries == RM_NONE || (desc->max_bytes != RM_NONE && most < entries)) entries = most;
     while ((int64_t)count < entries && count < ((size_t)1 << 24))
         count <<= 1;
     return count;
