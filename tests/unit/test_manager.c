@@ -512,6 +512,12 @@ TEST(manager, stop_is_called_once_though_two_threads_stop) {
     tear_down(manager);
 }
 
+static rm_health health_of_running(void *user, rm_error *reason) {
+    (void)reason;
+    CHECK_EQ(((part *)user)->running, 1); /* it neither starts nor stops meanwhile */
+    return RM_HEALTH_HEALTHY;
+}
+
 static void start_and_stop(void *user) {
     stopper *s = (stopper *)user;
     for (int i = 0; i < 200; ++i) {
@@ -526,7 +532,6 @@ static void start_and_stop(void *user) {
     }
 }
 
-/* Its parts have no health hook here: that one may be called while they stop. */
 TEST(manager, may_be_started_and_stopped_by_many_threads) {
     rm_manager *manager = build(0);
     stopper threads[4];
@@ -534,7 +539,7 @@ TEST(manager, may_be_started_and_stopped_by_many_threads) {
         rm_resource resource;
         parts[i].name[0] = (char)('a' + i);
         resource = resource_of(&parts[i]);
-        resource.health_fn = NULL;
+        resource.health_fn = health_of_running;
         CHECK_EQ(rm_manager_add(manager, &resource, NULL), RM_OK);
     }
     memset(threads, 0, sizeof threads);
