@@ -78,8 +78,8 @@ THREADS
     Lock order: the cache's one lock (a wait queue's).
 
 MEMORY
-    rm_cache_create: 8 bytes a bucket (an entry, up to a power of two) and 24 bytes a pin. Each
-    set and each load: one entry. A get, a pin and a release allocate nothing.
+    rm_cache_create: 8 bytes for each entry there may be, up to a power of two, and 24 bytes a pin.
+    Each set and each load: one entry. A get, a pin and a release allocate nothing.
 
 ERRORS
     RM_E_NOT_FOUND  no such key, or it has expired     RM_E_TOO_LARGE  above max_bytes, or the
