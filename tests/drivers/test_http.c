@@ -222,6 +222,8 @@ TEST(http, keeps_the_connection) {
     for (int i = 0; i < 20; ++i) {
         CHECK_EQ(RM_OK, rmx_http_get(w.client, "/", never, NULL, &response, NULL));
         connects += response.connects;
+        CHECK_STR("GET / - []", response.body);
+        CHECK_EQ(10, response.size); /* nothing is left of the one before */
     }
     CHECK_EQ(1, connects);
     CHECK_EQ(RM_OK, rmx_http_get(w.client, "/close", never, NULL, &response, NULL));
@@ -556,6 +558,38 @@ TEST(http, sends_nothing_after_the_deadline) {
                                         &response, NULL));
     CHECK_EQ(0, w.requests);
     rmx_http_response_free(&response);
+    world_end(&w);
+}
+
+/* A clock on which every look takes a millisecond. */
+static int64_t look(void *user) {
+    return __atomic_add_fetch((int64_t *)user, RM_MS(1), __ATOMIC_RELAXED);
+}
+
+TEST(http, sends_nothing_when_the_deadline_passes_with_the_wait_for_a_handle) {
+    world w;
+    rmx_http_desc desc = world_desc(&w);
+    rm_clock clock = *rm_clock_system();
+    int64_t now = RM_SEC(1);
+    bool seen = false;
+    clock.now_fn = clock.coarse_fn = look;
+    clock.user = &now;
+    w.env.clock = &clock;
+    world_begin(&w, &desc, NULL);
+    for (int looks = 1; looks < 20 && !seen; ++looks) {
+        rmx_http_response response = rmx_http_response_make(NULL, 0);
+        const rm_deadline deadline = {now + looks * RM_MS(1)};
+        const int before = __atomic_load_n(&w.requests, __ATOMIC_SEQ_CST);
+        rm_error error;
+        if (rmx_http_get(w.client, "/", deadline, NULL, &response, &error) == RM_E_TIMEOUT &&
+            strcmp(error.message, "the deadline passed before the request was sent") == 0) {
+            CHECK_EQ(before, __atomic_load_n(&w.requests, __ATOMIC_SEQ_CST));
+            CHECK_EQ(0, stats_of(&w).broken);
+            seen = true;
+        }
+        rmx_http_response_free(&response);
+    }
+    CHECK(seen);
     world_end(&w);
 }
 

@@ -249,8 +249,6 @@ TEST(sqlite, parameters_have_to_fit) {
     CHECK_EQ(RM_E_INVALID, rmx_sqlite_run(&session, sql, params, 2, NULL, &error));
     CHECK_STR("the statement has no parameter :missing", error.message);
     CHECK_EQ(1, number(&session, "SELECT count(*) FROM item"));
-    /* what was bound before is forgotten, also by a statement that is kept */
-    CHECK_EQ(0, number(&session, "SELECT count(*) FROM item WHERE v IS NULL"));
     CHECK_EQ(RM_OK, rmx_sqlite_end(&session));
     world_end(&w);
 }
