@@ -975,6 +975,8 @@ static void *sqlite_realloc(void *pointer, int size) {
 }
 
 TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
+    world w;
+    rmx_sqlite_desc desc = world_desc(&w);
     sqlite3_mem_methods failing;
     bool done = false;
     int64_t fails_at;
@@ -986,21 +988,23 @@ TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
     CHECK_EQ(SQLITE_OK, sqlite3_config(SQLITE_CONFIG_MALLOC, &failing));
     CHECK_EQ(SQLITE_OK, sqlite3_initialize());
     for (fails_at = 1; !done && fails_at < 5000; ++fails_at) {
-        world w;
-        rmx_sqlite_desc desc = world_desc(&w);
         rm_error error;
         memset(&error, 0, sizeof error);
         sqlite_calls = 0;
         sqlite_fails_at = fails_at;
         done = no_memory_is_said(use_all(&w, &desc, &error), &error) && sqlite_calls < fails_at;
         sqlite_fails_at = 0;
-        world_end(&w);
+        CHECK_EQ(RM_OK, rmx_sqlite_destroy(w.db));
+        w.db = NULL;
+        CHECK_EQ(0, w.purse.out);
         CHECK_EQ(0, sqlite3_memory_used());
+        (void)unlink(w.path);
     }
     CHECK(done);
     CHECK(fails_at > 50);
     CHECK_EQ(SQLITE_OK, sqlite3_shutdown());
     CHECK_EQ(SQLITE_OK, sqlite3_config(SQLITE_CONFIG_MALLOC, &plain));
+    world_end(&w);
 }
 
 TEST_MAIN
