@@ -696,6 +696,7 @@ static void check_books(demo *d, const worker *sum) {
 static void check_breaker(demo *d, const worker *sum) {
     const int64_t killed = atomic_load(&d->killed_ns), restart = atomic_load(&d->restart_ns);
     bool opened = false, probed = false, closed = false;
+    int64_t closed_ns = restart;
     rm_breaker_stats stats;
     for (uint32_t i = 0; i < d->transitions_kept; ++i) {
         const transition *t = &d->transitions[i];
@@ -703,14 +704,14 @@ static void check_breaker(demo *d, const worker *sum) {
         opened = opened || (down && t->to == RM_BREAKER_STATE_OPEN);
         probed = probed || (down && strcmp(t->reason, "probe_failed") == 0);
         closed = restart != 0 && t->at_ns > restart && t->to == RM_BREAKER_STATE_CLOSED;
+        if (closed) closed_ns = t->at_ns;
     }
     if (rm_breaker_stats_get(d->breaker, &stats) != RM_OK) closed = false;
     check(d, killed != 0 && d->opened_before_kill == 0, "the breaker was closed until the kill");
     check(d, opened, "it opened when the server died, and refused %llu calls", ull(stats.rejected));
     check(d, probed, "it let a probe through, which failed, and opened again");
     check(d, closed && stats.state == RM_BREAKER_STATE_CLOSED,
-          "it closed when the server was back, after %.0f ms",
-          (double)(atomic_load(&d->restarted_ns) - killed) / 1e6);
+          "it closed when the server was back, after %.0f ms", (double)(closed_ns - restart) / 1e6);
     check(d, sum->price_after > 0, "prices were answered after that: %llu", ull(sum->price_after));
 }
 

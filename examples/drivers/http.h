@@ -84,7 +84,7 @@ typedef struct rmx_http_desc {
 
 typedef struct rmx_http_request {
     const char *method;         /* 0 = GET, or POST when there is a body */
-    const char *path;           /* put after base_url, with its query; 0 = "" */
+    const char *path;           /* put after base_url, with its query: /x?y; 0 = "" */
     const char *const *headers; /* "Name: value"; 0 = none */
     uint32_t header_count;
     const void *body; /* 0 = none */
@@ -408,10 +408,14 @@ static rm_status rmx_http_perform(rmx_http_transfer *transfer, const rmx_http_re
                         (int)response->status);
 }
 
-/* A line break in the method or a header would begin another header, or another request. */
-static bool rmx_http_request_valid(const rmx_http_request *request) {
+/* A blank or line break in the method, or a line break in a header, would begin another header or
+   another request; a path that does not begin as one ("@elsewhere") would change the host. */
+static bool rmx_http_request_valid(const rmx_http *client, const rmx_http_request *request) {
+    const char *path = request->path == NULL ? "" : request->path;
     uint32_t i;
-    if (request->method != NULL && strpbrk(request->method, "\r\n") != NULL) return false;
+    if (client->base_url[0] != '\0' && path[0] != '\0' && path[0] != '/' && path[0] != '?')
+        return false;
+    if (request->method != NULL && strpbrk(request->method, " \t\r\n") != NULL) return false;
     if (request->headers == NULL) return request->header_count == 0;
     for (i = 0; i < request->header_count; ++i) {
         const char *header = request->headers[i];
@@ -431,10 +435,10 @@ static rm_status rmx_http_prepare(rmx_http_transfer *transfer, const rmx_http_re
     if (length < 0 || (size_t)length >= sizeof transfer->url)
         return rm_error_set(error, RM_E_TOO_LARGE, 0, client->name, "a URL has at most %d bytes",
                             RMX_HTTP_URL - 1);
-    if (!rmx_http_request_valid(request))
-        return rm_error_set(
-            error, RM_E_INVALID, 0, client->name,
-            "headers or one of them is NULL, or there is a line break in the request");
+    if (!rmx_http_request_valid(client, request))
+        return rm_error_set(error, RM_E_INVALID, 0, client->name,
+                            "the path must begin with / or ?, headers must not be NULL, and method "
+                            "and headers have no line breaks");
     if (response->body == NULL) response->allocator = client->env.allocator;
     response->size = 0;
     response->status = 0;

@@ -718,6 +718,22 @@ TEST(http, names_the_field_that_is_wrong) {
     world_end(&w);
 }
 
+TEST(http, refuses_a_path_that_would_change_the_host) {
+    static const char *const bad[] = {"@127.0.0.1:1/stolen", ".example/", ":80/", "x"};
+    world w;
+    rmx_http_desc desc = world_desc(&w);
+    rmx_http_response response = rmx_http_response_make(NULL, 0);
+    size_t i;
+    world_begin(&w, &desc, "http://127.0.0.1:1");
+    for (i = 0; i < sizeof bad / sizeof *bad; ++i)
+        CHECK_EQ(RM_E_INVALID, rmx_http_get(w.client, bad[i], never, NULL, &response, NULL));
+    /* these stay with the host, where nobody listens */
+    CHECK_EQ(RM_E_REFUSED, rmx_http_get(w.client, "//x@y", never, NULL, &response, NULL));
+    CHECK_EQ(RM_E_REFUSED, rmx_http_get(w.client, "?q", never, NULL, &response, NULL));
+    rmx_http_response_free(&response);
+    world_end(&w);
+}
+
 TEST(http, refuses_null) {
     world w;
     rmx_http_desc desc = world_desc(&w);
