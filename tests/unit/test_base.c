@@ -135,6 +135,16 @@ TEST(error, is_cut_between_characters) {
                 check_cut(lead, characters[i], count);
 }
 
+TEST(error, is_cut_though_it_is_no_utf8) {
+    char text[300];
+    rm_error error;
+    memset(text, '\x80', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    rm_error_set(&error, RM_E_FAILED, 0, text, "%s", text);
+    CHECK(strlen(error.where) >= 44 && strlen(error.where) <= 47);
+    CHECK(strlen(error.message) >= 156 && strlen(error.message) <= 159);
+}
+
 TEST(errors, keep_the_first_and_count_what_is_dropped) {
     rm_errors list;
     rm_error error;
@@ -175,6 +185,9 @@ TEST(time, has_units) {
     CHECK_EQ(RM_MINUTES(1), 60 * RM_SEC(1));
     CHECK_EQ(RM_MS(500), RM_SEC(0.5)); /* not 0, which would be the default */
     CHECK_EQ(RM_MS(1 + 1), 2000000);
+    CHECK_EQ(RM_SEC(0.5), 500000000); /* fractions too */
+    CHECK_EQ(RM_MS(1.5), 1500000);
+    CHECK_EQ(-RM_US(0.001), -1);
     CHECK_EQ(RM_SEC(9000000000), INT64_C(9000000000000000000));
 }
 

@@ -481,10 +481,50 @@ TEST(cond, waits_no_longer_than_until) {
     rm_mutex_destroy(&c.mutex);
 }
 
+static void wait_far(void *user) {
+    counter *c = (counter *)user;
+    rm_mutex_lock(&c->mutex);
+    SET(&c->value, 1); /* the mutex is free once it waits */
+    while (c->value == 1) {
+        rm_cond_wait(&c->turned, &c->mutex, RM_SEC(3000000000)); /* over INT32_MAX seconds */
+        c->numbers++;
+    }
+    rm_mutex_unlock(&c->mutex);
+}
+
+TEST(cond, does_not_come_back_all_the_time_from_a_far_deadline) {
+    rm_thread thread;
+    counter c;
+    memset(&c, 0, sizeof c);
+    REQUIRE(rm_mutex_init(&c.mutex) == RM_OK && rm_cond_init(&c.turned) == RM_OK);
+    start(&thread, wait_far, &c);
+    until_set(&c.value);
+    for (int i = 0; i < 1000; ++i) { /* chances to come back */
+        rm_mutex_lock(&c.mutex);
+        rm_mutex_unlock(&c.mutex);
+        if (i % 100 == 0) patience(rm_now(NULL));
+    }
+    rm_mutex_lock(&c.mutex);
+    SET(&c.value, 2);
+    rm_cond_signal(&c.turned);
+    rm_mutex_unlock(&c.mutex);
+    rm_thread_join(&thread);
+    CHECK(c.numbers < 10); /* 1, and perhaps some for no reason */
+    rm_cond_destroy(&c.turned);
+    rm_mutex_destroy(&c.mutex);
+}
+
 static void take_number(void *user) {
     uint32_t *number = (uint32_t *)user;
     *number = rm_thread_number();
     if (*number != rm_thread_number()) *number = 0;
+}
+
+TEST(thread, that_never_started_is_joined_at_once) {
+    rm_thread thread;
+    memset(&thread, 0, sizeof thread);
+    rm_thread_join(&thread);
+    rm_thread_join(NULL);
 }
 
 TEST(thread, has_a_number_of_its_own) {
