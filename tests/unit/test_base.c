@@ -187,7 +187,7 @@ TEST(time, has_units) {
     CHECK_EQ(RM_MS(1 + 1), 2000000);
     CHECK_EQ(RM_SEC(0.5), 500000000); /* fractions too */
     CHECK_EQ(RM_MS(1.5), 1500000);
-    CHECK_EQ(-RM_US(0.001), -1);
+    CHECK_EQ(-RM_US(0.25), -250);
     CHECK_EQ(RM_SEC(9000000000), INT64_C(9000000000000000000));
 }
 
