@@ -367,13 +367,17 @@ static bool rmi_pool_claim(rmi_slot *slot, uint64_t seen, uint32_t to) {
 /* Claims a slot to make a resource in, if it is empty. After a close none is claimed: seq_cst on
    both sides, so that either we see `closed` or the closer sees our claim. */
 static bool rmi_pool_claim_empty(rm_pool *pool, rmi_slot *slot) {
-    const uint64_t word = RMI_LOAD64(&slot->word, SEQ_CST);
-    if (rmi_slot_state(word) != RMI_SLOT_EMPTY || !rmi_pool_claim(slot, word, RMI_SLOT_CREATING))
-        return false;
-    if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0) return true;
-    RMI_STORE64(&slot->word, word, SEQ_CST);
-    rm_waitq_notify(&pool->drain);
-    return false;
+    for (;;) {
+        const uint64_t word = RMI_LOAD64(&slot->word, SEQ_CST);
+        if (rmi_slot_state(word) != RMI_SLOT_EMPTY ||
+            !rmi_pool_claim(slot, word, RMI_SLOT_CREATING))
+            return false;
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) == 0) return true;
+        RMI_STORE64(&slot->word, word, SEQ_CST);
+        rm_waitq_notify(&pool->drain);
+        /* if it has opened again, somebody may have queued because of our claim: do not leave */
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) return false;
+    }
 }
 
 /* The queue's try: an idle resource, else an empty slot to make one in (*grant says which slot; its
