@@ -135,6 +135,12 @@ def add_language_rows():
             compile_text('#define RM_STATIC\n' + ALL + NOTHING, folder / 'a.o', '-O2',
                          cc=cc, std=std)
 
+        @row(f'all headers, RM_NO_THREADS, {cc} {std}')
+        def no_threads(folder, cc=cc, std=std):
+            program(folder, [IMPLEMENT + ALL, ALL + users()], '-DRM_NO_THREADS', cc=cc, std=std)
+            symbols = run('nm', '-u', folder / '0.o')
+            check('pthread' not in symbols, symbols)
+
 
 @row('all headers, gnu11')
 def gnu11(folder):
@@ -165,6 +171,19 @@ def windows(folder):
     need('wine')
     run('wine', folder / 'a.exe', env={**os.environ, 'WINEDEBUG': '-all',
                                        'WINEPREFIX': str(ROOT / 'build/wine')})
+
+
+@row('Windows, Interlocked atomics, as with its own compiler')
+def interlocked(folder):
+    need('x86_64-w64-mingw32-gcc')
+    need('wine')
+    for unit in ('test_wait', 'test_breaker'):
+        out = folder / f'{unit}.exe'
+        folder.mkdir(parents=True, exist_ok=True)
+        run('x86_64-w64-mingw32-gcc', '-std=c11', '-O2', '-DRMI_INTERLOCKED', f'-I{ROOT}',
+            f'-I{ROOT}/tests', ROOT / f'tests/unit/{unit}.c', '-static', '-o', out)
+        run('wine', out, env={**os.environ, 'WINEDEBUG': '-all',
+                              'WINEPREFIX': str(ROOT / 'build/wine')})
 
 
 # >>linkage
@@ -225,11 +244,18 @@ def static_symbols(folder):
     check(symbols == '', symbols)
 
 
-@row('RM_NO_THREADS')
-def no_threads(folder):
-    program(folder, [IMPLEMENT + ALL, ALL + users()], '-DRM_NO_THREADS')
-    symbols = run('nm', '-u', folder / '0.o')
-    check('pthread' not in symbols, symbols)
+@row('RM_STATIC after the first include is an error')
+def static_too_late(folder):
+    said = compile_text('#include "rm.h"\n#define RM_STATIC\n' + ALL, folder / 'a.o', fails=True)
+    expect(said, 'error.*RM_STATIC before the first')
+
+
+@row('RM_API chooses the linkage')
+def own_linkage(folder):
+    visible = '#define RM_API __attribute__((visibility("default")))\n'
+    compile_text(visible + IMPLEMENT + ALL, folder / 'a.o', '-fPIC', '-fvisibility=hidden')
+    run('gcc', '-shared', folder / 'a.o', '-pthread', '-o', folder / 'a.so')
+    check(' T rm_pool_acquire\n' in run('nm', '-D', folder / 'a.so'), 'nothing is exported')
 
 
 @row('own allocator')

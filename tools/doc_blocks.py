@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compiles and runs the code that the documentation shows, as C11 and as C++17.  TAP output.
+"""Compiles and runs the code that the documentation shows, as C11 and as C++17, and as C11 with
+the headers of dist.  TAP output.
 
 That is: the QUICK START of each header, each ```c block of README.md and docs/ that has a main, and
 each ```sh block that begins with the line "# tested".
@@ -14,7 +15,9 @@ from headers import HEADERS, ROOT, STRICT
 from tap import check, report, run
 
 BUILD = ROOT / 'build/doc'
-LANGUAGES = [('C11', ['gcc', '-std=c11'], '.c'), ('C++17', ['g++', '-std=c++17'], '.cc')]
+DIST = BUILD / 'dist'
+LANGUAGES = [('C11', ['gcc', '-std=c11'], '.c'), ('C++17', ['g++', '-std=c++17'], '.cc'),
+             ('C11, dist', ['gcc', '-std=c11', f'-I{DIST}'], '.dist.c')]
 LIBRARIES = '-pthread -Wl,--as-needed -lsqlite3 -lcurl -lmicrohttpd'.split()
 
 
@@ -47,6 +50,7 @@ def script(name, code):
 
 
 def rows():
+    run(sys.executable, ROOT / 'tools/dist.py', DIST)
     for header in HEADERS:
         for language, compiler, end in LANGUAGES:
             yield (f'quick start of {header}, {language}',
