@@ -776,8 +776,10 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
         return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns",
                             "%lld is no timeout: a time, RM_NOWAIT or RM_FOREVER",
                             (long long)timeout_ns);
-    RMI_STORE32(&pool->closed, 1u, SEQ_CST);
-    rm_waitq_close(&pool->queue);
+    do {
+        RMI_STORE32(&pool->closed, 1u, SEQ_CST);
+        rm_waitq_close(&pool->queue);
+    } while (RMI_LOAD32(&pool->closed, SEQ_CST) == 0); /* a start came in between */
     rmi_pool_sweep(pool);
     if (rmi_pool_drained(pool, NULL, &grant)) return RM_OK;
     if (timeout_ns == 0) timeout_ns = RM_SEC(8);
@@ -844,6 +846,10 @@ static rm_status rmi_pool_start(void *user, rm_deadline deadline, rm_error *erro
                                 "resources from before it was closed are still out");
         RMI_STORE32(&pool->closed, 0u, SEQ_CST);
         rm_waitq_open(&pool->queue);
+        if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) { /* a close came in between */
+            rm_waitq_close(&pool->queue);
+            return rmi_pool_denied(pool, RM_E_CLOSED, error);
+        }
     }
     status = rm_pool_maintain(pool, deadline, error);
     return status == RM_E_BUSY ? RM_OK : status; /* a timer is at it: that will do */

@@ -3112,4 +3112,62 @@ TEST(pool, leaves_nothing_when_closed_beside_creates) {
     }
 }
 
+static void job_start_resource(void *user) {
+    job *j = (job *)user;
+    rm_resource resource = rm_pool_resource(j->w->pool);
+    j->status = resource.start_fn(resource.user, rm_deadline_after(NULL, RM_FOREVER), NULL);
+}
+
+/* Closed and opened at the same time: one of them wins, for the flag and for the queue. */
+TEST(pool, is_wholly_open_or_closed_after_both_at_once) {
+    world w;
+    uint32_t round;
+    rm_pool_desc desc = world_desc(&w, 2);
+    desc.min = 1;
+    REQUIRE(world_open(&w, &desc));
+    for (round = 0; round < 500; ++round) {
+        job opening, closing;
+        rm_lease lease;
+        memset(&opening, 0, sizeof opening);
+        memset(&closing, 0, sizeof closing);
+        CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_FOREVER, NULL));
+        closing.timeout_ns = RM_NOWAIT;
+        job_start(&opening, &w, job_start_resource);
+        job_start(&closing, &w, job_close);
+        (void)acquire(&w, RM_NOWAIT, &lease);
+        (void)job_join(&opening);
+        (void)job_join(&closing);
+        CHECK_EQ(w.pool->closed, w.pool->queue.closed);
+        if (lease.resource != NULL) CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    }
+    world_end(&w);
+}
+
+/* Opened again beside calls that found it closed: nobody waits for a slot that is free. */
+TEST(pool, strands_nobody_when_it_opens_again) {
+    world w;
+    uint32_t round, i;
+    rm_resource resource;
+    rm_lease lease;
+    REQUIRE(world_plain(&w, 1));
+    resource = rm_pool_resource(w.pool);
+    for (round = 0; round < 500; ++round) {
+        caller c[2];
+        rm_deadline none = {0};
+        memset(c, 0, sizeof c);
+        CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_FOREVER, NULL));
+        for (i = 0; i < 2; ++i) {
+            c[i].gives_back = true;
+            caller_start(&c[i], &w, i == 0 ? RM_FOREVER : RM_NOWAIT);
+        }
+        CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL));
+        if (acquire(&w, RM_FOREVER, &lease) == RM_OK)
+            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+        CHECK(caller_join(&c[0]) == RM_OK || c[0].status == RM_E_CLOSED);
+        CHECK(caller_join(&c[1]) != RM_E_TIMEOUT);
+        CHECK_EQ(0, stats_of(&w).waiting);
+    }
+    world_end(&w);
+}
+
 TEST_MAIN
