@@ -755,16 +755,27 @@ static rm_status rmi_pool_refill(rm_pool *pool, rm_deadline deadline, rm_error *
     return RM_OK;
 }
 
-RM_API rm_status rm_pool_maintain(rm_pool *pool, rm_deadline deadline, rm_error *error) {
+/* One thread at a time; *theirs tells that another is at it. */
+static rm_status rmi_pool_upkeep(rm_pool *pool, rm_deadline deadline, bool *theirs,
+                                 rm_error *error) {
     rm_status status;
-    if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
-    if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0)
-        return rm_error_set(error, RM_E_CLOSED, 0, pool->name, "the pool is closed");
-    if (RMI_XCHG32(&pool->maintaining, 1u, SEQ_CST) != 0)
-        return rm_error_set(error, RM_E_BUSY, 0, pool->name, "another thread maintains the pool");
+    *theirs = RMI_XCHG32(&pool->maintaining, 1u, SEQ_CST) != 0;
+    if (*theirs) return RM_E_BUSY;
     rmi_pool_expire(pool);
     status = rmi_pool_refill(pool, deadline, error);
     RMI_STORE32(&pool->maintaining, 0u, SEQ_CST);
+    return status;
+}
+
+RM_API rm_status rm_pool_maintain(rm_pool *pool, rm_deadline deadline, rm_error *error) {
+    rm_status status;
+    bool theirs;
+    if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
+    if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0)
+        return rm_error_set(error, RM_E_CLOSED, 0, pool->name, "the pool is closed");
+    status = rmi_pool_upkeep(pool, deadline, &theirs, error);
+    if (theirs)
+        return rm_error_set(error, status, 0, pool->name, "another thread maintains the pool");
     return status;
 }
 
@@ -840,6 +851,7 @@ static rm_status rmi_pool_start(void *user, rm_deadline deadline, rm_error *erro
     rm_pool *pool = (rm_pool *)user;
     rm_status status;
     uint64_t grant = 0;
+    bool theirs;
     if (RMI_LOAD32(&pool->closed, SEQ_CST) != 0) {
         if (!rmi_pool_drained(pool, NULL, &grant))
             return rm_error_set(error, RM_E_BUSY, 0, pool->name,
@@ -851,8 +863,8 @@ static rm_status rmi_pool_start(void *user, rm_deadline deadline, rm_error *erro
             return rmi_pool_denied(pool, RM_E_CLOSED, error);
         }
     }
-    status = rm_pool_maintain(pool, deadline, error);
-    return status == RM_E_BUSY ? RM_OK : status; /* a timer is at it: that will do */
+    status = rmi_pool_upkeep(pool, deadline, &theirs, error);
+    return theirs ? RM_OK : status; /* a timer is at it: that will do */
 }
 
 static rm_status rmi_pool_stop(void *user, rm_deadline deadline, rm_error *error) {

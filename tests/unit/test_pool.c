@@ -2260,6 +2260,35 @@ TEST(pool, starts_again_after_a_manager_has_stopped_it) {
     world_end(&w);
 }
 
+TEST(pool, starts_beside_a_timer_but_not_without_its_minimum) {
+    world w;
+    job timer;
+    gate g;
+    rm_error error;
+    rm_resource resource;
+    rm_deadline none = {0};
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.min = 1;
+    memset(&timer, 0, sizeof timer);
+    memset(&error, 0, sizeof error);
+    REQUIRE(world_open(&w, &desc));
+    gate_init(&g);
+    resource = rm_pool_resource(w.pool);
+    w.at_create = &g;
+    job_start(&timer, &w, job_maintain);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error)); /* it is being made */
+    CHECK_EQ(RM_OK, error.status);
+    gate_open(&g);
+    CHECK_EQ(RM_OK, job_join(&timer));
+    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, NULL));
+    w.create_status = RM_E_BUSY; /* the hook's status, not the pool's */
+    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, none, &error));
+    CHECK_EQ(RM_E_BUSY, error.status);
+    gate_done(&g);
+    world_end(&w);
+}
+
 TEST(pool, stops_within_the_deadline_that_it_is_given) {
     world w;
     rm_lease lease;
