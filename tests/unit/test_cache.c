@@ -3417,7 +3417,7 @@ static void stress_add_up(stress *s) {
     CHECK(s->outcomes[RM_OK] > 0 && s->outcomes[RM_E_PROTOCOL] > 0);
 }
 
-TEST(cache, holds_under_eight_threads_that_do_everything) {
+TEST(cache, tells_of_every_entry_once_under_threads) {
     static stress s;
     static stress_worker workers[STRESS_THREADS];
     rm_cache_desc desc = small();
