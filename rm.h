@@ -60,8 +60,8 @@ WHAT IT DOES
 WHAT IT DOES NOT DO
     No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
     one after the other in the caller's thread, and cannot interrupt a callback that overruns its
-    deadline. The child of a fork() may use nothing of rm yet, only exec and _exit. Names are limited
-    to 47 bytes, error messages to 159 bytes, an error list to 16.
+    deadline. The child of a fork() may use nothing of rm yet, only exec and _exit. Names have at
+    most 47 bytes, error messages 159; an error list has at most 16 entries.
 
 DEFINES
     RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]

@@ -154,7 +154,8 @@ typedef struct rm_pool_stats {
 typedef struct rm_pool_desc {
     const char *name;  /* for errors, logs and statistics; at most 47 bytes, copied; 0 = "pool" */
     const rm_env *env; /* 0 = defaults */
-    /* hook, required: makes a resource; the deadline is that of the acquire it is made for */
+    /* hook, required: makes a resource; the deadline is that of the acquire it is made for, for
+       RM_NOWAIT that of one with acquire_timeout_ns */
     rm_status (*create_fn)(void **resource, rm_deadline deadline, rm_error *error, void *user);
     void (*destroy_fn)(void *resource, void *user);       /* hook: ends one; 0 = nothing to do */
     rm_status (*validate_fn)(void *resource, void *user); /* hook: is it alive? 0 = it is */
@@ -549,6 +550,16 @@ static void rmi_pool_ask_deadline(rm_pool *pool, rmi_pool_ask *ask) {
     ask->absolute = true;
 }
 
+/* What a create for this acquire may take. A try does not wait for others, but making takes time:
+   it gets the time of an ordinary acquire. */
+static rm_deadline rmi_pool_create_deadline(rm_pool *pool, rmi_pool_ask *ask) {
+    const int64_t ordinary = pool->desc.acquire_timeout_ns;
+    if (ask->absolute ? ask->deadline.at_ns == INT64_MIN : ask->timeout_ns == RM_NOWAIT)
+        return rm_deadline_after(pool->env.clock, ordinary == RM_NOWAIT ? RM_SEC(30) : ordinary);
+    rmi_pool_ask_deadline(pool, ask);
+    return ask->deadline;
+}
+
 /* Is the resource of a slot fit to be lent? Asks validate_fn when it was unused for long enough. */
 static bool rmi_pool_fit(rm_pool *pool, rmi_slot *slot) {
     const int64_t after = pool->desc.validate_after_ns;
@@ -571,8 +582,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         rmi_pool_end(pool, slot);
         RMI_STORE64(&slot->word, rmi_slot_word(sequence, RMI_SLOT_CREATING), SEQ_CST);
     }
-    rmi_pool_ask_deadline(pool, ask);
-    status = rmi_pool_make(pool, slot, ask->deadline, error);
+    status = rmi_pool_make(pool, slot, rmi_pool_create_deadline(pool, ask), error);
     if (status == RM_OK)
         RMI_STORE64(&slot->word, rmi_slot_word(sequence + 1, RMI_SLOT_BUSY), SEQ_CST);
     return status;
