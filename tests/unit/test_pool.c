@@ -1255,7 +1255,7 @@ TEST(pool, makes_a_resource_with_the_deadline_of_its_acquire) {
     CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, rm_deadline_after(&w.clock, RM_NOWAIT), NULL,
                                           &lease, NULL));
     CHECK_EQ(RM_SEC(1003), w.deadline.at_ns);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_BROKEN));
     CHECK_EQ(RM_OK, acquire(&w, RM_FOREVER, &lease));
     CHECK_EQ(RM_FOREVER, rm_deadline_left(&w.clock, w.deadline));
     CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
