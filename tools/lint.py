@@ -89,9 +89,8 @@ def lengths(path):
                 elif size > 40:
                     long.append(f'{name.group(1)} {size}')
             signature = ''
-    if long:
-        print(f'# {path.name}, functions over 40 lines: {", ".join(long)}')
     problems(found)
+    return f'functions over 40 lines: {", ".join(long)}' if long else None
 
 
 def plain(path):

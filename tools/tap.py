@@ -1,4 +1,5 @@
-"""Runs checks in parallel and reports them as TAP.  A check is a function that may raise."""
+"""Runs checks in parallel and reports them as TAP.  A check is a function that may raise, or return
+a note.  It does not print: lines of several threads would run into each other."""
 import concurrent.futures
 import os
 import subprocess
@@ -34,8 +35,7 @@ def check(condition, message):
 
 def outcome(function):
     try:
-        function()
-        return True, '', ''
+        return True, '', function() or ''
     except Skipped as reason:
         return True, f' # SKIP {reason}', ''
     except (Failed, OSError) as error:
