@@ -10,7 +10,6 @@ import pathlib
 import re
 import resource
 import shutil
-import statistics
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'tools'))
@@ -22,7 +21,7 @@ COMPILERS = [(cc, std) for cc in ('gcc', 'clang') for std in ('c11', 'c17', 'c++
 CXX = {'gcc': 'g++', 'clang': 'clang++'}
 PARTS = ['BASE', 'MANAGER', 'POOL', 'CACHE', 'BREAKER', 'METRICS']
 SYSTEM = ['stddef.h', 'stdint.h', 'stdbool.h', 'stdarg.h']
-LIMIT_MS = 3
+LIMIT = 4  # an include costs at most so many times what the four headers above cost
 FEATURES = {'_DEFAULT_SOURCE', '_POSIX_C_SOURCE', '_DARWIN_C_SOURCE', 'WIN32_LEAN_AND_MEAN'}
 IMPLEMENT = '#define RM_IMPLEMENTATION\n'
 ALL = ''.join(f'#include "{name}"\n' for name in HEADERS)
@@ -485,20 +484,21 @@ def cpu_seconds():
 
 
 def cost():
-    """Milliseconds of CPU that a declaring include takes: the median of 21, less an empty file."""
+    """Milliseconds of CPU that a declaring include takes: the least of 31, since what others do on
+    the machine only adds, less an empty file."""
     standard = ''.join(f'#include <{name}>\n' for name in SYSTEM)
     texts = {'nothing': '', 'the four standard headers': standard}
     texts.update({name: f'#include "{name}"\n' for name in HEADERS})
     sources = {name: write(BUILD / f'cost/{name.replace(" ", "_")}.c', text + 'int x;\n')
                for name, text in texts.items()}
     spent = {name: [] for name in sources}
-    for _ in range(21):
+    for _ in range(31):
         for name, source in sources.items():
             before = cpu_seconds()
             run('gcc', '-std=c11', f'-I{ROOT}', '-fsyntax-only', source)
             spent[name].append(cpu_seconds() - before)
-    empty = statistics.median(spent.pop('nothing'))
-    return {name: 1000 * (statistics.median(times) - empty) for name, times in spent.items()}
+    empty = min(spent.pop('nothing'))
+    return {name: 1000 * (min(times) - empty) for name, times in spent.items()}
 
 
 def report_cost():
@@ -507,8 +507,8 @@ def report_cost():
     print('# include cost against an empty file: '
           + ', '.join(f'{name} {ms:.1f} ms' for name, ms in costs.items())
           + f'; of each, {standard:.1f} ms are the standard headers')
-    return report([(f'include cost of {name} is within {LIMIT_MS} ms of the standard headers',
-                    functools.partial(check, ms - standard <= LIMIT_MS, f'{name}: {ms:.1f} ms'))
+    return report([(f'{name} costs at most {LIMIT} times the standard headers',
+                    functools.partial(check, ms <= LIMIT * standard, f'{name}: {ms:.1f} ms'))
                    for name, ms in costs.items()])
 
 
