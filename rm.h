@@ -2380,7 +2380,7 @@ RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *mem
 }
 
 RM_API void rm_hist_reset(rm_hist *hist) {
-    if (hist == NULL) return;
+    if (hist == NULL || hist->counts == NULL) return;
     memset(hist->counts, 0, hist->bins * sizeof *hist->counts);
     hist->count = hist->refused = 0;
     hist->sum = hist->max = 0;
@@ -2407,7 +2407,7 @@ RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin) {
     static const int64_t from[3] = {1, 2, 5};
     uint32_t part;
     int64_t decade;
-    if (hist == NULL || bin >= hist->bins - 1) return INT64_MAX;
+    if (hist == NULL || hist->counts == NULL || bin >= hist->bins - 1) return INT64_MAX;
     part = 3 * hist->first;
     decade = rmi_pow10(hist->first);
     if (bin < hist->base[part]) return (int64_t)bin * rmi_hist_step(hist, part, decade);
@@ -2418,7 +2418,7 @@ RM_API int64_t rm_hist_bin_edge(const rm_hist *hist, uint32_t bin) {
 }
 
 RM_API rm_status rm_hist_record(rm_hist *hist, int64_t value) {
-    if (hist == NULL) return RM_E_INVALID;
+    if (hist == NULL || hist->counts == NULL) return RM_E_INVALID; /* zeroed: never made */
     if (value < 0) {
         ++hist->refused;
         return RM_E_INVALID;

@@ -424,4 +424,15 @@ TEST(histogram, survives_null) {
     rm_hist_reset(NULL);
 }
 
+TEST(histogram, survives_being_zeroed_instead_of_made) {
+    rm_hist zeroed;
+    memset(&zeroed, 0, sizeof zeroed);
+    CHECK_EQ(rm_hist_record(&zeroed, 5), RM_E_INVALID);
+    CHECK_EQ(rm_hist_bin_edge(&zeroed, 1), INT64_MAX);
+    CHECK_EQ(rm_hist_quantile(&zeroed, 0.5), 0);
+    CHECK_EQ(rm_hist_count_le(&zeroed, 5), 0);
+    CHECK_EQ(rm_hist_merge(&zeroed, &zeroed), RM_OK);
+    rm_hist_reset(&zeroed);
+}
+
 TEST_MAIN
