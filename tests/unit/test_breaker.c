@@ -175,6 +175,7 @@ TEST(breaker, defaults_are_five_failures_thirty_seconds_one_probe) {
         CHECK_STR("breaker", w.events[0].name);
         rm_permit permit;
         w.now += RM_SEC(33);
+        CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_IGNORE));
         CHECK_EQ(RM_OK, take(&w, &permit));
         CHECK_EQ(RM_E_REJECTED, take(&w, &permit));
         w.now += RM_SEC(30) - 1; /* as long as the rest without jitter */
@@ -1778,6 +1779,9 @@ TEST(retry, a_short_cap_shortens_the_default_base) {
         CHECK_EQ(RM_E_BUSY, rm_retry_next(&retry, RM_E_BUSY, 0, &wait));
     }
     desc.base_ns = RM_MS(200);
+    CHECK_EQ(RM_OK, rm_retry_begin(&retry, &desc, no_deadline, NULL));
+    desc.base_ns = RM_SEC(30);
+    desc.cap_ns = 0;
     CHECK_EQ(RM_OK, rm_retry_begin(&retry, &desc, no_deadline, NULL));
     desc.base_ns = RM_SEC(3);
     desc.cap_ns = RM_SEC(4);
