@@ -123,11 +123,13 @@ GLOBALS
 #if defined(__GNUC__) || defined(__clang__)
 #define RM_MUST_USE __attribute__((warn_unused_result))
 #define RMI_UNUSED __attribute__((unused))
+#define RMI_USED __attribute__((used))
 #define RMI_ALIGN(n) __attribute__((aligned(n)))
 #define RMI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define RM_MUST_USE
 #define RMI_UNUSED
+#define RMI_USED
 #define RMI_ALIGN(n) __declspec(align(n))
 #define RMI_PRINTF(fmt, args)
 #endif
@@ -140,6 +142,15 @@ GLOBALS
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+#ifndef RM_STATIC
+/* Does nothing. Every file that includes an rm header refers to it: if the linker misses it, do what
+   its name says, and if the name is there with another number, the files have headers of releases
+   that do not fit each other.
+   Threads: any. Blocks: no. Allocates: no. */
+RM_API void rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(void);
+static void (*const rmi_abi)(void) RMI_USED = rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file;
 #endif
 
 /* >>status -------------------------------------------------------------------------------- */
@@ -524,18 +535,10 @@ typedef struct rm_env {
     const struct rm_log *log;      /* 0 = silent */
 } rm_env;
 
-/* The function behind rm_env_resolve. If the linker misses it, do what its name says.
-   Returns: as rm_env_resolve.
-   Threads: any. Blocks: no. Allocates: no. */
-RM_API rm_status rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(const rm_env *env, rm_env *out,
-                                                                     rm_error *error);
-
 /* Checks an environment (NULL = all defaults) and fills in the clock. Every create call does it.
    Returns: RM_E_INVALID naming the member with a callback missing, or for out NULL.
    Threads: any. Blocks: no. Allocates: no. */
-static inline rm_status rm_env_resolve(const rm_env *env, rm_env *out, rm_error *error) {
-    return rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(env, out, error);
-}
+RM_API rm_status rm_env_resolve(const rm_env *env, rm_env *out, rm_error *error);
 
 /* >>hash ---------------------------------------------------------------------------------- */
 
@@ -1252,7 +1255,6 @@ RM_API const char *rm_state_name(rm_state state);
 #define RMI_STORE32(p, v, order) __atomic_store_n((p), (v), __ATOMIC_##order)
 #define RMI_STORE64(p, v, order) __atomic_store_n((p), (v), __ATOMIC_##order)
 #define RMI_XCHG32(p, v, order) __atomic_exchange_n((p), (v), __ATOMIC_##order)
-#define RMI_XCHG64(p, v, order) __atomic_exchange_n((p), (v), __ATOMIC_##order)
 #define RMI_ADD32(p, v, order) __atomic_fetch_add((p), (v), __ATOMIC_##order)
 #define RMI_ADD64(p, v, order) __atomic_fetch_add((p), (v), __ATOMIC_##order)
 #define RMI_CAS32(p, expected, v, order) \
@@ -1305,7 +1307,6 @@ static inline uint64_t rmi_plain_swap64(uint64_t *p, uint64_t v) {
 #define RMI_STORE64(p, v, order) ((void)RMI_SWAP64(p, v))
 #endif
 #define RMI_XCHG32(p, v, order) RMI_SWAP32((p), (uint32_t)(v))
-#define RMI_XCHG64(p, v, order) RMI_SWAP64((p), (uint64_t)(v))
 #define RMI_ADD32(p, v, order) RMI_PLUS32((p), (uint32_t)(v))
 #define RMI_ADD64(p, v, order) RMI_PLUS64((p), (uint64_t)(v))
 #define RMI_CAS32(p, expected, v, order) rmi_cas32((p), (expected), (v))
@@ -1442,6 +1443,10 @@ static inline void rmi_show_times(rm_stat_fn visit, void *user, const char *name
 extern "C" {
 #endif
 
+#ifndef RM_STATIC
+RM_API void rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(void) {}
+#endif
+
 /* >>status */
 
 RM_API const char *rm_status_name(rm_status status) {
@@ -1456,32 +1461,15 @@ RM_API const char *rm_status_name(rm_status status) {
 }
 
 RM_API rm_class rm_status_class(rm_status status) {
-    switch (status) {
-    case RM_OK: return RM_CLASS_OK;
-    case RM_E_TIMEOUT: return RM_CLASS_TIMEOUT;
-    case RM_E_REFUSED: return RM_CLASS_REFUSED;
-    case RM_E_AUTH: return RM_CLASS_AUTH;
-    case RM_E_PROTOCOL: return RM_CLASS_PROTOCOL;
-    case RM_E_NOMEM:
-    case RM_E_FULL:
-    case RM_E_TOO_LARGE: return RM_CLASS_EXHAUSTED;
-    case RM_E_REJECTED: return RM_CLASS_REJECTED;
-    case RM_E_CANCELLED:
-    case RM_E_CLOSED: return RM_CLASS_CANCELLED;
-    case RM_E_BUSY: return RM_CLASS_BUSY;
-    case RM_E_INVALID:
-    case RM_E_NOT_FOUND:
-    case RM_E_EXISTS:
-    case RM_E_STALE:
-    case RM_E_FOREIGN:
-    case RM_E_DEADLOCK:
-    case RM_E_STATE:
-    case RM_E_UNSUPPORTED: return RM_CLASS_INVALID;
-    case RM_E_SYSTEM:
-    case RM_E_FAILED:
-    case RM_E_INTERNAL: return RM_CLASS_INTERNAL;
-    }
-    return RM_CLASS_INTERNAL;
+    static const uint8_t classes[] = {
+        RM_CLASS_OK,       RM_CLASS_INVALID,   RM_CLASS_EXHAUSTED, RM_CLASS_TIMEOUT,
+        RM_CLASS_BUSY,     RM_CLASS_CANCELLED, RM_CLASS_CANCELLED, RM_CLASS_EXHAUSTED,
+        RM_CLASS_INVALID,  RM_CLASS_INVALID,   RM_CLASS_INVALID,   RM_CLASS_INVALID,
+        RM_CLASS_REJECTED, RM_CLASS_EXHAUSTED, RM_CLASS_INVALID,   RM_CLASS_INVALID,
+        RM_CLASS_INVALID,  RM_CLASS_INTERNAL,  RM_CLASS_INTERNAL,  RM_CLASS_REFUSED,
+        RM_CLASS_AUTH,     RM_CLASS_PROTOCOL,  RM_CLASS_INTERNAL}; /* in the order of rm_status */
+    const size_t index = (size_t)status;
+    return index < sizeof classes ? (rm_class)classes[index] : RM_CLASS_INTERNAL;
 }
 
 RM_API const char *rm_class_name(rm_class cls) {
@@ -1742,45 +1730,111 @@ RM_API uint32_t rm_thread_number(void) {
     return number;
 }
 
+/* What the platform has: RMI_OS_... macros that end in 0 for success where they can fail. */
 #if defined(RM_NO_THREADS)
+typedef char rmi_os_mutex;
+typedef char rmi_os_cond;
+#define RMI_OS_MUTEX_INIT(m) ((void)(m), 0)
+#define RMI_OS_MUTEX_DESTROY(m) ((void)(m))
+#define RMI_OS_LOCK(m) ((void)(m))
+#define RMI_OS_TRY_LOCK(m) ((void)(m), 0)
+#define RMI_OS_UNLOCK(m) ((void)(m))
+#define RMI_OS_COND_INIT(c) ((void)(c), 0)
+#define RMI_OS_COND_DESTROY(c) ((void)(c))
+#define RMI_OS_SIGNAL(c) ((void)(c))
+#define RMI_OS_BROADCAST(c) ((void)(c))
+#elif defined(_WIN32)
+typedef SRWLOCK rmi_os_mutex;
+typedef CONDITION_VARIABLE rmi_os_cond;
+#define RMI_OS_MUTEX_INIT(m) (InitializeSRWLock(m), 0)
+#define RMI_OS_MUTEX_DESTROY(m) ((void)(m))
+#define RMI_OS_LOCK(m) AcquireSRWLockExclusive(m)
+#define RMI_OS_TRY_LOCK(m) (TryAcquireSRWLockExclusive(m) == 0)
+#define RMI_OS_UNLOCK(m) ReleaseSRWLockExclusive(m)
+#define RMI_OS_COND_INIT(c) (InitializeConditionVariable(c), 0)
+#define RMI_OS_COND_DESTROY(c) ((void)(c))
+#define RMI_OS_SIGNAL(c) WakeConditionVariable(c)
+#define RMI_OS_BROADCAST(c) WakeAllConditionVariable(c)
+#else
+typedef pthread_mutex_t rmi_os_mutex;
+typedef pthread_cond_t rmi_os_cond;
+#define RMI_OS_MUTEX_INIT(m) pthread_mutex_init((m), NULL)
+#define RMI_OS_MUTEX_DESTROY(m) ((void)pthread_mutex_destroy(m))
+#define RMI_OS_LOCK(m) ((void)pthread_mutex_lock(m))
+#define RMI_OS_TRY_LOCK(m) pthread_mutex_trylock(m)
+#define RMI_OS_UNLOCK(m) ((void)pthread_mutex_unlock(m))
+#define RMI_OS_COND_INIT(c) rmi_os_cond_init(c)
+#define RMI_OS_COND_DESTROY(c) ((void)pthread_cond_destroy(c))
+#define RMI_OS_SIGNAL(c) ((void)pthread_cond_signal(c))
+#define RMI_OS_BROADCAST(c) ((void)pthread_cond_broadcast(c))
+
+static int rmi_os_cond_init(pthread_cond_t *cond) {
+#ifdef __APPLE__ /* has no other clock; rm_cond_wait waits relative to now */
+    return pthread_cond_init(cond, NULL);
+#else
+    pthread_condattr_t attributes;
+    int result = pthread_condattr_init(&attributes);
+    if (result != 0) return result;
+    result = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    if (result == 0) result = pthread_cond_init(cond, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    return result;
+#endif
+}
+#endif
+
+typedef char rmi_mutex_fits[sizeof(rmi_os_mutex) <= sizeof(rm_mutex) ? 1 : -1];
+typedef char rmi_cond_fits[sizeof(rmi_os_cond) <= sizeof(rm_cond) ? 1 : -1];
+
+static rmi_os_mutex *rmi_mutex_of(rm_mutex *mutex) {
+    return (rmi_os_mutex *)(void *)mutex->rmi.bytes;
+}
+
+static rmi_os_cond *rmi_cond_of(rm_cond *cond) {
+    return (rmi_os_cond *)(void *)cond->rmi.bytes;
+}
+
 RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
-    return mutex == NULL ? RM_E_INVALID : RM_OK;
+    if (mutex == NULL) return RM_E_INVALID;
+    return RMI_OS_MUTEX_INIT(rmi_mutex_of(mutex)) == 0 ? RM_OK : RM_E_SYSTEM;
 }
 
 RM_API void rm_mutex_destroy(rm_mutex *mutex) {
-    (void)mutex;
+    if (mutex != NULL) RMI_OS_MUTEX_DESTROY(rmi_mutex_of(mutex));
 }
 
 RM_API void rm_mutex_lock(rm_mutex *mutex) {
-    (void)mutex;
+    if (mutex != NULL) RMI_OS_LOCK(rmi_mutex_of(mutex));
 }
 
 RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
-    return mutex != NULL;
+    return mutex != NULL && RMI_OS_TRY_LOCK(rmi_mutex_of(mutex)) == 0;
 }
 
 RM_API void rm_mutex_unlock(rm_mutex *mutex) {
-    (void)mutex;
+    if (mutex != NULL) RMI_OS_UNLOCK(rmi_mutex_of(mutex));
 }
 
 RM_API rm_status rm_cond_init(rm_cond *cond) {
-    return cond == NULL ? RM_E_INVALID : RM_OK;
+    if (cond == NULL) return RM_E_INVALID;
+    return RMI_OS_COND_INIT(rmi_cond_of(cond)) == 0 ? RM_OK : RM_E_SYSTEM;
 }
 
 RM_API void rm_cond_destroy(rm_cond *cond) {
-    (void)cond;
-}
-
-RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
-    (void)cond, (void)mutex, (void)until_ns;
+    if (cond != NULL) RMI_OS_COND_DESTROY(rmi_cond_of(cond));
 }
 
 RM_API void rm_cond_signal(rm_cond *cond) {
-    (void)cond;
+    if (cond != NULL) RMI_OS_SIGNAL(rmi_cond_of(cond));
 }
 
 RM_API void rm_cond_broadcast(rm_cond *cond) {
-    (void)cond;
+    if (cond != NULL) RMI_OS_BROADCAST(rmi_cond_of(cond));
+}
+
+#if defined(RM_NO_THREADS)
+RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
+    (void)cond, (void)mutex, (void)until_ns;
 }
 
 RM_API rm_status rm_thread_start(rm_thread *thread, void (*fn)(void *user), void *user) {
@@ -1792,49 +1846,6 @@ RM_API void rm_thread_join(rm_thread *thread) {
     (void)thread;
 }
 #elif defined(_WIN32)
-typedef char rmi_mutex_fits[sizeof(SRWLOCK) <= sizeof(rm_mutex) ? 1 : -1];
-typedef char rmi_cond_fits[sizeof(CONDITION_VARIABLE) <= sizeof(rm_cond) ? 1 : -1];
-
-static SRWLOCK *rmi_mutex_of(rm_mutex *mutex) {
-    return (SRWLOCK *)(void *)mutex->rmi.bytes;
-}
-
-static CONDITION_VARIABLE *rmi_cond_of(rm_cond *cond) {
-    return (CONDITION_VARIABLE *)(void *)cond->rmi.bytes;
-}
-
-RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
-    if (mutex == NULL) return RM_E_INVALID;
-    InitializeSRWLock(rmi_mutex_of(mutex));
-    return RM_OK;
-}
-
-RM_API void rm_mutex_destroy(rm_mutex *mutex) {
-    (void)mutex;
-}
-
-RM_API void rm_mutex_lock(rm_mutex *mutex) {
-    if (mutex != NULL) AcquireSRWLockExclusive(rmi_mutex_of(mutex));
-}
-
-RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
-    return mutex != NULL && TryAcquireSRWLockExclusive(rmi_mutex_of(mutex)) != 0;
-}
-
-RM_API void rm_mutex_unlock(rm_mutex *mutex) {
-    if (mutex != NULL) ReleaseSRWLockExclusive(rmi_mutex_of(mutex));
-}
-
-RM_API rm_status rm_cond_init(rm_cond *cond) {
-    if (cond == NULL) return RM_E_INVALID;
-    InitializeConditionVariable(rmi_cond_of(cond));
-    return RM_OK;
-}
-
-RM_API void rm_cond_destroy(rm_cond *cond) {
-    (void)cond;
-}
-
 RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
     DWORD ms = INFINITE;
     if (cond == NULL || mutex == NULL) return;
@@ -1844,14 +1855,6 @@ RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
         ms = left < RM_SEC(3600) ? (DWORD)((left + RM_MS(1) - 1) / RM_MS(1)) : 3600000u;
     }
     SleepConditionVariableSRW(rmi_cond_of(cond), rmi_mutex_of(mutex), ms, 0);
-}
-
-RM_API void rm_cond_signal(rm_cond *cond) {
-    if (cond != NULL) WakeConditionVariable(rmi_cond_of(cond));
-}
-
-RM_API void rm_cond_broadcast(rm_cond *cond) {
-    if (cond != NULL) WakeAllConditionVariable(rmi_cond_of(cond));
 }
 
 static unsigned __stdcall rmi_thread_main(void *argument) {
@@ -1879,59 +1882,7 @@ RM_API void rm_thread_join(rm_thread *thread) {
     thread->handle = 0;
 }
 #else
-typedef char rmi_mutex_fits[sizeof(pthread_mutex_t) <= sizeof(rm_mutex) ? 1 : -1];
-typedef char rmi_cond_fits[sizeof(pthread_cond_t) <= sizeof(rm_cond) ? 1 : -1];
 typedef char rmi_thread_fits[sizeof(pthread_t) <= sizeof(uint64_t) ? 1 : -1];
-
-static pthread_mutex_t *rmi_mutex_of(rm_mutex *mutex) {
-    return (pthread_mutex_t *)(void *)mutex->rmi.bytes;
-}
-
-static pthread_cond_t *rmi_cond_of(rm_cond *cond) {
-    return (pthread_cond_t *)(void *)cond->rmi.bytes;
-}
-
-RM_API rm_status rm_mutex_init(rm_mutex *mutex) {
-    if (mutex == NULL) return RM_E_INVALID;
-    return pthread_mutex_init(rmi_mutex_of(mutex), NULL) == 0 ? RM_OK : RM_E_SYSTEM;
-}
-
-RM_API void rm_mutex_destroy(rm_mutex *mutex) {
-    if (mutex != NULL) (void)pthread_mutex_destroy(rmi_mutex_of(mutex));
-}
-
-RM_API void rm_mutex_lock(rm_mutex *mutex) {
-    if (mutex != NULL) (void)pthread_mutex_lock(rmi_mutex_of(mutex));
-}
-
-RM_API bool rm_mutex_try_lock(rm_mutex *mutex) {
-    return mutex != NULL && pthread_mutex_trylock(rmi_mutex_of(mutex)) == 0;
-}
-
-RM_API void rm_mutex_unlock(rm_mutex *mutex) {
-    if (mutex != NULL) (void)pthread_mutex_unlock(rmi_mutex_of(mutex));
-}
-
-RM_API rm_status rm_cond_init(rm_cond *cond) {
-    int result;
-    if (cond == NULL) return RM_E_INVALID;
-#ifdef __APPLE__ /* has no other clock; rm_cond_wait waits relative to now */
-    result = pthread_cond_init(rmi_cond_of(cond), NULL);
-#else
-    {
-        pthread_condattr_t attributes;
-        if (pthread_condattr_init(&attributes) != 0) return RM_E_SYSTEM;
-        result = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        if (result == 0) result = pthread_cond_init(rmi_cond_of(cond), &attributes);
-        (void)pthread_condattr_destroy(&attributes);
-    }
-#endif
-    return result == 0 ? RM_OK : RM_E_SYSTEM;
-}
-
-RM_API void rm_cond_destroy(rm_cond *cond) {
-    if (cond != NULL) (void)pthread_cond_destroy(rmi_cond_of(cond));
-}
 
 RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
     struct timespec time;
@@ -1952,14 +1903,6 @@ RM_API void rm_cond_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns) {
 #else
     (void)pthread_cond_timedwait(rmi_cond_of(cond), rmi_mutex_of(mutex), &time);
 #endif
-}
-
-RM_API void rm_cond_signal(rm_cond *cond) {
-    if (cond != NULL) (void)pthread_cond_signal(rmi_cond_of(cond));
-}
-
-RM_API void rm_cond_broadcast(rm_cond *cond) {
-    if (cond != NULL) (void)pthread_cond_broadcast(rmi_cond_of(cond));
 }
 
 static void *rmi_thread_main(void *argument) {
@@ -2215,8 +2158,7 @@ RM_API uint64_t rm_random_below(const rm_random *random, uint64_t bound) {
 
 /* >>environment */
 
-RM_API rm_status rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(const rm_env *env, rm_env *out,
-                                                                     rm_error *error) {
+RM_API rm_status rm_env_resolve(const rm_env *env, rm_env *out, rm_error *error) {
     rm_env result;
     memset(&result, 0, sizeof result);
     if (out == NULL) return rm_error_set(error, RM_E_INVALID, 0, "env", "out is NULL");
@@ -2254,6 +2196,13 @@ RM_API rm_status rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(const rm_en
         v3 = RMI_ROTL(v3, 21) ^ v0;  \
         v2 = RMI_ROTL(v2, 32);       \
     } while (0)
+#define RMI_SIPWORD(w)                \
+    do {                              \
+        word = (w);                   \
+        v3 ^= word;                   \
+        RMI_SIPROUND(v0, v1, v2, v3); \
+        v0 ^= word;                   \
+    } while (0)
 
 static uint64_t rmi_load_le(const unsigned char *p, size_t size) {
     uint64_t word = 0;
@@ -2286,31 +2235,16 @@ RM_API uint64_t rm_hash(const rm_hash_key *key, const void *data, size_t size) {
     v3 = k1 ^ UINT64_C(0x7465646279746573);
     tail = (uint64_t)size << 56;
     if (size == 16) { /* the straight lines for common key sizes */
-        word = rmi_load_le(p, 8);
-        v3 ^= word;
-        RMI_SIPROUND(v0, v1, v2, v3);
-        v0 ^= word;
-        word = rmi_load_le(p + 8, 8);
-        v3 ^= word;
-        RMI_SIPROUND(v0, v1, v2, v3);
-        v0 ^= word;
+        RMI_SIPWORD(rmi_load_le(p, 8));
+        RMI_SIPWORD(rmi_load_le(p + 8, 8));
     } else if (size == 8) {
-        word = rmi_load_le(p, 8);
-        v3 ^= word;
-        RMI_SIPROUND(v0, v1, v2, v3);
-        v0 ^= word;
+        RMI_SIPWORD(rmi_load_le(p, 8));
     } else {
-        for (; size >= 8; size -= 8, p += 8) {
-            word = rmi_load_le(p, 8);
-            v3 ^= word;
-            RMI_SIPROUND(v0, v1, v2, v3);
-            v0 ^= word;
-        }
+        for (; size >= 8; size -= 8, p += 8)
+            RMI_SIPWORD(rmi_load_le(p, 8));
         if (size > 0) tail |= rmi_load_le(p, size);
     }
-    v3 ^= tail;
-    RMI_SIPROUND(v0, v1, v2, v3);
-    v0 ^= tail;
+    RMI_SIPWORD(tail);
     v2 ^= 0xFF;
     RMI_SIPROUND(v0, v1, v2, v3);
     RMI_SIPROUND(v0, v1, v2, v3);
@@ -2480,9 +2414,7 @@ RM_API uint64_t rm_hist_count_le(const rm_hist *hist, int64_t bound) {
    token's mutex, and a waiter takes it once more (unregister) before its memory goes away. */
 
 static void rmi_waiters_deliver(rm_waiter *done);
-static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint64_t grant,
-                          int64_t now);
-static void rmi_waitq_settle(rm_waitq *q, int64_t now);
+static void rmi_waitq_leave(rm_waitq *q, rm_waiter *waiter, rm_status status);
 
 enum { RMI_WAITER_IDLE = 0, RMI_WAITER_QUEUED = 1, RMI_WAITER_DONE = 2 };
 
@@ -2554,11 +2486,7 @@ RM_API void rm_cancel_request(rm_cancel *cancel) {
         rmi_cancel_unlink(cancel, waiter);
         q = waiter->queue;
         rm_mutex_lock(&q->mutex);
-        if (waiter->state == RMI_WAITER_QUEUED) {
-            const int64_t now = rm_now(q->desc.clock);
-            rmi_waitq_end(q, waiter, RM_E_CANCELLED, 0, now);
-            rmi_waitq_settle(q, now);
-        }
+        if (waiter->state == RMI_WAITER_QUEUED) rmi_waitq_leave(q, waiter, RM_E_CANCELLED);
         done = q->done;
         q->done = NULL;
         rm_mutex_unlock(&q->mutex);
@@ -2666,6 +2594,13 @@ static void rmi_waitq_settle(rm_waitq *q, int64_t now) {
     rmi_waitq_publish(q, now);
 }
 
+/* Takes a waiter out without a unit; it may have been woken for one: that is passed on. */
+static void rmi_waitq_leave(rm_waitq *q, rm_waiter *waiter, rm_status status) {
+    const int64_t now = rm_now(q->desc.clock);
+    rmi_waitq_end(q, waiter, status, 0, now);
+    rmi_waitq_settle(q, now);
+}
+
 RM_API rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc) {
     if (q == NULL || desc == NULL) return RM_E_INVALID;
     if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) return RM_E_INVALID;
@@ -2721,8 +2656,7 @@ static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
         int64_t now;
         uint64_t grant = 0;
 #ifdef RM_NO_THREADS
-        rmi_waitq_end(q, waiter, RM_E_BUSY, 0, rm_now(clock));
-        rmi_waitq_settle(q, rm_now(clock));
+        rmi_waitq_leave(q, waiter, RM_E_BUSY);
         break;
 #endif
         if (q->done != NULL) { /* callbacks must not wait for our waiting */
@@ -2775,11 +2709,8 @@ RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline de
         rm_waitq_unlock(q); /* the token's mutex comes before the queue's */
         rmi_cancel_register(&waiter);
         rm_waitq_lock(q);
-        if (waiter.state == RMI_WAITER_QUEUED && rm_cancel_requested(cancel)) {
-            now = rm_now(q->desc.clock);
-            rmi_waitq_end(q, &waiter, RM_E_CANCELLED, 0, now);
-            rmi_waitq_settle(q, now);
-        }
+        if (waiter.state == RMI_WAITER_QUEUED && rm_cancel_requested(cancel))
+            rmi_waitq_leave(q, &waiter, RM_E_CANCELLED);
     }
     rmi_waitq_block(q, &waiter);
     if (cancel != NULL) {
@@ -2834,9 +2765,7 @@ RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter) {
     if (q == NULL || waiter == NULL) return RM_E_INVALID;
     rm_waitq_lock(q);
     if (waiter->state == RMI_WAITER_QUEUED && waiter->queue == q && waiter->cond == NULL) {
-        const int64_t now = rm_now(q->desc.clock);
-        rmi_waitq_end(q, waiter, RM_E_CANCELLED, 0, now);
-        rmi_waitq_settle(q, now);
+        rmi_waitq_leave(q, waiter, RM_E_CANCELLED);
         status = RM_OK;
     }
     rm_waitq_unlock(q);
