@@ -60,8 +60,8 @@ WHAT IT DOES
 WHAT IT DOES NOT DO
     No event loop, no I/O, no thread pool. The manager has no dependency graph, runs start and stop
     one after the other in the caller's thread, and cannot interrupt a callback that overruns its
-    deadline. The child of a fork() may use nothing of rm yet, only exec and _exit. Names have at
-    most 47 bytes, error messages 159; an error list has at most 16 entries.
+    deadline. Names have at most 47 bytes, error messages 159; an error list has at most 16
+    entries.
 
 DEFINES
     RM_IMPLEMENTATION          emit all parts of the headers included here [one C file]
@@ -90,6 +90,12 @@ CONCEPTS
     Errors    By status. Where there is more to say, a trailing `rm_error *` (may be NULL) is filled
               on failure and left alone on success. Out parameters are written on success only.
     Waiting   rm_waitq is the one place where threads wait for something of ours. See its section.
+    Fork      The child of a fork() has the objects as another thread may just have been changing
+              them, with locks that nobody will give back. Before it uses one of ours, it calls
+              rm_x_after_fork_child(x), from the one thread it has and not from a hook of that
+              object. What has an init call and no such call (mutex, token, queue, semaphore,
+              virtual clock) is made again with its init; breakers go on as they are. Nothing is
+              done by itself: no atfork handlers, no getpid. An exec or _exit needs none of this.
 
 THREADS
     "Threads: any" means: any number of threads, also from hooks. "Threads: owner" means: the caller
@@ -917,6 +923,12 @@ RM_API void rm_registry_each(rm_registry *registry,
    Threads: any. Blocks: no. Allocates: no. */
 RM_API uint32_t rm_registry_count(const rm_registry *registry);
 
+/* Makes a registry usable in the child of a fork(): it is empty. The parent's objects are forgotten
+   without destroy_fn, their references are stale, and the memory of their keys is not freed.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
+   Threads: the child's only one. Blocks: no. Allocates: no. Cost: O(max_entries). */
+RM_API rm_status rm_registry_after_fork_child(rm_registry *registry);
+
 /* >>text ---------------------------------------------------------------------------------- */
 
 /* A writer into the caller's buffer. Without flush_fn, what does not fit is dropped and `overflow`
@@ -1221,6 +1233,12 @@ RM_API rm_status rm_manager_stop(rm_manager *manager, int64_t timeout_ns, rm_err
    Threads: any. Blocks: in the health hooks. Allocates: no. Cost: O(resources). */
 RM_API rm_status rm_manager_status(rm_manager *manager, rm_resource_status *out, uint32_t capacity,
                                    uint32_t *count);
+
+/* Makes a manager usable in the child of a fork(): its resources are registered and not started,
+   whatever they were in the parent; no hook is called. See to the resources themselves first.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
+   Threads: the child's only one. Blocks: no. Allocates: no. Cost: O(resources). */
+RM_API rm_status rm_manager_after_fork_child(rm_manager *manager);
 
 /* Names a state, such as "ready".
    Returns: a static string; "unknown" for a number that is no state.
@@ -2972,6 +2990,18 @@ static void rmi_registry_free(rm_registry *r, uint32_t stripes_made) {
     rm_free(allocator, r, sizeof *r);
 }
 
+/* All slots free; their generations stay, so that no reference from before fits. */
+static void rmi_registry_clear(rm_registry *r) {
+    uint32_t i;
+    memset(r->heads, 0, r->bucket_count * sizeof *r->heads);
+    for (i = 0; i < r->desc.max_entries; ++i) {
+        r->entries[i].state = RMI_ENTRY_FREE;
+        r->entries[i].next = i + 1 < r->desc.max_entries ? i + 2 : 0;
+    }
+    r->free_head = 1;
+    r->count = 0;
+}
+
 RM_API rm_status rm_registry_create(const rm_registry_desc *desc, rm_registry **out,
                                     rm_error *error) {
     rm_registry_desc checked;
@@ -3012,13 +3042,21 @@ RM_API rm_status rm_registry_create(const rm_registry_desc *desc, rm_registry **
         rmi_registry_free(r, i);
         return rm_error_set(error, status, 0, "registry", "the platform has no mutex to give");
     }
-    memset(r->heads, 0, r->bucket_count * sizeof *r->heads);
     memset(r->entries, 0, checked.max_entries * sizeof *r->entries);
-    for (i = 0; i + 1 < checked.max_entries; ++i)
-        r->entries[i].next = i + 2;
-    r->free_head = 1;
+    rmi_registry_clear(r);
     *out = r;
     return RM_OK;
+}
+
+RM_API rm_status rm_registry_after_fork_child(rm_registry *r) {
+    rm_status status;
+    uint32_t i;
+    if (r == NULL) return RM_E_INVALID;
+    rmi_registry_clear(r);
+    status = rm_mutex_init(&r->free_mutex);
+    for (i = 0; status == RM_OK && i < r->stripe_count; ++i)
+        status = rm_mutex_init(&r->stripes[i]);
+    return status;
 }
 
 /* The stripe of a hash; a bucket belongs to one stripe. */
@@ -3762,6 +3800,24 @@ RM_API rm_status rm_manager_destroy(rm_manager *manager) {
     return RM_OK;
 }
 
+RM_API rm_status rm_manager_after_fork_child(rm_manager *manager) {
+    rm_status status;
+    uint32_t i;
+    if (manager == NULL) return RM_E_INVALID;
+    manager->visits = NULL;
+    manager->phase = RM_STATE_STOPPED;
+    status = rm_mutex_init(&manager->mutex);
+    if (status == RM_OK) status = rm_cond_init(&manager->left);
+    for (i = 0; i < manager->count; ++i) {
+        rmi_managed *entry = &manager->entries[i];
+        entry->state = RM_STATE_REGISTERED;
+        entry->running = false;
+        entry->since_ns = rm_now(manager->env.clock);
+        memset(&entry->last_error, 0, sizeof entry->last_error);
+    }
+    return status;
+}
+
 static rmi_managed *rmi_manager_find(rm_manager *manager, const char *name) {
     uint32_t i;
     for (i = 0; i < manager->count; ++i) {
@@ -3783,7 +3839,7 @@ static rm_status rmi_manager_add_locked(rm_manager *manager, const rm_resource *
         return rm_error_set(error, RM_E_FULL, 0, resource->name,
                             "%u resources are registered; raise max_resources",
                             (unsigned)manager->count);
-    entry = &manager->entries[manager->count++];
+    entry = &manager->entries[manager->count];
     memset(entry, 0, sizeof *entry);
     entry->resource = *resource;
     rmi_copy_string(entry->name, sizeof entry->name, resource->name);
@@ -3791,6 +3847,7 @@ static rm_status rmi_manager_add_locked(rm_manager *manager, const rm_resource *
     entry->resource.name = entry->name;
     entry->resource.kind = entry->kind;
     entry->since_ns = rm_now(manager->env.clock);
+    RMI_STORE32(&manager->count, manager->count + 1, RELEASE); /* a fork may come at any time */
     return RM_OK;
 }
 

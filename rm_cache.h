@@ -270,6 +270,13 @@ RM_API uint64_t rm_cache_clear(rm_cache *cache);
 
 /* >>upkeep */
 
+/* Makes a cache usable in the child of a fork(): empty, its statistics at zero. The entries of the
+   parent are forgotten without removed_fn, and their memory is not freed, since another thread may
+   just have been linking them; pins from before are stale.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
+   Threads: the child's only one. Blocks: no. Allocates: no. Cost: O(buckets + max_pins). */
+RM_API rm_status rm_cache_after_fork_child(rm_cache *cache);
+
 /* Looks at the next `buckets` buckets (0 = all) and takes out what has expired.
    Returns: how many were taken out.
    Threads: any. Blocks: for a lock, in removed_fn. Allocates: no. Cost: O(buckets). */
@@ -1139,20 +1146,17 @@ static void rmi_cache_free_all(rm_cache *cache) {
     rm_free(env.allocator, cache, sizeof *cache);
 }
 
-/* Buckets, pins, histogram and queue. */
-static rm_status rmi_cache_init(rm_cache *cache) {
+/* Empties buckets, pins and histogram, which are there, and makes the queue. The pins' sequences
+   stay, so that no pin from before fits. */
+static rm_status rmi_cache_begin(rm_cache *cache) {
     const rm_hist_desc times = {RMI_CACHE_LOAD_FIRST, RMI_CACHE_LOAD_LAST, 16};
-    const size_t bytes = cache->bucket_count * sizeof(rmi_cache_entry *);
     rm_waitq_desc queue;
     uint32_t i;
-    cache->buckets = (rmi_cache_entry **)rm_alloc(cache->env.allocator, bytes);
-    cache->pinned = (rmi_cache_pinned *)rm_alloc(cache->env.allocator,
-                                                 cache->desc.max_pins * sizeof *cache->pinned);
-    if (cache->buckets == NULL || cache->pinned == NULL) return RM_E_NOMEM;
-    memset((void *)cache->buckets, 0, bytes);
-    memset(cache->pinned, 0, cache->desc.max_pins * sizeof *cache->pinned);
-    for (i = 0; i + 1 < cache->desc.max_pins; ++i)
-        cache->pinned[i].next = i + 2;
+    memset((void *)cache->buckets, 0, cache->bucket_count * sizeof(rmi_cache_entry *));
+    for (i = 0; i < cache->desc.max_pins; ++i) {
+        cache->pinned[i].entry = NULL;
+        cache->pinned[i].next = i + 1 < cache->desc.max_pins ? i + 2 : 0;
+    }
     cache->free_pin = 1;
     if (rm_hist_init(&cache->load_times, &times, cache->load_bins, sizeof cache->load_bins) !=
         RM_OK)
@@ -1160,6 +1164,16 @@ static rm_status rmi_cache_init(rm_cache *cache) {
     memset(&queue, 0, sizeof queue);
     queue.clock = cache->env.clock;
     return rm_waitq_init(&cache->queue, &queue);
+}
+
+static rm_status rmi_cache_init(rm_cache *cache) {
+    const size_t bytes = cache->bucket_count * sizeof(rmi_cache_entry *);
+    cache->buckets = (rmi_cache_entry **)rm_alloc(cache->env.allocator, bytes);
+    cache->pinned = (rmi_cache_pinned *)rm_alloc(cache->env.allocator,
+                                                 cache->desc.max_pins * sizeof *cache->pinned);
+    if (cache->buckets == NULL || cache->pinned == NULL) return RM_E_NOMEM;
+    memset(cache->pinned, 0, cache->desc.max_pins * sizeof *cache->pinned);
+    return rmi_cache_begin(cache);
 }
 
 RM_API rm_status rm_abi1_define_RM_CACHE_IMPLEMENTATION_in_one_c_file(const rm_cache_desc *desc,
@@ -1196,6 +1210,18 @@ RM_API rm_status rm_abi1_define_RM_CACHE_IMPLEMENTATION_in_one_c_file(const rm_c
     }
     *out = cache;
     return RM_OK;
+}
+
+RM_API rm_status rm_cache_after_fork_child(rm_cache *cache) {
+    if (cache == NULL) return RM_E_INVALID;
+    cache->cursor = 0;
+    cache->newest = cache->oldest = cache->removed = NULL;
+    cache->idle_bytes = 0;
+    cache->idle = cache->loading = 0;
+    cache->closed = false;
+    cache->loads = NULL;
+    memset(&cache->stats, 0, sizeof cache->stats);
+    return rmi_cache_begin(cache);
 }
 
 RM_API rm_status rm_cache_destroy(rm_cache *cache) {

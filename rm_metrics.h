@@ -308,6 +308,13 @@ RM_API rm_status rm_metrics_remove_resource(rm_metrics *metrics, const char *nam
    Cost: O(series), and O(statistic names * resources) calls of stats_fn. */
 RM_API rm_status rm_metrics_render(rm_metrics *metrics, rm_text *text);
 
+/* Makes a registry usable in the child of a fork(): families, series and handles stay; counters and
+   histograms are at zero, gauges keep their value. Resources are forgotten (and their records not
+   freed): add those again that the child uses.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
+   Threads: the child's only one. Blocks: no. Allocates: no. Cost: O(series). */
+RM_API rm_status rm_metrics_after_fork_child(rm_metrics *metrics);
+
 /* The registry as a resource of kind "metrics", with nothing to start, stop or show: what it counts
    itself is on its page. A manager lists it, and says that it is there.
    Returns: the resource; one with a NULL name for NULL.
@@ -1099,6 +1106,50 @@ RM_API rm_status rm_abi1_define_RM_METRICS_IMPLEMENTATION_in_one_c_file(const rm
     else
         (void)rm_metrics_destroy(metrics);
     return status;
+}
+
+static rm_status rmi_metrics_series_restart(struct rmi_metrics_series *series) {
+    if (series->family->type == RM_METRIC_COUNTER) series->value = 0;
+    return series->family->stripe_size > 0 ? rmi_metrics_stripes_init(series) : RM_OK;
+}
+
+/* In the child of a fork. A series may have got into the list only; what follows from the list is
+   put right: the table, the last one, the count. */
+static rm_status rmi_metrics_family_restart(rm_metrics_family *family) {
+    struct rmi_metrics_table *table = RMI_METRICS_POINTER(struct rmi_metrics_table, family->table);
+    uint64_t word = family->first;
+    rm_status status = rm_mutex_init(&family->mutex);
+    if (status == RM_OK) status = rmi_metrics_series_restart(family->fixed);
+    family->last = NULL;
+    family->count = family->overflowed = 0;
+    while (word != 0 && status == RM_OK) {
+        struct rmi_metrics_series *series = RMI_METRICS_POINTER(struct rmi_metrics_series, word);
+        family->last = series;
+        word = series->next;
+        if (series == family->fixed) {
+            family->overflowed = family->label_count > 0 ? 1 : 0;
+            continue;
+        }
+        ++family->count;
+        if (rmi_metrics_find(family, series->key, series->key_size, series->hash) == NULL)
+            rmi_metrics_put(table, series);
+        status = rmi_metrics_series_restart(series);
+    }
+    return status;
+}
+
+RM_API rm_status rm_metrics_after_fork_child(rm_metrics *metrics) {
+    rm_waitq_desc queue;
+    rm_status status = RM_OK;
+    uint32_t i;
+    if (metrics == NULL) return RM_E_INVALID;
+    metrics->renders = 0;
+    metrics->resources = NULL;
+    for (i = 0; i < metrics->family_count && status == RM_OK; ++i)
+        status = rmi_metrics_family_restart(metrics->families[i]);
+    memset(&queue, 0, sizeof queue);
+    queue.clock = metrics->env.clock;
+    return status == RM_OK ? rm_waitq_init(&metrics->queue, &queue) : status;
 }
 
 RM_API rm_status rm_metrics_destroy(rm_metrics *metrics) {

@@ -239,6 +239,14 @@ RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how)
 
 /* >>upkeep */
 
+/* Makes a pool usable in the child of a fork(): open and empty, its statistics at zero. What the
+   parent's pool holds is the parent's: it is forgotten without destroy_fn, which would say goodbye
+   on a connection that the parent still uses; leases from before are stale, and memory and
+   descriptors of the resources stay until exec or _exit.
+   Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
+   Threads: the child's only one. Blocks: no. Allocates: no. Cost: O(max). */
+RM_API rm_status rm_pool_after_fork_child(rm_pool *pool);
+
 /* Ends what is idle for too long (never below min) and makes what is missing up to min. Call it
    from a timer, several times per idle_timeout_ns.
    Returns: the status of the first failed create; RM_E_BUSY while another thread does it;
@@ -1047,6 +1055,23 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
     }
     *out = pool;
     return RM_OK;
+}
+
+RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
+    uint32_t i;
+    if (pool == NULL) return RM_E_INVALID;
+    for (i = 0; i < pool->desc.max; ++i) {
+        rmi_slot *slot = &pool->slots[i];
+        slot->word = rmi_slot_word(slot->word >> RMI_SLOT_BITS, RMI_SLOT_EMPTY);
+        slot->leases = 0;
+        slot->resource = NULL;
+    }
+    pool->closed = pool->maintaining = 0;
+    pool->failing = false;
+    memset(&pool->last_error, 0, sizeof pool->last_error);
+    pool->created = pool->create_failures = pool->destroyed = 0;
+    pool->broken = pool->invalid = pool->expired = pool->rejected = 0;
+    return rmi_pool_init_queues(pool);
 }
 
 /* Is a thread still waiting in a queue, or on its way out of it? */

@@ -1,0 +1,706 @@
+/* The contract of rm_x_after_fork_child: whatever another thread was in the middle of when the
+   process forked, the child starts afresh.  The parent's other thread is held inside a lock by its
+   clock, its allocator or another primitive; without the call the child would wait for that lock
+   for ever, and alarm() would end it. */
+#define RM_IMPLEMENTATION
+#include "rm_breaker.h"
+#include "rm_cache.h"
+#include "rm_metrics.h"
+#include "rm_pool.h"
+#include "rm_test.h"
+#include <stdlib.h>
+
+static int made, ended;
+
+static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    (void)deadline, (void)error, (void)user;
+    *resource = &made;
+    ++made;
+    return RM_OK;
+}
+
+static void end(void *resource, void *user) {
+    (void)resource, (void)user;
+    ++ended;
+}
+
+/* ---- what a child sees; these run in this process too, where there is no fork() */
+
+static void check_pool(rm_pool *pool, rm_lease *old, uint32_t max) {
+    rm_pool_stats stats;
+    rm_lease lease[2];
+    const int before = ended;
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
+    CHECK_EQ(before, ended); /* no goodbye on what is the parent's */
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK_EQ(max, stats.empty);
+    CHECK_EQ(0, stats.created + stats.acquired + stats.waiting + stats.timeouts);
+    CHECK_EQ(RM_E_STALE, rm_pool_release(pool, old, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease[0], NULL));
+    CHECK_EQ(RM_E_STALE, rm_pool_release(pool, old, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease[0], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_MS(1), &lease[1], NULL));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease[1], RM_RELEASE_BROKEN));
+    CHECK_EQ(before + 1, ended);
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK_EQ(2, stats.acquired);
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+}
+
+static void check_cache(rm_cache *cache, rm_cache_pin *old) {
+    rm_cache_stats stats;
+    rm_cache_pin pin;
+    char value[4];
+    CHECK_EQ(RM_OK, rm_cache_after_fork_child(cache));
+    CHECK_EQ(RM_OK, rm_cache_stats_get(cache, &stats));
+    CHECK_EQ(0, stats.entries + stats.bytes + stats.pins + stats.hits + stats.misses + stats.sets);
+    CHECK_EQ(RM_E_NOT_FOUND, rm_cache_get(cache, "a", 1, value, sizeof value, NULL));
+    CHECK_EQ(RM_OK, rm_cache_set(cache, "a", 1, "new", 3, 0, NULL));
+    CHECK_EQ(RM_OK, rm_cache_acquire(cache, "a", 1, &pin));
+    CHECK_EQ(RM_E_STALE, rm_cache_release(cache, old));
+    CHECK_EQ(RM_OK, rm_cache_release(cache, &pin));
+    CHECK_EQ(RM_OK, rm_cache_set(cache, "b", 1, "new", 3, 0, NULL));
+    CHECK_EQ(RM_OK, rm_cache_set(cache, "c", 1, "new", 3, 0, NULL)); /* evicts the child's own */
+    CHECK_EQ(RM_E_NOT_FOUND, rm_cache_get(cache, "a", 1, value, sizeof value, NULL));
+    CHECK_EQ(RM_OK, rm_cache_stats_get(cache, &stats));
+    CHECK_EQ(2, stats.entries);
+    CHECK_EQ(1, stats.evicted);
+    CHECK_EQ(RM_OK, rm_cache_destroy(cache));
+}
+
+static void check_manager(rm_manager *manager, int *running) {
+    rm_resource_status status[4];
+    const rm_resource another = rm_resource_make("another", "x", NULL);
+    uint32_t count = 0;
+    CHECK_EQ(RM_OK, rm_manager_after_fork_child(manager));
+    CHECK_EQ(1, *running); /* no hook was called */
+    CHECK_EQ(RM_OK, rm_manager_status(manager, status, 4, &count));
+    CHECK_EQ(1, count);
+    CHECK_EQ(RM_STATE_REGISTERED, status[0].state);
+    CHECK_EQ(RM_OK, rm_manager_add(manager, &another, NULL)); /* as while nothing runs */
+    CHECK_EQ(RM_OK, rm_manager_stop(manager, 0, NULL));
+    CHECK_EQ(1, *running);
+    CHECK_EQ(RM_OK, rm_manager_start(manager, 0, NULL));
+    CHECK_EQ(2, *running);
+    CHECK_EQ(RM_OK, rm_manager_stop(manager, 0, NULL));
+    CHECK_EQ(1, *running);
+    CHECK_EQ(RM_OK, rm_manager_destroy(manager));
+}
+
+static size_t page(rm_metrics *metrics, char *buffer, size_t size) {
+    rm_text text = rm_text_make(buffer, size - 1);
+    CHECK_EQ(RM_OK, rm_metrics_render(metrics, &text));
+    buffer[text.used] = '\0';
+    return text.used;
+}
+
+/* How often a string occurs in another. */
+static int occurrences(const char *text, const char *part) {
+    int count = 0;
+    while ((text = strstr(text, part)) != NULL)
+        ++count, ++text;
+    return count;
+}
+
+struct counted {
+    rm_metrics *metrics;
+    rm_metrics_family *calls, *seconds, *temperature;
+    rm_counter get;
+    rm_histogram took;
+    rm_gauge degrees;
+};
+
+static void check_metrics(struct counted *c) {
+    static const char *const get[] = {"get"}, *const put[] = {"put"}, *const more[] = {"more"};
+    static char text[1 << 16];
+    rm_counter counter = {NULL};
+    uint64_t value = 7;
+    double degrees = 0;
+    CHECK_EQ(RM_OK, rm_metrics_after_fork_child(c->metrics));
+    CHECK_EQ(RM_OK, rm_counter_value(c->get, &value));
+    CHECK_EQ(0, value);
+    CHECK_EQ(RM_OK, rm_gauge_value(c->degrees, &degrees));
+    CHECK(degrees == 21.5);
+    CHECK_EQ(RM_OK, rm_counter_add(c->get, 3));
+    CHECK_EQ(RM_OK, rm_histogram_observe(c->took, 5));
+    CHECK_EQ(RM_OK, rm_counter_with(c->calls, get, 1, &counter, NULL));
+    CHECK(counter.series == c->get.series); /* found, not made again */
+    CHECK_EQ(RM_OK, rm_counter_with(c->calls, put, 1, &counter, NULL));
+    CHECK_EQ(RM_OK, rm_counter_add(counter, 1));
+    CHECK_EQ(RM_OK, rm_counter_with(c->calls, more, 1, &counter, NULL)); /* above max_series */
+    CHECK_EQ(RM_OK, rm_counter_add(counter, 9));
+    (void)page(c->metrics, text, sizeof text);
+    CHECK_EQ(1, occurrences(text, "calls_total{verb=\"get\"} 3\n"));
+    CHECK_EQ(1, occurrences(text, "calls_total{verb=\"put\"} 1\n"));
+    CHECK_EQ(1, occurrences(text, "calls_total{overflow=\"true\"} 9\n"));
+    CHECK_EQ(1, occurrences(text, "took_seconds_count 1\n"));
+    CHECK_EQ(1, occurrences(text, "temperature_celsius 21.5\n"));
+    CHECK_EQ(0, occurrences(text, "rm_pool"));
+    CHECK_EQ(RM_OK, rm_metrics_destroy(c->metrics));
+}
+
+static void show(void *user, rm_stat_fn visit, void *to) {
+    rm_stat stat;
+    (void)user;
+    memset(&stat, 0, sizeof stat);
+    stat.name = "rm_pool_max";
+    stat.help = "Resources at most.";
+    visit(&stat, to);
+}
+
+/* Two series of three labels at most; one is made, unless `env` holds a thread that makes another. */
+static bool counted_make(struct counted *c, const rm_env *env, bool overflow) {
+    static const char *const verb[] = {"verb"}, *const get[] = {"get"}, *const put[] = {"put"},
+                             *const more[] = {"more"};
+    rm_metric_desc calls = rm_metrics_describe(RM_METRIC_COUNTER, "calls_total", "Calls.");
+    rm_metric_desc took = rm_metrics_describe(RM_METRIC_HISTOGRAM, "took_seconds", "Time.");
+    rm_metric_desc heat = rm_metrics_describe(RM_METRIC_GAUGE, "temperature_celsius", "Heat.");
+    rm_resource resource = rm_resource_make("db", "pool", NULL);
+    rm_metrics_desc desc;
+    rm_counter counter;
+    bool ok;
+    memset(&desc, 0, sizeof desc);
+    desc.env = env;
+    desc.max_series = 2;
+    calls.labels = verb;
+    calls.label_count = 1;
+    took.decimals = 9;
+    resource.stats_fn = show;
+    ok = CHECK_EQ(RM_OK, rm_metrics_create(&desc, &c->metrics, NULL)) &&
+         CHECK_EQ(RM_OK, rm_metrics_add(c->metrics, &calls, &c->calls, NULL)) &&
+         CHECK_EQ(RM_OK, rm_metrics_add(c->metrics, &took, &c->seconds, NULL)) &&
+         CHECK_EQ(RM_OK, rm_metrics_add(c->metrics, &heat, &c->temperature, NULL)) &&
+         CHECK_EQ(RM_OK, rm_metrics_add_resource(c->metrics, &resource, NULL)) &&
+         CHECK_EQ(RM_OK, rm_counter_with(c->calls, get, 1, &c->get, NULL)) &&
+         CHECK_EQ(RM_OK, rm_histogram_with(c->seconds, NULL, 0, &c->took, NULL)) &&
+         CHECK_EQ(RM_OK, rm_gauge_with(c->temperature, NULL, 0, &c->degrees, NULL));
+    if (!ok) return false;
+    (void)rm_counter_add(c->get, 41);
+    (void)rm_histogram_observe(c->took, 77);
+    (void)rm_gauge_set(c->degrees, 21.5);
+    if (!overflow) return true;
+    return CHECK_EQ(RM_OK, rm_counter_with(c->calls, put, 1, &counter, NULL)) &&
+           CHECK_EQ(RM_OK, rm_counter_with(c->calls, more, 1, &counter, NULL));
+}
+
+static rm_status object(const void *key, size_t size, void **value, rm_error *error, void *user) {
+    (void)key, (void)size, (void)error, (void)user;
+    *value = &made;
+    return RM_OK;
+}
+
+static void object_end(void *value, void *user) {
+    (void)value, (void)user;
+    ++ended;
+}
+
+static void check_registry(rm_registry *registry, rm_registry_ref *old) {
+    rm_registry_ref ref, other;
+    const int before = ended;
+    CHECK_EQ(RM_OK, rm_registry_after_fork_child(registry));
+    CHECK_EQ(before, ended);
+    CHECK_EQ(0, rm_registry_count(registry));
+    CHECK_EQ(RM_E_STALE, rm_registry_put(registry, old));
+    CHECK_EQ(RM_OK, rm_registry_get(registry, "a", 1, &ref, NULL));
+    CHECK_EQ(RM_OK, rm_registry_get(registry, "c", 1, &other, NULL)); /* both slots are there */
+    CHECK_EQ(RM_E_STALE, rm_registry_put(registry, old));
+    CHECK_EQ(RM_OK, rm_registry_put(registry, &ref));
+    CHECK_EQ(RM_OK, rm_registry_put(registry, &other));
+    CHECK_EQ(RM_OK, rm_registry_destroy(registry));
+}
+
+TEST(fork, objects_refuse_null) {
+    CHECK_EQ(RM_E_INVALID, rm_pool_after_fork_child(NULL));
+    CHECK_EQ(RM_E_INVALID, rm_cache_after_fork_child(NULL));
+    CHECK_EQ(RM_E_INVALID, rm_metrics_after_fork_child(NULL));
+    CHECK_EQ(RM_E_INVALID, rm_registry_after_fork_child(NULL));
+    CHECK_EQ(RM_E_INVALID, rm_manager_after_fork_child(NULL));
+}
+
+/* An allocator that forgets nothing, so that what the contract leaves behind is no leak here. */
+static void *kept[64];
+static int kept_count;
+
+static void *keep_alloc(size_t size, void *user) {
+    (void)user;
+    if (kept_count == 64) return NULL;
+    return kept[kept_count++] = malloc(size);
+}
+
+static void keep_free(void *pointer, size_t size, void *user) {
+    (void)pointer, (void)size, (void)user;
+}
+
+static void keep_end(void) {
+    while (kept_count > 0)
+        free(kept[--kept_count]);
+}
+
+static rm_env keeping(void) {
+    static const rm_allocator allocator = {keep_alloc, keep_free, NULL};
+    rm_env env;
+    memset(&env, 0, sizeof env);
+    env.allocator = &allocator;
+    return env;
+}
+
+static rm_pool *pool_make(const rm_env *env) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool *pool = NULL;
+    desc.env = env;
+    desc.max = 2;
+    desc.create_fn = make;
+    desc.destroy_fn = end;
+    CHECK_EQ(RM_OK, rm_pool_create(&desc, &pool, NULL));
+    return pool;
+}
+
+TEST(fork, a_pool_starts_afresh_even_when_it_was_closed) {
+    const rm_env env = keeping();
+    rm_pool *pool = pool_make(&env);
+    rm_lease lease, idle;
+    REQUIRE(pool != NULL);
+    REQUIRE(rm_pool_acquire(pool, 0, &lease, NULL) == RM_OK);
+    REQUIRE(rm_pool_acquire(pool, 0, &idle, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &idle, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(pool, RM_NOWAIT, NULL));
+    check_pool(pool, &lease, 2);
+    keep_end();
+}
+
+TEST(fork, a_cache_starts_afresh) {
+    const rm_env env = keeping();
+    rm_cache_desc desc = rm_cache_desc_default();
+    rm_cache *cache = NULL;
+    rm_cache_pin pin;
+    desc.env = &env;
+    desc.max_entries = 2;
+    REQUIRE(rm_cache_create(&desc, &cache, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_cache_set(cache, "a", 1, "old", 3, 0, NULL));
+    CHECK_EQ(RM_OK, rm_cache_set(cache, "b", 1, "old", 3, 0, NULL));
+    REQUIRE(rm_cache_acquire(cache, "a", 1, &pin) == RM_OK);
+    check_cache(cache, &pin);
+    keep_end();
+}
+
+TEST(fork, metrics_keep_families_and_count_from_zero) {
+    const rm_env env = keeping();
+    struct counted c;
+    REQUIRE(counted_make(&c, &env, true));
+    check_metrics(&c);
+    keep_end();
+}
+
+TEST(fork, a_registry_is_empty) {
+    const rm_env env = keeping();
+    rm_registry_desc desc;
+    rm_registry *registry = NULL;
+    rm_registry_ref ref, other;
+    memset(&desc, 0, sizeof desc);
+    desc.env = &env;
+    desc.max_entries = 2;
+    desc.create_fn = object;
+    desc.destroy_fn = object_end;
+    REQUIRE(rm_registry_create(&desc, &registry, NULL) == RM_OK);
+    REQUIRE(rm_registry_get(registry, "a", 1, &ref, NULL) == RM_OK);
+    REQUIRE(rm_registry_get(registry, "b", 1, &other, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_registry_put(registry, &other));
+    check_registry(registry, &ref);
+    keep_end();
+}
+
+static rm_status run_start(void *user, rm_deadline deadline, rm_error *error) {
+    (void)deadline, (void)error;
+    ++*(int *)user;
+    return RM_OK;
+}
+
+static rm_status run_stop(void *user, rm_deadline deadline, rm_error *error) {
+    (void)deadline, (void)error;
+    --*(int *)user;
+    return RM_OK;
+}
+
+static rm_manager *manager_make(const rm_env *env, int *running) {
+    rm_resource resource = rm_resource_make("db", "pool", running);
+    rm_manager_desc desc;
+    rm_manager *manager = NULL;
+    memset(&desc, 0, sizeof desc);
+    desc.env = env;
+    resource.start_fn = run_start;
+    resource.stop_fn = run_stop;
+    CHECK_EQ(RM_OK, rm_manager_create(&desc, &manager, NULL));
+    CHECK_EQ(RM_OK, rm_manager_add(manager, &resource, NULL));
+    return manager;
+}
+
+TEST(fork, a_manager_has_started_nothing) {
+    int running = 0;
+    rm_manager *manager = manager_make(NULL, &running);
+    REQUIRE(manager != NULL);
+    CHECK_EQ(RM_OK, rm_manager_start(manager, 0, NULL));
+    check_manager(manager, &running);
+}
+
+#ifndef _WIN32
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- with a real fork, and another thread inside a lock */
+
+/* Holds the first thread that calls gate_pass after gate_arm, until gate_open. */
+static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_changed = PTHREAD_COND_INITIALIZER;
+enum { GATE_OPEN, GATE_ARMED, GATE_HOLDS };
+static int gate;
+
+static void gate_set(int state) {
+    pthread_mutex_lock(&gate_mutex);
+    gate = state;
+    pthread_cond_broadcast(&gate_changed);
+    pthread_mutex_unlock(&gate_mutex);
+}
+
+static void gate_pass(void) {
+    pthread_mutex_lock(&gate_mutex);
+    if (gate == GATE_ARMED) {
+        gate = GATE_HOLDS;
+        pthread_cond_broadcast(&gate_changed);
+        while (gate == GATE_HOLDS)
+            pthread_cond_wait(&gate_changed, &gate_mutex);
+    }
+    pthread_mutex_unlock(&gate_mutex);
+}
+
+static int64_t gate_now(void *user) {
+    (void)user;
+    gate_pass();
+    return rm_now(NULL);
+}
+
+static int64_t gate_coarse(void *user) {
+    (void)user;
+    gate_pass();
+    return rm_now_coarse(NULL);
+}
+
+static void *gate_alloc(size_t size, void *user) {
+    (void)user;
+    gate_pass();
+    return malloc(size);
+}
+
+static void gate_free(void *pointer, size_t size, void *user) {
+    (void)size, (void)user;
+    free(pointer);
+}
+
+static bool gate_evictable(void *value, void *user) {
+    (void)value, (void)user;
+    gate_pass();
+    return true;
+}
+
+static void gate_env(rm_env *env, rm_clock *clock, rm_allocator *allocator) {
+    memset(env, 0, sizeof *env);
+    *clock = *rm_clock_system();
+    clock->now_fn = gate_now;
+    clock->coarse_fn = gate_coarse;
+    allocator->alloc_fn = gate_alloc;
+    allocator->free_fn = gate_free;
+    allocator->user = NULL;
+    env->clock = clock;
+    env->allocator = allocator;
+}
+
+/* Forks while fn(user) is held at the gate in another thread, and runs check(user) in the child. */
+static void fork_inside(void (*fn)(void *), void (*check)(void *), void *user) {
+    rm_thread thread;
+    int status = -1;
+    pid_t child;
+    gate_set(GATE_ARMED);
+    REQUIRE(rm_thread_start(&thread, fn, user) == RM_OK);
+    pthread_mutex_lock(&gate_mutex);
+    while (gate != GATE_HOLDS)
+        pthread_cond_wait(&gate_changed, &gate_mutex);
+    gate = GATE_OPEN; /* for the child; the held thread sleeps on until it is signalled */
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        (void)alarm(20);
+        pthread_mutex_init(&gate_mutex, NULL);
+        check(user);
+        fflush(stdout);
+        _exit(rm_test_failures > 0 ? 1 : 0);
+    }
+    pthread_cond_broadcast(&gate_changed);
+    pthread_mutex_unlock(&gate_mutex);
+    rm_thread_join(&thread);
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status)); /* else it hung until the alarm, or crashed */
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+struct pooled {
+    rm_pool *pool;
+    rm_lease lease[2];
+};
+
+static void pool_wait(void *user) {
+    struct pooled *p = (struct pooled *)user;
+    rm_lease lease;
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire(p->pool, RM_MS(1), &lease, NULL));
+}
+
+static void pool_wait_locked(void *user) {
+    struct pooled *p = (struct pooled *)user;
+    rm_pool_stats stats;
+    rm_waitq_lock(&p->pool->queue);
+    gate_pass();
+    rm_waitq_unlock(&p->pool->queue);
+    CHECK_EQ(RM_OK, rm_pool_stats_get(p->pool, &stats));
+}
+
+static void pool_child(void *user) {
+    struct pooled *p = (struct pooled *)user;
+    check_pool(p->pool, &p->lease[0], 2);
+}
+
+TEST(fork, pool_while_another_thread_waits_or_has_the_lock) {
+    void (*const inside[])(void *) = {pool_wait, pool_wait_locked};
+    rm_allocator allocator;
+    rm_clock clock;
+    rm_env env;
+    size_t i;
+    gate_env(&env, &clock, &allocator);
+    for (i = 0; i < 2; ++i) {
+        struct pooled p;
+        p.pool = pool_make(&env);
+        REQUIRE(p.pool != NULL);
+        REQUIRE(rm_pool_acquire(p.pool, 0, &p.lease[0], NULL) == RM_OK);
+        REQUIRE(rm_pool_acquire(p.pool, 0, &p.lease[1], NULL) == RM_OK);
+        fork_inside(inside[i], pool_child, &p);
+        CHECK_EQ(RM_OK, rm_pool_release(p.pool, &p.lease[0], RM_RELEASE_OK)); /* the parent's */
+        CHECK_EQ(RM_OK, rm_pool_release(p.pool, &p.lease[1], RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, rm_pool_destroy(p.pool));
+    }
+}
+
+struct cached {
+    rm_cache *cache;
+    rm_cache_pin pin;
+};
+
+static void cache_get(void *user) {
+    struct cached *c = (struct cached *)user;
+    char value[4];
+    CHECK_EQ(RM_OK, rm_cache_get(c->cache, "a", 1, value, sizeof value, NULL));
+}
+
+static void cache_child(void *user) {
+    struct cached *c = (struct cached *)user;
+    check_cache(c->cache, &c->pin);
+}
+
+TEST(fork, cache_while_another_thread_reads) {
+    rm_cache_desc desc = rm_cache_desc_default();
+    rm_allocator allocator;
+    rm_clock clock;
+    struct cached c;
+    rm_env env;
+    gate_env(&env, &clock, &allocator);
+    desc.env = &env;
+    desc.max_entries = 2;
+    REQUIRE(rm_cache_create(&desc, &c.cache, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_cache_set(c.cache, "a", 1, "old", 3, 0, NULL));
+    REQUIRE(rm_cache_acquire(c.cache, "a", 1, &c.pin) == RM_OK);
+    fork_inside(cache_get, cache_child, &c);
+    CHECK_EQ(RM_OK, rm_cache_release(c.cache, &c.pin));
+    CHECK_EQ(RM_OK, rm_cache_destroy(c.cache));
+}
+
+static void metrics_make(void *user) {
+    static const char *const put[] = {"put"};
+    struct counted *c = (struct counted *)user;
+    rm_counter counter;
+    CHECK_EQ(RM_OK, rm_counter_with(c->calls, put, 1, &counter, NULL));
+}
+
+static void metrics_add(void *user) {
+    struct counted *c = (struct counted *)user;
+    rm_metric_desc desc = rm_metrics_describe(RM_METRIC_COUNTER, "new_total", "New.");
+    rm_metrics_family *family;
+    CHECK_EQ(RM_OK, rm_metrics_add(c->metrics, &desc, &family, NULL));
+}
+
+static void metrics_child(void *user) {
+    check_metrics((struct counted *)user);
+}
+
+TEST(fork, metrics_while_another_thread_makes_a_series_or_a_family) {
+    void (*const inside[])(void *) = {metrics_make, metrics_add};
+    rm_allocator allocator;
+    rm_clock clock;
+    rm_env env;
+    size_t i;
+    gate_env(&env, &clock, &allocator);
+    for (i = 0; i < 2; ++i) {
+        struct counted c;
+        REQUIRE(counted_make(&c, &env, false));
+        fork_inside(inside[i], metrics_child, &c);
+        CHECK_EQ(RM_OK, rm_metrics_destroy(c.metrics));
+    }
+}
+
+/* A series that was shown and not yet in the table, or the overflow series not yet marked. */
+TEST(fork, metrics_put_right_what_was_half_made) {
+    static const char *const put[] = {"put"};
+    struct counted c;
+    rm_counter counter;
+    struct rmi_metrics_table *table;
+    uint64_t i;
+    REQUIRE(counted_make(&c, NULL, true));
+    REQUIRE(rm_counter_with(c.calls, put, 1, &counter, NULL) == RM_OK);
+    table = RMI_METRICS_POINTER(struct rmi_metrics_table, c.calls->table);
+    for (i = 0; i <= table->mask; ++i) {
+        uint64_t *cell = &rmi_metrics_cells(table)[i];
+        if (*cell == RMI_METRICS_WORD(counter.series)) *cell = 0;
+    }
+    --c.calls->count;
+    c.calls->overflowed = 0;
+    c.calls->last = counter.series;
+    (void)rm_metrics_remove_resource(c.metrics, "db"); /* else its record would count as a leak */
+    check_metrics(&c);
+}
+
+struct registered {
+    rm_registry *registry;
+    rm_registry_ref ref;
+};
+
+static void registry_get(void *user) {
+    struct registered *r = (struct registered *)user;
+    rm_registry_ref ref;
+    CHECK_EQ(RM_OK, rm_registry_get(r->registry, "c", 1, &ref, NULL));
+    CHECK_EQ(RM_OK, rm_registry_put(r->registry, &ref));
+}
+
+static void registry_child(void *user) {
+    struct registered *r = (struct registered *)user;
+    check_registry(r->registry, &r->ref);
+}
+
+TEST(fork, registry_while_another_thread_evicts) {
+    rm_registry_desc desc;
+    struct registered r;
+    rm_registry_ref other;
+    memset(&desc, 0, sizeof desc);
+    desc.max_entries = 2;
+    desc.stripes = 1;
+    desc.create_fn = object;
+    desc.destroy_fn = object_end;
+    desc.evictable_fn = gate_evictable;
+    REQUIRE(rm_registry_create(&desc, &r.registry, NULL) == RM_OK);
+    REQUIRE(rm_registry_get(r.registry, "a", 1, &r.ref, NULL) == RM_OK);
+    REQUIRE(rm_registry_get(r.registry, "b", 1, &other, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_registry_put(r.registry, &other));
+    fork_inside(registry_get, registry_child, &r);
+    CHECK_EQ(RM_OK, rm_registry_put(r.registry, &r.ref));
+    CHECK_EQ(RM_OK, rm_registry_destroy(r.registry));
+}
+
+struct managed {
+    rm_manager *manager;
+    int running;
+};
+
+static rm_health manager_health(void *user, rm_error *reason) {
+    (void)user, (void)reason;
+    gate_pass();
+    return RM_HEALTH_HEALTHY;
+}
+
+static void manager_look(void *user) {
+    struct managed *m = (struct managed *)user;
+    rm_resource_status status[4];
+    uint32_t count;
+    CHECK_EQ(RM_OK, rm_manager_status(m->manager, status, 4, &count));
+}
+
+static void manager_child(void *user) {
+    struct managed *m = (struct managed *)user;
+    check_manager(m->manager, &m->running);
+}
+
+/* One thread is in a health hook, and so has a visit on its stack. */
+TEST(fork, manager_while_another_thread_looks) {
+    rm_resource resource;
+    struct managed m;
+    rm_allocator allocator;
+    rm_clock clock;
+    rm_env env;
+    gate_env(&env, &clock, &allocator);
+    m.running = 0;
+    REQUIRE(rm_manager_create(NULL, &m.manager, NULL) == RM_OK);
+    resource = rm_resource_make("db", "pool", &m.running);
+    resource.start_fn = run_start;
+    resource.stop_fn = run_stop;
+    resource.health_fn = manager_health;
+    CHECK_EQ(RM_OK, rm_manager_add(m.manager, &resource, NULL));
+    CHECK_EQ(RM_OK, rm_manager_start(m.manager, 0, NULL));
+    fork_inside(manager_look, manager_child, &m);
+    CHECK_EQ(RM_OK, rm_manager_stop(m.manager, 0, NULL));
+    CHECK_EQ(0, m.running);
+    CHECK_EQ(RM_OK, rm_manager_destroy(m.manager));
+}
+
+/* The thread that adds a resource holds the lock, and the entry is not counted yet. */
+static void manager_add_second(void *user) {
+    struct managed *m = (struct managed *)user;
+    rm_resource resource = rm_resource_make("other", "x", NULL);
+    CHECK_EQ(RM_OK, rm_manager_add(m->manager, &resource, NULL));
+}
+
+static void manager_child_of_add(void *user) {
+    struct managed *m = (struct managed *)user;
+    m->running = 1;
+    check_manager(m->manager, &m->running);
+}
+
+TEST(fork, manager_while_another_thread_adds) {
+    struct managed m;
+    rm_allocator allocator;
+    rm_clock clock;
+    rm_env env;
+    gate_env(&env, &clock, &allocator);
+    m.running = 0;
+    m.manager = manager_make(&env, &m.running);
+    REQUIRE(m.manager != NULL);
+    fork_inside(manager_add_second, manager_child_of_add, &m);
+    CHECK_EQ(RM_OK, rm_manager_destroy(m.manager));
+}
+
+/* A breaker has no lock: child and parent go on, each for itself. */
+static void breaker_child(void *user) {
+    rm_breaker *breaker = (rm_breaker *)user;
+    rm_permit permit;
+    CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(breaker, &permit, NULL));
+}
+
+static void breaker_pass(void *user) {
+    (void)user;
+    gate_pass();
+}
+
+TEST(fork, breaker_goes_on_as_it_is) {
+    rm_breaker_desc desc = rm_breaker_desc_default();
+    rm_breaker *breaker = NULL;
+    REQUIRE(rm_breaker_create(&desc, &breaker, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_breaker_trip(breaker));
+    fork_inside(breaker_pass, breaker_child, breaker);
+    rm_breaker_destroy(breaker);
+}
+#endif
+
+TEST_MAIN
