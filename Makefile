@@ -106,17 +106,24 @@ build/unit/m32/%:   UNIT = $(CC) $(FLAGS) $(CFLAGS) -m32
 build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(CFLAGS) -static
 build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(CFLAGS) -static
 
+# Most tests only declare the base and link with tests/rm.c; the others implement it their own way.
+DECLARING = $(basename $(notdir $(shell grep -L '^#define RM_IMPLEMENTATION' tests/*/test_*.c)))
+
 define unit_rule
+build/unit/$(1)/rm.o: tests/rm.c
+	@mkdir -p $$(@D)
+	$$(UNIT) -pthread -c $$< -o $$@
+$(DECLARING:%=build/unit/$(1)/%.test): build/unit/$(1)/rm.o
 build/unit/$(1)/%.test: tests/unit/%.c
 	@mkdir -p $$(@D)
-	$$(UNIT) -pthread $$< -o $$@ $$(LDFLAGS)
+	$$(UNIT) -pthread $$(filter %.c %.o,$$^) -o $$@ $$(LDFLAGS)
 build/unit/$(1)/%.test: tests/drivers/%.c
 	@mkdir -p $$(@D)
-	$$(UNIT) -pthread $$< -o $$@ $$(LDFLAGS) $$(LIBS)
+	$$(UNIT) -pthread $$(filter %.c %.o,$$^) -o $$@ $$(LDFLAGS) $$(LIBS)
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call unit_rule,$(variant))))
 
-$(UNITS:%=build/unit/dist/%.test): build/dist/rm_all.h
+$(UNITS:%=build/unit/dist/%.test) build/unit/dist/rm.o: build/dist/rm_all.h
 $(UNITS:%=build/unit/wine/%.test): | build/wine
 build/wine: # the home of Windows programs; made once, before several start at a time
 	WINEDEBUG=-all WINEPREFIX=$(abspath $@) wine wineboot -i >/dev/null 2>&1

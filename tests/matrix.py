@@ -176,11 +176,13 @@ def windows(folder):
 def interlocked(folder):
     need('x86_64-w64-mingw32-gcc')
     need('wine')
+    folder.mkdir(parents=True, exist_ok=True)
+    windows = ['x86_64-w64-mingw32-gcc', '-std=c11', '-O2', '-DRMI_INTERLOCKED', f'-I{ROOT}',
+               f'-I{ROOT}/tests']
+    run(*windows, '-c', ROOT / 'tests/rm.c', '-o', folder / 'rm.o')
     for unit in ('test_wait', 'test_breaker'):
         out = folder / f'{unit}.exe'
-        folder.mkdir(parents=True, exist_ok=True)
-        run('x86_64-w64-mingw32-gcc', '-std=c11', '-O2', '-DRMI_INTERLOCKED', f'-I{ROOT}',
-            f'-I{ROOT}/tests', ROOT / f'tests/unit/{unit}.c', '-static', '-o', out)
+        run(*windows, ROOT / f'tests/unit/{unit}.c', folder / 'rm.o', '-static', '-o', out)
         run('wine', out, env={**os.environ, 'WINEDEBUG': '-all',
                               'WINEPREFIX': str(ROOT / 'build/wine')})
 

@@ -1,5 +1,4 @@
 /* The base: status, errors, time, memory, random numbers and the hash. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 

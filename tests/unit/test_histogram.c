@@ -1,5 +1,4 @@
 /* The base: log-linear histograms. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 

@@ -1,5 +1,4 @@
 /* The manager: start and stop in order, rollback, errors, status. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 

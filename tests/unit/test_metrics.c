@@ -1,5 +1,5 @@
 /* Tests of rm_metrics.h: its text, its bounds, threads, resources, and no memory. */
-#define RM_IMPLEMENTATION
+#define RM_METRICS_IMPLEMENTATION
 #include "rm_metrics.h"
 #include "rm_test.h"
 #include <locale.h>

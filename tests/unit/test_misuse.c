@@ -1,5 +1,4 @@
 /* Every function of rm.h with bad arguments: a status, no crash, nothing written. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 

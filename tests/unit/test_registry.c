@@ -1,5 +1,4 @@
 /* The base: the registry of objects by key. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 

@@ -1,5 +1,4 @@
 /* The base: UTF-8, text and log. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 

@@ -1,5 +1,4 @@
 /* The base: virtual clock, threads, cancellation, wait queue and semaphore. */
-#define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_test.h"
 
