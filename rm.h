@@ -150,6 +150,9 @@ GLOBALS
 extern "C" {
 #endif
 
+/* A word for atomic operations, aligned where plain ones are not (32-bit x86). Private. */
+typedef RMI_ALIGN(8) uint64_t rmi_word64;
+
 #ifndef RM_STATIC
 /* Does nothing. Every file that includes an rm header refers to it: if the linker misses it, do what
    its name says, and if the name is there with another number, the files have headers of releases
@@ -458,7 +461,7 @@ RM_API uint32_t rm_thread_number(void);
 
 /* A clock that moves only when told to. Private fields. */
 typedef struct rm_virtual_clock {
-    RMI_ALIGN(8) int64_t now_ns;
+    rmi_word64 now;
     rm_mutex mutex;
     rm_cond changed;
     struct rmi_sleeper *sleepers;
@@ -501,7 +504,7 @@ typedef struct rm_random {
 
 /* A generator: splitmix64 (Steele, Lea, Flood 2014) on one atomic word. Not for secrets. */
 typedef struct rm_rng {
-    RMI_ALIGN(8) uint64_t state;
+    rmi_word64 state;
 } rm_rng;
 
 /* 64 unpredictable bits from the operating system; where it has none, from addresses and clocks.
@@ -587,11 +590,12 @@ typedef struct rm_hist {
 } rm_hist;
 
 /* The bytes that the bins need: 8 for each of about per_decade * decades.
-   Returns: 0 for a bad desc or NULL.
+   Returns: 0 for a bad desc; desc NULL = defaults.
    Threads: any. Blocks: no. Allocates: no. */
 RM_API size_t rm_hist_footprint(const rm_hist_desc *desc);
 
-/* Makes an empty histogram in the caller's memory (8-byte aligned, rm_hist_footprint bytes).
+/* Makes an empty histogram in the caller's memory (8-byte aligned, rm_hist_footprint bytes); desc
+   NULL = defaults.
    Returns: RM_E_INVALID for NULL or a bad desc; RM_E_TOO_LARGE when size is too small.
    Threads: owner. Blocks: no. Allocates: no. Owns: the memory stays the caller's. */
 RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *memory, size_t size);
@@ -698,8 +702,9 @@ typedef struct rm_waitq_stats {
     uint64_t granted;   /* ended with RM_OK */
     uint64_t timeouts;  /* ended with RM_E_TIMEOUT */
     uint64_t cancelled; /* ended with RM_E_CANCELLED */
-    uint64_t refused;   /* turned away with RM_E_FULL */
-    uint32_t waiting;   /* in the queue now */
+    uint64_t ended;     /* ended with another status, such as RM_E_CLOSED */
+    uint64_t refused;   /* turned away with RM_E_FULL, and not counted in waits */
+    uint32_t waiting;   /* in the queue now: waits less the four above */
 } rm_waitq_stats;
 
 /* A place in a queue. Private; only rm_waitq_add needs one from the caller. */
@@ -731,7 +736,7 @@ typedef struct rm_waitq {
     uint32_t inside;
 } rm_waitq;
 
-/* Makes a queue.
+/* Makes a queue; desc NULL = defaults.
    Returns: RM_E_INVALID for NULL or a bad barge_ns; RM_E_SYSTEM with nothing made.
    Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_waitq_destroy. */
 RM_API RM_MUST_USE rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc);
@@ -828,7 +833,7 @@ typedef struct rm_sem_desc {
     int64_t barge_ns;      /* as in rm_waitq_desc; 0 = 50 us, RM_STRICT = first come first served */
 } rm_sem_desc;
 
-/* Makes a semaphore with all permits free.
+/* Makes a semaphore with all permits free; desc NULL = defaults.
    Returns: RM_E_INVALID for NULL or a bad barge_ns; RM_E_SYSTEM with nothing made.
    Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_sem_destroy. */
 RM_API RM_MUST_USE rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc);
@@ -1195,7 +1200,8 @@ static inline RM_MUST_USE rm_status rm_manager_create(const rm_manager_desc *des
     return rm_abi1_define_RM_MANAGER_IMPLEMENTATION_in_one_c_file(desc, out, error);
 }
 
-/* Ends a manager that is stopped or was never started; NULL is allowed.
+/* Ends a manager that is stopped or was never started; NULL is allowed. A resource that failed to
+   stop is left as it is.
    Returns: RM_E_STATE, with nothing done, while it starts, runs or stops.
    Threads: owner. Blocks: no. Allocates: no. Owns: resources stay their owners'. */
 RM_API rm_status rm_manager_destroy(rm_manager *manager);
@@ -1293,7 +1299,7 @@ static inline uint32_t rmi_plain_swap32(uint32_t *p, uint32_t v) {
     *p = v;
     return old;
 }
-static inline uint64_t rmi_plain_swap64(uint64_t *p, uint64_t v) {
+static inline uint64_t rmi_plain_swap64(rmi_word64 *p, uint64_t v) {
     const uint64_t old = *p;
     *p = v;
     return old;
@@ -1335,7 +1341,7 @@ static inline bool rmi_cas32(uint32_t *p, uint32_t *expected, uint32_t v) {
     *expected = seen;
     return done;
 }
-static inline bool rmi_cas64(uint64_t *p, uint64_t *expected, uint64_t v) {
+static inline bool rmi_cas64(rmi_word64 *p, uint64_t *expected, uint64_t v) {
     const uint64_t seen = RMI_SWAPIF64(p, *expected, v);
     const bool done = seen == *expected;
     *expected = seen;
@@ -1964,7 +1970,7 @@ typedef struct rmi_sleeper {
 
 static int64_t rmi_virtual_now(void *user) {
     rm_virtual_clock *clock = (rm_virtual_clock *)user;
-    return (int64_t)RMI_LOAD64((uint64_t *)(void *)&clock->now_ns, ACQUIRE);
+    return (int64_t)RMI_LOAD64(&clock->now, ACQUIRE);
 }
 
 static void rmi_virtual_unlink(rm_virtual_clock *clock, rmi_sleeper *sleeper) {
@@ -2043,7 +2049,7 @@ RM_API rm_status rm_virtual_clock_init(rm_virtual_clock *clock, int64_t start_ns
                                        bool sleep_advances) {
     if (clock == NULL) return RM_E_INVALID;
     memset(clock, 0, sizeof *clock);
-    clock->now_ns = start_ns;
+    clock->now = (uint64_t)start_ns;
     clock->sleep_advances = sleep_advances;
     if (rm_mutex_init(&clock->mutex) != RM_OK) return RM_E_SYSTEM;
     if (rm_cond_init(&clock->changed) == RM_OK) return RM_OK;
@@ -2073,12 +2079,12 @@ RM_API void rm_virtual_clock_advance(rm_virtual_clock *clock, int64_t ns) {
     int64_t now;
     if (clock == NULL || ns <= 0) return;
     rm_mutex_lock(&clock->mutex);
-    now = rm_time_add(clock->now_ns, ns);
-    RMI_STORE64((uint64_t *)(void *)&clock->now_ns, (uint64_t)now, RELEASE);
+    now = rm_time_add((int64_t)clock->now, ns);
+    RMI_STORE64(&clock->now, (uint64_t)now, RELEASE);
     for (;;) {
         due = clock->sleepers;
         while (due != NULL &&
-               (due->woken || due->until_ns == INT64_MAX || due->until_ns > clock->now_ns))
+               (due->woken || due->until_ns == INT64_MAX || due->until_ns > (int64_t)clock->now))
             due = due->next;
         if (due == NULL) break;
         due->woken = due->busy = true;
@@ -2291,8 +2297,10 @@ static int64_t rmi_hist_step(const rm_hist *hist, uint32_t part, int64_t decade)
 }
 
 /* Fills range and bins. */
-static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *desc) {
+static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *wanted) {
     static const int64_t length[3] = {1, 3, 5};
+    static const rm_hist_desc standard = {0, 9, 16};
+    const rm_hist_desc *desc = wanted == NULL ? &standard : wanted;
     const uint32_t per_decade = desc->per_decade == 0 ? 16 : desc->per_decade;
     int64_t decade;
     uint32_t part;
@@ -2314,14 +2322,13 @@ static bool rmi_hist_shape(rm_hist *hist, const rm_hist_desc *desc) {
 
 RM_API size_t rm_hist_footprint(const rm_hist_desc *desc) {
     rm_hist shape;
-    if (desc == NULL || !rmi_hist_shape(&shape, desc)) return 0;
+    if (!rmi_hist_shape(&shape, desc)) return 0;
     return shape.bins * sizeof(uint64_t);
 }
 
 RM_API rm_status rm_hist_init(rm_hist *hist, const rm_hist_desc *desc, void *memory, size_t size) {
     rm_hist shape;
-    if (hist == NULL || desc == NULL || memory == NULL || (uintptr_t)memory % 8 != 0)
-        return RM_E_INVALID;
+    if (hist == NULL || memory == NULL || (uintptr_t)memory % 8 != 0) return RM_E_INVALID;
     memset(&shape, 0, sizeof shape);
     if (!rmi_hist_shape(&shape, desc)) return RM_E_INVALID;
     if (size < shape.bins * sizeof(uint64_t)) return RM_E_TOO_LARGE;
@@ -2574,9 +2581,10 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
         q->tail = waiter->prev;
     if (q->woken == waiter) q->woken = NULL;
     --q->stats.waiting;
-    if (status == RM_OK) ++q->stats.granted;
-    if (status == RM_E_TIMEOUT) ++q->stats.timeouts;
-    if (status == RM_E_CANCELLED) ++q->stats.cancelled;
+    ++*(status == RM_OK            ? &q->stats.granted
+        : status == RM_E_TIMEOUT   ? &q->stats.timeouts
+        : status == RM_E_CANCELLED ? &q->stats.cancelled
+                                   : &q->stats.ended);
     if (q->desc.wait_histogram != NULL)
         (void)rm_hist_record(q->desc.wait_histogram, rmi_time_since(now, waiter->since_ns));
     waiter->status = status;
@@ -2620,10 +2628,10 @@ static void rmi_waitq_leave(rm_waitq *q, rm_waiter *waiter, rm_status status) {
 }
 
 RM_API rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc) {
-    if (q == NULL || desc == NULL) return RM_E_INVALID;
-    if (desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) return RM_E_INVALID;
+    if (q == NULL) return RM_E_INVALID;
+    if (desc != NULL && desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) return RM_E_INVALID;
     memset(q, 0, sizeof *q);
-    q->desc = *desc;
+    if (desc != NULL) q->desc = *desc;
     if (q->desc.clock == NULL) q->desc.clock = rm_clock_system();
     if (q->desc.barge_ns == 0) q->desc.barge_ns = RM_US(50);
     return rm_mutex_init(&q->mutex);
@@ -2884,14 +2892,16 @@ static bool rmi_sem_take(void *owner, void *request, uint64_t *grant) {
 
 RM_API rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc) {
     rm_waitq_desc queue;
-    if (sem == NULL || desc == NULL) return RM_E_INVALID;
+    if (sem == NULL) return RM_E_INVALID;
     memset(&queue, 0, sizeof queue);
-    queue.clock = desc->clock;
     queue.try_fn = rmi_sem_take;
     queue.owner = sem;
-    queue.barge_ns = desc->barge_ns;
-    queue.max_waiters = desc->max_waiters;
-    sem->permits = sem->max = desc->permits == 0 ? 1 : desc->permits;
+    if (desc != NULL) {
+        queue.clock = desc->clock;
+        queue.barge_ns = desc->barge_ns;
+        queue.max_waiters = desc->max_waiters;
+    }
+    sem->permits = sem->max = desc == NULL || desc->permits == 0 ? 1 : desc->permits;
     return rm_waitq_init(&sem->queue, &queue);
 }
 

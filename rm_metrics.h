@@ -359,7 +359,7 @@ enum {
 /* A part of a histogram, for a quarter of the threads; the bins follow it. The sum wraps at 2^64,
    which a scraper takes as a counter reset; the one of rm_hist would stand still at 2^63. */
 struct rmi_metrics_stripe {
-    RMI_ALIGN(8) uint64_t sum;
+    rmi_word64 sum;
     rm_hist hist;
     rm_mutex mutex;
 };
@@ -367,9 +367,9 @@ struct rmi_metrics_stripe {
 /* One block of memory: this, the stripes of a histogram, the key, the label text. All but value
    and next is constant. */
 struct rmi_metrics_series {
-    RMI_ALIGN(8) uint64_t value; /* of a counter; of a gauge the bits of its double */
-    RMI_ALIGN(8) uint64_t next;  /* pointer: the series that was made after this one */
-    uint64_t hash;               /* of the key */
+    rmi_word64 value; /* of a counter; of a gauge the bits of its double */
+    rmi_word64 next;  /* pointer: the series that was made after this one */
+    uint64_t hash;    /* of the key */
     rm_metrics_family *family;
     char *key;    /* the label values, valid UTF-8, each with a NUL */
     char *labels; /* method="GET",code="200" */
@@ -381,16 +381,16 @@ struct rmi_metrics_series {
    one stays for readers that have it, until the family ends. */
 struct rmi_metrics_table {
     struct rmi_metrics_table *older;
-    RMI_ALIGN(8) uint64_t mask;
+    rmi_word64 mask;
 };
 
 /* One block of memory: this, bounds, bound_bins, name, help, label names. */
 struct rm_metrics_family {
-    RMI_ALIGN(8) uint64_t table; /* pointer: the newest table; 0 = no series yet */
-    RMI_ALIGN(8) uint64_t first; /* pointer: the series in the order of their making */
-    uint32_t count;              /* series in the table */
-    uint32_t overflowed;         /* 1 when the overflow series is in the list */
-    rm_mutex mutex;              /* held to make a series */
+    rmi_word64 table;    /* pointer: the newest table; 0 = no series yet */
+    rmi_word64 first;    /* pointer: the series in the order of their making */
+    uint32_t count;      /* series in the table */
+    uint32_t overflowed; /* 1 when the overflow series is in the list */
+    rm_mutex mutex;      /* held to make a series */
     struct rmi_metrics_series *last;
     struct rmi_metrics_series *fixed; /* the only one without labels; else the overflow series */
     rm_metrics *metrics;
@@ -573,15 +573,15 @@ static rm_status rmi_metrics_series_make(rm_metrics_family *family, const char *
 
 /* Shows a series: appends it to the family's list, with the family's mutex held. */
 static void rmi_metrics_series_show(rm_metrics_family *family, struct rmi_metrics_series *series) {
-    uint64_t *link = family->last == NULL ? &family->first : &family->last->next;
+    rmi_word64 *link = family->last == NULL ? &family->first : &family->last->next;
     family->last = series;
     RMI_STORE64(link, RMI_METRICS_WORD(series), RELEASE);
 }
 
 /* >>table */
 
-static uint64_t *rmi_metrics_cells(struct rmi_metrics_table *table) {
-    return (uint64_t *)(void *)(table + 1);
+static rmi_word64 *rmi_metrics_cells(struct rmi_metrics_table *table) {
+    return (rmi_word64 *)(void *)(table + 1);
 }
 
 static size_t rmi_metrics_table_size(uint64_t mask) {
@@ -606,7 +606,7 @@ static struct rmi_metrics_series *rmi_metrics_find(rm_metrics_family *family, co
 }
 
 static void rmi_metrics_put(struct rmi_metrics_table *table, struct rmi_metrics_series *series) {
-    uint64_t *cells = rmi_metrics_cells(table);
+    rmi_word64 *cells = rmi_metrics_cells(table);
     uint64_t i = series->hash;
     while (RMI_LOAD64(&cells[i & table->mask], RELAXED) != 0)
         ++i;

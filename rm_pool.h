@@ -328,10 +328,9 @@ struct rm_pool {
     bool failing; /* the last create failed */
     rm_error last_error;
     int64_t last_error_ns;
-    RMI_ALIGN(8) uint64_t created;
-    uint64_t create_failures, destroyed, broken, invalid, expired, rejected;
+    rmi_word64 created, create_failures, destroyed, broken, invalid, expired, rejected;
     rm_hist waits;
-    RMI_ALIGN(8) uint64_t wait_bins[RMI_POOL_WAIT_BINS]; /* as rm_hist wants them */
+    rmi_word64 wait_bins[RMI_POOL_WAIT_BINS]; /* as rm_hist wants them */
 };
 
 static uint32_t rmi_pool_numbers;
@@ -344,7 +343,7 @@ static uint64_t rmi_slot_word(uint64_t sequence, uint32_t state) {
     return sequence << RMI_SLOT_BITS | state;
 }
 
-static void rmi_pool_count(uint64_t *counter) {
+static void rmi_pool_count(rmi_word64 *counter) {
     (void)RMI_ADD64(counter, 1u, RELAXED);
 }
 

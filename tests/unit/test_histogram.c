@@ -163,9 +163,19 @@ TEST(histogram, refuses_memory_that_does_not_do) {
     CHECK_EQ(rm_hist_init(&hist, &desc, memory, 0), RM_E_TOO_LARGE);
     CHECK_EQ(rm_hist_init(&hist, &desc, (char *)memory + 4, sizeof memory - 8), RM_E_INVALID);
     CHECK_EQ(rm_hist_init(&hist, &desc, NULL, size), RM_E_INVALID);
-    CHECK_EQ(rm_hist_init(&hist, NULL, memory, size), RM_E_INVALID);
     CHECK_EQ(rm_hist_init(NULL, &desc, memory, size), RM_E_INVALID);
     CHECK_EQ(rm_hist_init(&hist, &desc, memory, size), RM_OK);
+}
+
+TEST(histogram, without_a_desc_has_the_defaults) {
+    const rm_hist_desc desc = shape(0, 9, 16);
+    rm_hist hist, standard;
+    const size_t size = rm_hist_footprint(NULL);
+    CHECK_EQ(size, rm_hist_footprint(&desc));
+    REQUIRE(rm_hist_init(&hist, NULL, memory, size) == RM_OK);
+    REQUIRE(rm_hist_init(&standard, &desc, memory, size) == RM_OK);
+    CHECK_EQ(hist.bins, standard.bins);
+    CHECK_EQ(rm_hist_bin_edge(&hist, hist.bins - 2), 1000000000);
 }
 
 TEST(histogram, stays_within_its_memory) {
@@ -417,7 +427,6 @@ TEST(histogram, forgets_everything) {
 }
 
 TEST(histogram, survives_null) {
-    CHECK_EQ(rm_hist_footprint(NULL), 0);
     CHECK_EQ(rm_hist_record(NULL, 1), RM_E_INVALID);
     CHECK_EQ(rm_hist_bin_edge(NULL, 0), INT64_MAX);
     rm_hist_reset(NULL);

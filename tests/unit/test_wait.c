@@ -253,9 +253,9 @@ TEST(virtual_clock, stands_still_at_its_end) {
     rm_virtual_clock clock;
     REQUIRE(rm_virtual_clock_init(&clock, INT64_MAX - 1, false) == RM_OK);
     rm_virtual_clock_advance(&clock, INT64_MAX);
-    CHECK_EQ(clock.now_ns, INT64_MAX);
+    CHECK_EQ((int64_t)clock.now, INT64_MAX);
     rm_virtual_clock_advance(&clock, 1);
-    CHECK_EQ(clock.now_ns, INT64_MAX);
+    CHECK_EQ((int64_t)clock.now, INT64_MAX);
     rm_virtual_clock_destroy(&clock);
 }
 
@@ -957,7 +957,7 @@ static void gate_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *us
     if (g->steal != NULL) SET(g->steal, 0);
     if (g->complete != RM_OK)
         (void)rm_waitq_complete(g->queue, g->queue->woken->request, g->complete, 0);
-    SET(&time_machine.now_ns, GET(&time_machine.now_ns) + g->jump);
+    SET(&time_machine.now, GET(&time_machine.now) + (uint64_t)g->jump);
 }
 
 static void gate_init(gate *g, stock *s) {
@@ -1408,6 +1408,8 @@ TEST(waitq, close_ends_every_wait_and_refuses_later_ones) {
     CHECK(c[0].calls == 1 && c[0].status == RM_E_CLOSED);
     ended(&threads[0], RM_E_CLOSED);
     ended(&threads[1], RM_E_CLOSED);
+    CHECK_EQ(stats_of(&s.queue).waits, 3);
+    CHECK_EQ(stats_of(&s.queue).ended, 3);
     ADD(&s.units, 1);
     CHECK(rm_waitq_must_queue(&s.queue)); /* so that nobody takes a unit by himself either */
     CHECK_EQ(rm_waitq_wait(&s.queue, NULL, never, NULL, &grant), RM_E_CLOSED);
@@ -1590,6 +1592,20 @@ static void taken(taker *t, rm_status status) {
     CHECK_STR(rm_status_name(t->status), rm_status_name(status));
 }
 
+TEST(sem, and_queue_take_no_desc_for_the_defaults) {
+    rm_sem sem;
+    rm_waitq q;
+    REQUIRE(rm_sem_init(&sem, NULL) == RM_OK);
+    CHECK_EQ(rm_sem_available(&sem), 1);
+    CHECK_EQ(rm_sem_acquire(&sem, RM_NOWAIT, NULL), RM_OK);
+    CHECK_EQ(rm_sem_release(&sem), RM_OK);
+    CHECK_EQ(rm_sem_destroy(&sem), RM_OK);
+    REQUIRE(rm_waitq_init(&q, NULL) == RM_OK);
+    CHECK_EQ(q.desc.barge_ns, RM_US(50));
+    CHECK(q.desc.clock == rm_clock_system());
+    CHECK_EQ(rm_waitq_destroy(&q), RM_OK);
+}
+
 TEST(sem, waits_until_its_timeout_its_token_or_a_permit) {
     rm_cancel cancel;
     taker t[3];
@@ -1761,7 +1777,7 @@ static void grind(mill *m, rm_waitq *q, void (*work)(void *user), int rounds) {
     CHECK(m->inside == 0 && m->granted > 0);
     stats = stats_of(q);
     CHECK_EQ(stats.waiting, 0);
-    CHECK_EQ(stats.waits, stats.granted + stats.timeouts + stats.cancelled);
+    CHECK_EQ(stats.waits, stats.granted + stats.timeouts + stats.cancelled + stats.ended);
     CHECK(stats.granted > 0);
     CHECK(!rm_waitq_must_queue(q));
 }
