@@ -1,0 +1,1313 @@
+/* dst.c - see dst.h.  Compiled without -fsanitize, and linked instead of libtsan. */
+#define _GNU_SOURCE
+#include "dst.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#ifndef __x86_64__
+#include <ucontext.h>
+#endif
+
+enum {
+    FIBERS = 8,
+    STACK = 128 * 1024,
+    ARENA = 1 << 20,
+    BUFFER = 8,      /* stores in a store buffer */
+    POINTS = 100000, /* a schedule with more is a livelock */
+    SYNCS = 4096,
+    TLS = 256,
+    TRACE = 4096,
+    SITES = 1024
+};
+
+/* >>state: all in one block outside the program's own data, which is put back for each schedule */
+
+typedef struct clocks {
+    uint32_t at[FIBERS];
+} clocks;
+
+typedef struct store {
+    uintptr_t address;
+    uint64_t value;
+    unsigned size;
+    bool release;
+    clocks clock;
+} store;
+
+enum { UNUSED, READY, BLOCKED, DONE };
+
+typedef struct fiber {
+#ifdef __x86_64__
+    void *stack;
+#else
+    ucontext_t context;
+#endif
+    int state;
+    const void *on;   /* what it waits for: a mutex, a condition variable, a fiber, or itself */
+    int64_t deadline; /* INT64_MAX = none */
+    bool timed_out;
+    uint32_t priority;
+    clocks clock;
+    store buffer[BUFFER];
+    unsigned stores;
+    void *(*fn)(void *);
+    void *argument, *result;
+    char tls[TLS];
+} fiber;
+
+/* The accesses to 8 bytes that matter for races, as TSan keeps them. */
+typedef struct cell {
+    uint32_t epoch;
+    uint32_t next;
+    uint64_t slots[4]; /* clock << 32 | fiber << 16 | flags << 8 | which of the bytes */
+} cell;
+
+enum { WRITE = 1, ATOMIC = 2, FREED = 4 };
+
+typedef struct sync {
+    uintptr_t address;
+    uint32_t epoch;
+    clocks clock;
+} sync_t;
+
+typedef struct event {
+    int fiber;
+    const char *what;
+    uintptr_t address;
+    uint64_t value;
+    void *pc;
+} event;
+
+typedef struct site {
+    const void *pc;
+    const char *name;
+    uint64_t calls, faults;
+} site;
+
+static struct state {
+    /* this schedule */
+    uint64_t seed, random;
+    bool tso, pct, time_runs, failed, tracing, torture;
+    uint32_t epoch;
+    int self, live; /* live: fibers that are not done and joined */
+    int points, changes[3];
+    int64_t now;
+    size_t used;
+    int blocks;
+    fiber fibers[FIBERS];
+    const char *(*idle_fn)(void *);
+    void *idle_user;
+    char message[512];
+    dst_op history[DST_HISTORY_MAX];
+    int ops;
+    uint32_t tick;
+    uint64_t fault_calls, fault_at,
+        fault_again; /* again: 0 = once, 1 = from then on, else another */
+    uint64_t faults;
+    uint64_t events;
+    /* for good */
+    fiber main;
+    char *memory; /* arena, then stacks */
+    cell *cells, *data_cells;
+    char *data_copy;
+    char *tls;
+    size_t tls_size;
+    char tls_begin[TLS];
+    uint64_t all_points;
+    sync_t syncs[SYNCS];
+    event trace[TRACE];
+    site sites[SITES];
+} * S;
+
+static dst_scenario *scenarios, **last_scenario = &scenarios;
+
+extern char __data_start[], _end[];
+
+void dst_add(dst_scenario *scenario) {
+    *last_scenario = scenario;
+    last_scenario = &scenario->next;
+}
+
+static uint64_t next_random(void) { /* xorshift64* */
+    S->random ^= S->random >> 12;
+    S->random ^= S->random << 25;
+    S->random ^= S->random >> 27;
+    return S->random * UINT64_C(2685821657736338717);
+}
+
+static uint32_t below(uint32_t n) {
+    return (uint32_t)((next_random() >> 32) * n >> 32);
+}
+
+uint32_t dst_choose(uint32_t n) {
+    return n == 0 ? 0 : below(n);
+}
+
+static void note(const char *what, const void *address, uint64_t value, void *pc) {
+    event *e;
+    if (!S->tracing) return;
+    e = &S->trace[S->events++ % TRACE];
+    e->fiber = S->self;
+    e->what = what;
+    e->address = (uintptr_t)address;
+    e->value = value;
+    e->pc = pc;
+}
+
+/* >>fibers */
+
+#ifdef __x86_64__
+void dst_switch(void **from, void *to);
+__asm__(".text\n.globl dst_switch\n.type dst_switch, @function\n"
+        "dst_switch:\n"
+        "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
+        "  movq %rsp, (%rdi)\n  movq %rsi, %rsp\n"
+        "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n  ret\n"
+        ".size dst_switch, . - dst_switch\n");
+#endif
+
+static void fiber_main(void);
+
+static char *stack_of(int index) {
+    return S->memory + ARENA + (size_t)index * STACK;
+}
+
+static void fiber_prepare(fiber *f, int index) {
+#ifdef __x86_64__
+    void **top = (void **)(void *)(stack_of(index) + STACK - 64);
+    *--top = NULL; /* the return address of fiber_main, and alignment */
+    *--top = (void *)fiber_main;
+    f->stack = top - 6;
+#else
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = stack_of(index);
+    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_link = NULL;
+    makecontext(&f->context, fiber_main, 0);
+#endif
+}
+
+static void jump(fiber *from, fiber *to) {
+    memcpy(from->tls, S->tls, S->tls_size);
+    memcpy(S->tls, to->tls, S->tls_size);
+#ifdef __x86_64__
+    dst_switch(&from->stack, to->stack);
+#else
+    swapcontext(&from->context, &to->context);
+#endif
+}
+
+/* Ends the schedule. */
+static _Noreturn void leave(void) {
+    jump(&S->fibers[S->self], &S->main);
+    abort();
+}
+
+static _Noreturn void __attribute__((format(printf, 1, 2))) fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(S->message, sizeof S->message, format, arguments);
+    va_end(arguments);
+    S->failed = true;
+    leave();
+}
+
+_Noreturn void dst_fail(const char *what, const char *file, int line) {
+    const char *slash = strrchr(file, '/');
+    fail("%s:%d: failed: %s", slash == NULL ? file : slash + 1, line, what);
+}
+
+static void clock_join(clocks *into, const clocks *from) {
+    int i;
+    for (i = 0; i < FIBERS; ++i)
+        if (from->at[i] > into->at[i]) into->at[i] = from->at[i];
+}
+
+/* >>scheduling */
+
+static int pick(void) {
+    int ready[FIBERS], count = 0, i, best;
+    for (i = 0; i < FIBERS; ++i)
+        if (S->fibers[i].state == READY) ready[count++] = i;
+    if (count == 0) return -1;
+    if (!S->pct) return ready[count == 1 ? 0 : below((uint32_t)count)];
+    best = ready[0];
+    for (i = 1; i < count; ++i)
+        if (S->fibers[ready[i]].priority > S->fibers[best].priority) best = ready[i];
+    return best;
+}
+
+static void go_to(int index) {
+    const int from = S->self;
+    if (index == from) return;
+    S->self = index;
+    jump(&S->fibers[from], &S->fibers[index]);
+}
+
+static void set_time(int64_t now) {
+    int i;
+    S->now = now;
+    for (i = 0; i < FIBERS; ++i) {
+        fiber *f = &S->fibers[i];
+        if (f->state != BLOCKED || f->deadline > now) continue;
+        f->state = READY;
+        f->timed_out = true;
+    }
+}
+
+/* All fibers wait: time jumps to the next deadline. */
+static void idle(void) {
+    int64_t next = INT64_MAX;
+    int i;
+    if (S->idle_fn != NULL) {
+        const int live = S->live;
+        const char *wrong;
+        S->live = 0; /* what it reads is no point and no access */
+        wrong = S->idle_fn(S->idle_user);
+        S->live = live;
+        if (wrong != NULL) fail("all fibers wait, but %s", wrong);
+    }
+    for (i = 0; i < FIBERS; ++i)
+        if (S->fibers[i].state == BLOCKED && S->fibers[i].deadline < next)
+            next = S->fibers[i].deadline;
+    if (next == INT64_MAX) fail("deadlock: all fibers wait, and no deadline will wake one");
+    set_time(next);
+}
+
+/* Lets another fiber run; the caller has blocked or ended. */
+static void yield_cpu(void) {
+    int index;
+    while ((index = pick()) < 0)
+        idle();
+    go_to(index);
+}
+
+static sync_t *sync_of(const void *address) {
+    const uintptr_t key = (uintptr_t)address;
+    uint32_t i = (uint32_t)((key >> 2) * UINT32_C(2654435761)) % SYNCS;
+    while (S->syncs[i].epoch == S->epoch && S->syncs[i].address != key)
+        i = (i + 1) % SYNCS;
+    if (S->syncs[i].epoch != S->epoch) {
+        memset(&S->syncs[i], 0, sizeof S->syncs[i]);
+        S->syncs[i].epoch = S->epoch;
+        S->syncs[i].address = key;
+    }
+    return &S->syncs[i];
+}
+
+static void acquire(const void *address) {
+    clock_join(&S->fibers[S->self].clock, &sync_of(address)->clock);
+}
+
+static void release(const void *address) {
+    fiber *self = &S->fibers[S->self];
+    clock_join(&sync_of(address)->clock, &self->clock);
+    ++self->clock.at[S->self];
+}
+
+static void put_value(uintptr_t address, unsigned size, uint64_t value) {
+    if (size == 1) *(uint8_t *)address = (uint8_t)value;
+    if (size == 2) *(uint16_t *)address = (uint16_t)value;
+    if (size == 4) *(uint32_t *)address = (uint32_t)value;
+    if (size == 8) *(uint64_t *)address = value;
+}
+
+static uint64_t get_value(uintptr_t address, unsigned size) {
+    return size == 1   ? *(const uint8_t *)address
+           : size == 2 ? *(const uint16_t *)address
+           : size == 4 ? *(const uint32_t *)address
+                       : *(const uint64_t *)address;
+}
+
+/* What a relaxed or release store does to memory; a relaxed one ends the release sequence. */
+static void perform(const store *s) {
+    put_value(s->address, s->size, s->value);
+    if (s->release)
+        sync_of((const void *)s->address)->clock = s->clock;
+    else
+        memset(&sync_of((const void *)s->address)->clock, 0, sizeof(clocks));
+}
+
+static void drain(fiber *f) {
+    perform(&f->buffer[0]);
+    --f->stores;
+    memmove(&f->buffer[0], &f->buffer[1], f->stores * sizeof f->buffer[0]);
+}
+
+static void flush(void) {
+    while (S->fibers[S->self].stores > 0)
+        drain(&S->fibers[S->self]);
+}
+
+/* A place where another fiber may go on. often: 4 for synchronisation, more for plain accesses. */
+static void point(uint32_t often) {
+    int i, index = S->self;
+    if (S->live < 2) return;
+    if (++S->points > POINTS) fail("livelock: more than %d points", (int)POINTS);
+    if (S->tso && below(4) == 0) {
+        i = (int)below(FIBERS);
+        if (S->fibers[i].stores > 0) drain(&S->fibers[i]);
+    }
+    if (below(256) == 0) { /* a spurious wake-up */
+        i = (int)below(FIBERS);
+        if (S->fibers[i].state == BLOCKED && S->fibers[i].deadline != 0 &&
+            S->fibers[i].on != NULL && S->fibers[i].timed_out == false)
+            S->fibers[i].state = READY;
+    }
+    if (S->pct) {
+        for (i = 0; i < 3; ++i)
+            if (S->points == S->changes[i]) S->fibers[S->self].priority = (uint32_t)i;
+        index = pick();
+    } else if (below(often) == 0) {
+        index = pick();
+    }
+    go_to(index);
+}
+
+/* Waits until woken, or until the deadline: false. May return for no reason. */
+static bool sleep_on(const void *on, int64_t deadline) {
+    fiber *self = &S->fibers[S->self];
+    if (deadline <= S->now) return false;
+    self->state = BLOCKED;
+    self->on = on;
+    self->deadline = deadline;
+    self->timed_out = false;
+    yield_cpu();
+    self->on = NULL;
+    return !self->timed_out;
+}
+
+static void wake(const void *on) {
+    int i;
+    for (i = 0; i < FIBERS; ++i)
+        if (S->fibers[i].state == BLOCKED && S->fibers[i].on == on) S->fibers[i].state = READY;
+}
+
+void dst_point(void) {
+    point(2);
+}
+
+int64_t dst_now(void) {
+    return S->now;
+}
+
+void dst_pass(int64_t ns) {
+    set_time(S->now + ns);
+    point(4);
+}
+
+void dst_when_idle(const char *(*fn)(void *user), void *user) {
+    S->idle_fn = fn;
+    S->idle_user = user;
+}
+
+/* >>races */
+
+static cell *cell_of(uintptr_t at) {
+    if (at - (uintptr_t)S->memory < ARENA + FIBERS * STACK)
+        return &S->cells[(at - (uintptr_t)S->memory) / 8];
+    if (at - (uintptr_t)__data_start < (uintptr_t)(_end - __data_start))
+        return &S->data_cells[at / 8 - (uintptr_t)__data_start / 8];
+    return NULL;
+}
+
+static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, void *pc) {
+    const fiber *self = &S->fibers[S->self];
+    const uint64_t word = (uint64_t)self->clock.at[S->self] << 32 | (uint64_t)S->self << 16 |
+                          (uint64_t)flags << 8 | mask;
+    int i, to = -1;
+    if (c->epoch != S->epoch) {
+        memset(c, 0, sizeof *c);
+        c->epoch = S->epoch;
+    }
+    for (i = 0; i < 4; ++i)
+        if (c->slots[i] == word)
+            return; /* nothing has come in between, else this had a new clock */
+    for (i = 0; i < 4; ++i) {
+        const uint64_t slot = c->slots[i];
+        const unsigned old = (unsigned)(slot >> 8 & 255), bytes = (unsigned)(slot & 255);
+        const int other = (int)(slot >> 16 & 255);
+        const bool ordered = other == S->self || slot >> 32 <= self->clock.at[other];
+        if (slot == 0) {
+            if (to < 0) to = i;
+            continue;
+        }
+        if ((bytes & mask) == 0) continue;
+        if (old & FREED) {
+            note("used after free", (void *)address, 0, pc);
+            fail("use after free by fiber %d", S->self);
+        }
+        if (!ordered && ((old | flags) & WRITE) && !(old & flags & ATOMIC)) {
+            note("race", (void *)address, (uint64_t)other, pc);
+            fail("data race: fiber %d %s what fiber %d %s", S->self,
+                 flags & WRITE ? "writes" : "reads", other, old & WRITE ? "wrote" : "read");
+        }
+        /* superseded by this one, for whoever comes later */
+        if (ordered && (bytes & ~mask) == 0 && ((flags & WRITE) || !(old & WRITE)) &&
+            (!(flags & ATOMIC) || (old & ATOMIC)))
+            to = i;
+    }
+    if (to < 0) to = (int)(c->next++ % 4);
+    c->slots[to] = word;
+}
+
+static void touch(const void *address, size_t size, unsigned flags, void *pc) {
+    uintptr_t at = (uintptr_t)address;
+    const uintptr_t end = at + size;
+    while (at < end) {
+        const size_t from = at & 7, n = 8 - from < end - at ? 8 - from : end - at;
+        cell *c = cell_of(at);
+        if (c == NULL) return;
+        check(c, ((1u << n) - 1) << from, flags, at, pc);
+        at += n;
+    }
+}
+
+/* A plain access. Those to the own stack are no points. */
+static void plain(const void *address, size_t size, unsigned flags, void *pc) {
+    fiber *self = &S->fibers[S->self];
+    unsigned i;
+    if (S->live < 2) return;
+    for (i = 0; i < self->stores; ++i) {
+        if (self->buffer[i].address >= (uintptr_t)address + size ||
+            (uintptr_t)address >= self->buffer[i].address + self->buffer[i].size)
+            continue;
+        flush();
+        break;
+    }
+    if ((uintptr_t)address - (uintptr_t)stack_of(S->self) >= STACK) {
+        note(flags & WRITE ? "write" : "read", address, size, pc);
+        point(16);
+    }
+    touch(address, size, flags, pc);
+}
+
+#define PC __builtin_return_address(0)
+#define PLAIN(size)                              \
+    void __tsan_read##size(void *p) {            \
+        plain(p, size, 0, PC);                   \
+    }                                            \
+    void __tsan_write##size(void *p) {           \
+        plain(p, size, WRITE, PC);               \
+    }                                            \
+    void __tsan_unaligned_read##size(void *p) {  \
+        plain(p, size, 0, PC);                   \
+    }                                            \
+    void __tsan_unaligned_write##size(void *p) { \
+        plain(p, size, WRITE, PC);               \
+    }                                            \
+    void __tsan_volatile_read##size(void *p) {   \
+        plain(p, size, 0, PC);                   \
+    }                                            \
+    void __tsan_volatile_write##size(void *p) {  \
+        plain(p, size, WRITE, PC);               \
+    }
+/* clang-format off */
+PLAIN(1) PLAIN(2) PLAIN(4) PLAIN(8) PLAIN(16)
+    /* clang-format on */
+
+    void __tsan_read_range(void *p, size_t size) {
+    plain(p, size, 0, PC);
+}
+void __tsan_write_range(void *p, size_t size) {
+    plain(p, size, WRITE, PC);
+}
+void __tsan_init(void) {}
+void __tsan_func_entry(void *pc) {
+    (void)pc;
+}
+void __tsan_func_exit(void) {}
+
+void *dst_memcpy(void *to, const void *from, size_t size) {
+    plain(from, size, 0, PC);
+    plain(to, size, WRITE, PC);
+    return memcpy(to, from, size);
+}
+void *dst_memmove(void *to, const void *from, size_t size) {
+    plain(from, size, 0, PC);
+    plain(to, size, WRITE, PC);
+    return memmove(to, from, size);
+}
+void *dst_memset(void *to, int byte, size_t size) {
+    plain(to, size, WRITE, PC);
+    return memset(to, byte, size);
+}
+int dst_memcmp(const void *a, const void *b, size_t size) {
+    plain(a, size, 0, PC);
+    plain(b, size, 0, PC);
+    return memcmp(a, b, size);
+}
+/* newer clangs call these */
+void *__tsan_memcpy(void *to, const void *from, size_t size) {
+    return dst_memcpy(to, from, size);
+}
+void *__tsan_memmove(void *to, const void *from, size_t size) {
+    return dst_memmove(to, from, size);
+}
+void *__tsan_memset(void *to, int byte, size_t size) {
+    return dst_memset(to, byte, size);
+}
+
+/* >>atomics */
+
+enum { RELAXED = 0, ACQUIRE = 2, RELEASE = 3, ACQ_REL = 4, SEQ_CST = 5 };
+
+static bool acquires(int order) {
+    return order == 1 || order == ACQUIRE || order == ACQ_REL || order == SEQ_CST;
+}
+
+static bool releases(int order) {
+    return order >= RELEASE;
+}
+
+static uint64_t atomic_load(const void *address, unsigned size, int order, void *pc) {
+    fiber *self = &S->fibers[S->self];
+    const store *found = NULL;
+    uint64_t value;
+    unsigned i;
+    if (S->live < 2) return get_value((uintptr_t)address, size);
+    point(4);
+    touch(address, size, ATOMIC, pc);
+    for (i = 0; i < self->stores; ++i)
+        if (self->buffer[i].address == (uintptr_t)address) found = &self->buffer[i];
+    value = found != NULL ? found->value : get_value((uintptr_t)address, size);
+    if (found == NULL && acquires(order)) acquire(address);
+    note("load", address, value, pc);
+    return value;
+}
+
+static void atomic_store(void *address, unsigned size, uint64_t value, int order, void *pc) {
+    fiber *self = &S->fibers[S->self];
+    store s;
+    if (S->live < 2) {
+        put_value((uintptr_t)address, size, value);
+        return;
+    }
+    point(4);
+    touch(address, size, WRITE | ATOMIC, pc);
+    note("store", address, value, pc);
+    s.address = (uintptr_t)address;
+    s.size = size;
+    s.value = value;
+    s.release = releases(order);
+    s.clock = self->clock;
+    if (s.release) ++self->clock.at[S->self];
+    if (S->tso && order != SEQ_CST) {
+        if (self->stores == BUFFER) drain(self);
+        self->buffer[self->stores++] = s;
+    } else {
+        flush();
+        perform(&s);
+        if (order == SEQ_CST) acquire(address);
+    }
+}
+
+/* Begins a read-modify-write: returns the old value. */
+static uint64_t modify(void *address, unsigned size, int order, void *pc) {
+    if (S->live < 2) return get_value((uintptr_t)address, size);
+    point(4);
+    flush();
+    touch(address, size, WRITE | ATOMIC, pc);
+    if (acquires(order)) acquire(address);
+    return get_value((uintptr_t)address, size);
+}
+
+static void modified(const char *what, void *address, unsigned size, uint64_t value, int order,
+                     void *pc) {
+    put_value((uintptr_t)address, size, value);
+    if (S->live < 2) return;
+    if (releases(order)) release(address);
+    note(what, address, value, pc);
+}
+
+static bool swap_if(void *address, unsigned size, uint64_t expected, uint64_t *seen, uint64_t value,
+                    int order, int failed_order, bool weak, void *pc) {
+    if (S->live >= 2) {
+        point(4);
+        flush();
+    }
+    *seen = get_value((uintptr_t)address, size);
+    if (*seen != expected || (weak && S->live >= 2 && below(8) == 0)) {
+        if (S->live < 2) return false;
+        touch(address, size, ATOMIC, pc);
+        if (acquires(failed_order)) acquire(address);
+        note("compare: no", address, *seen, pc);
+        return false;
+    }
+    if (S->live >= 2) {
+        touch(address, size, WRITE | ATOMIC, pc);
+        if (acquires(order)) acquire(address);
+    }
+    modified("compare: yes", address, size, value, order, pc);
+    return true;
+}
+
+#define ATOMICS(bits, type)                                                                     \
+    type __tsan_atomic##bits##_load(const volatile type *p, int order) {                        \
+        return (type)atomic_load((const void *)p, sizeof(type), order, PC);                     \
+    }                                                                                           \
+    void __tsan_atomic##bits##_store(volatile type *p, type v, int order) {                     \
+        atomic_store((void *)p, sizeof(type), v, order, PC);                                    \
+    }                                                                                           \
+    MODIFY(bits, type, exchange, v)                                                             \
+    MODIFY(bits, type, fetch_add, (type)(old + v))                                              \
+    MODIFY(bits, type, fetch_sub, (type)(old - v))                                              \
+    MODIFY(bits, type, fetch_and, (type)(old & v))                                              \
+    MODIFY(bits, type, fetch_or, (type)(old | v))                                               \
+    MODIFY(bits, type, fetch_xor, (type)(old ^ v))                                              \
+    int __tsan_atomic##bits##_compare_exchange_strong(volatile type *p, type *expected, type v, \
+                                                      int order, int failed) {                  \
+        uint64_t seen;                                                                          \
+        const bool done =                                                                       \
+            swap_if((void *)p, sizeof(type), *expected, &seen, v, order, failed, false, PC);    \
+        if (!done) *expected = (type)seen;                                                      \
+        return done;                                                                            \
+    }                                                                                           \
+    int __tsan_atomic##bits##_compare_exchange_weak(volatile type *p, type *expected, type v,   \
+                                                    int order, int failed) {                    \
+        uint64_t seen;                                                                          \
+        const bool done =                                                                       \
+            swap_if((void *)p, sizeof(type), *expected, &seen, v, order, failed, true, PC);     \
+        if (!done) *expected = (type)seen;                                                      \
+        return done;                                                                            \
+    }                                                                                           \
+    type __tsan_atomic##bits##_compare_exchange_val(volatile type *p, type expected, type v,    \
+                                                    int order, int failed) {                    \
+        uint64_t seen;                                                                          \
+        (void)swap_if((void *)p, sizeof(type), expected, &seen, v, order, failed, false, PC);   \
+        return (type)seen;                                                                      \
+    }
+#define MODIFY(bits, type, name, result)                                     \
+    type __tsan_atomic##bits##_##name(volatile type *p, type v, int order) { \
+        const type old = (type)modify((void *)p, sizeof(type), order, PC);   \
+        modified(#name, (void *)p, sizeof(type), (result), order, PC);       \
+        return old;                                                          \
+    }
+/* clang-format off */
+ATOMICS(8, uint8_t) ATOMICS(16, uint16_t) ATOMICS(32, uint32_t) ATOMICS(64, uint64_t)
+    /* clang-format on */
+
+    /* The headers have no fences (they hide races from every tool); a seq_cst one flushes. */
+    void __tsan_atomic_thread_fence(int order) {
+    if (S->live < 2) return;
+    point(4);
+    if (order == SEQ_CST) flush();
+}
+void __tsan_atomic_signal_fence(int order) {
+    (void)order;
+}
+
+/* >>faults */
+
+static bool fault(const char *name, const void *pc) {
+    site *s;
+    if (!S->torture) return false;
+    for (s = S->sites; s->name != NULL && (s->pc != pc || strcmp(s->name, name) != 0); ++s) {}
+    s->pc = pc;
+    s->name = name;
+    ++s->calls;
+    ++S->fault_calls;
+    if (S->fault_calls != S->fault_at && !(S->fault_again == 1 && S->fault_calls > S->fault_at) &&
+        !(S->fault_again > 1 && S->fault_calls == S->fault_again))
+        return false;
+    ++S->faults;
+    ++s->faults;
+    note("fails", NULL, S->fault_calls, (void *)(uintptr_t)pc);
+    return true;
+}
+
+bool dst_fault(const char *name) {
+    return fault(name, NULL);
+}
+
+/* >>memory: given out once in a schedule, so that what is freed is never used again */
+
+typedef struct block {
+    uint64_t size;
+    uint64_t state;
+} block;
+
+enum { LIVE = 0x11FE, DEAD = 0xDEAD };
+
+void *dst_malloc(size_t size) {
+    const size_t whole = (size + sizeof(block) + 15) / 16 * 16;
+    block *b;
+    if (fault("malloc", PC)) return NULL;
+    if (size > ARENA || whole > ARENA - S->used) fail("out of memory: %zu bytes asked for", size);
+    b = (block *)(void *)(S->memory + S->used);
+    S->used += whole;
+    b->size = size;
+    b->state = LIVE;
+    memset(b + 1, 0xA5, size);
+    ++S->blocks;
+    note("malloc", b + 1, size, PC);
+    return b + 1;
+}
+
+void dst_free(void *pointer) {
+    block *b = (block *)pointer - 1;
+    size_t i;
+    if (pointer == NULL) return;
+    note("free", pointer, 0, PC);
+    if ((char *)pointer < S->memory || (char *)pointer >= S->memory + ARENA || b->state == DEAD ||
+        b->state != LIVE)
+        fail("free of what is not allocated");
+    plain(pointer, b->size, WRITE, PC); /* nobody may use it at the same time */
+    b->state = DEAD;
+    memset(pointer, 0x5A, b->size);
+    --S->blocks;
+    for (i = 0; S->live >= 2 && i < b->size; i += 8) {
+        cell *c = cell_of((uintptr_t)pointer + i);
+        memset(c, 0, sizeof *c);
+        c->epoch = S->epoch;
+        c->slots[0] = (uint64_t)FREED << 8 | 255;
+    }
+}
+
+void *dst_calloc(size_t count, size_t size) {
+    void *pointer = dst_malloc(count * size);
+    return pointer == NULL ? NULL : memset(pointer, 0, count * size);
+}
+
+void *dst_realloc(void *pointer, size_t size) {
+    void *fresh = dst_malloc(size);
+    if (fresh != NULL && pointer != NULL) {
+        const size_t old = ((block *)pointer)[-1].size;
+        memcpy(fresh, pointer, old < size ? old : size);
+        dst_free(pointer);
+    }
+    return fresh;
+}
+
+/* >>threads */
+
+static void fiber_main(void) {
+    fiber *self = &S->fibers[S->self];
+    self->result = self->fn(self->argument);
+    flush();
+    if (S->self == 0) leave();
+    self->state = DONE;
+    ++self->clock.at[S->self];
+    note("ends", NULL, 0, NULL);
+    wake(self);
+    yield_cpu();
+}
+
+int dst_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
+                       void *argument) {
+    fiber *self = &S->fibers[S->self], *f;
+    int index = 0;
+    (void)attributes;
+    if (fault("pthread_create", PC)) return EAGAIN;
+    while (index < FIBERS && S->fibers[index].state != UNUSED)
+        ++index;
+    if (index == FIBERS) fail("a scenario has at most %d threads", FIBERS - 1);
+    flush();
+    f = &S->fibers[index];
+    memset(f, 0, sizeof *f);
+    f->fn = fn;
+    f->argument = argument;
+    f->state = READY;
+    f->priority = (uint32_t)(next_random() >> 33) + 8;
+    f->clock = self->clock;
+    f->clock.at[index] = 1;
+    ++self->clock.at[S->self];
+    memcpy(f->tls, S->tls_begin, S->tls_size);
+    fiber_prepare(f, index);
+    ++S->live;
+    memcpy(thread, &index, sizeof index);
+    memset((char *)thread + sizeof index, 0x10, sizeof *thread - sizeof index); /* not 0 */
+    note("starts", NULL, (uint64_t)index, PC);
+    point(4);
+    return 0;
+}
+
+int dst_pthread_join(pthread_t thread, void **result) {
+    int index;
+    fiber *f;
+    memcpy(&index, &thread, sizeof index);
+    if (index < 1 || index >= FIBERS || S->fibers[index].state == UNUSED)
+        fail("join of what is no thread");
+    f = &S->fibers[index];
+    flush();
+    while (f->state != DONE)
+        (void)sleep_on(f, INT64_MAX);
+    clock_join(&S->fibers[S->self].clock, &f->clock);
+    if (result != NULL) *result = f->result;
+    --S->live;
+    note("joined", NULL, (uint64_t)index, PC);
+    return 0;
+}
+
+typedef struct mutex {
+    uint32_t magic;
+    int32_t owner; /* fiber + 1 */
+} mutex;
+
+enum { FRESH = 0, MUTEX = 0x4D55, COND = 0x434F, GONE = 0xDEAD };
+
+static mutex *mutex_of(pthread_mutex_t *p) {
+    mutex *m = (mutex *)(void *)p;
+    if (m->magic != FRESH && m->magic != MUTEX) fail("a mutex is used that is not there");
+    return m;
+}
+
+int dst_pthread_mutex_init(pthread_mutex_t *p, const pthread_mutexattr_t *attributes) {
+    mutex *m = (mutex *)(void *)p;
+    (void)attributes;
+    if (fault("pthread_mutex_init", PC)) return ENOMEM;
+    plain(p, sizeof *m, WRITE, PC);
+    m->magic = MUTEX;
+    m->owner = 0;
+    return 0;
+}
+
+int dst_pthread_mutex_destroy(pthread_mutex_t *p) {
+    mutex *m = mutex_of(p);
+    if (m->owner != 0) fail("a mutex is destroyed that fiber %d holds", m->owner - 1);
+    m->magic = GONE;
+    return 0;
+}
+
+static bool mutex_take(mutex *m) {
+    if (m->owner != 0) return false;
+    m->owner = S->self + 1;
+    acquire(m);
+    return true;
+}
+
+int dst_pthread_mutex_lock(pthread_mutex_t *p) {
+    mutex *m = mutex_of(p);
+    flush();
+    point(4);
+    if (m->owner == S->self + 1) fail("a mutex is locked twice");
+    while (!mutex_take(mutex_of(p)))
+        (void)sleep_on(m, INT64_MAX);
+    note("lock", p, 0, PC);
+    return 0;
+}
+
+int dst_pthread_mutex_trylock(pthread_mutex_t *p) {
+    mutex *m = mutex_of(p);
+    flush();
+    point(4);
+    return mutex_take(m) ? 0 : EBUSY;
+}
+
+static void mutex_give(mutex *m) {
+    if (m->owner != S->self + 1) fail("a mutex is unlocked by another fiber than its owner");
+    flush();
+    release(m);
+    m->owner = 0;
+    wake(m);
+}
+
+int dst_pthread_mutex_unlock(pthread_mutex_t *p) {
+    note("unlock", p, 0, PC);
+    mutex_give(mutex_of(p));
+    point(4);
+    return 0;
+}
+
+static void cond_check(pthread_cond_t *p) {
+    const uint32_t magic = *(const uint32_t *)(const void *)p;
+    if (magic != FRESH && magic != COND) fail("a condition variable is used that is not there");
+}
+
+int dst_pthread_cond_init(pthread_cond_t *p, const pthread_condattr_t *attributes) {
+    (void)attributes;
+    if (fault("pthread_cond_init", PC)) return ENOMEM;
+    *(uint32_t *)(void *)p = COND;
+    return 0;
+}
+
+int dst_pthread_cond_destroy(pthread_cond_t *p) {
+    int i;
+    cond_check(p);
+    for (i = 0; i < FIBERS; ++i)
+        if (S->fibers[i].state == BLOCKED && S->fibers[i].on == p)
+            fail("a condition variable is destroyed that fiber %d waits on", i);
+    *(uint32_t *)(void *)p = GONE;
+    return 0;
+}
+
+static int cond_wait(pthread_cond_t *p, pthread_mutex_t *mutex_, int64_t deadline, void *pc) {
+    mutex *m = mutex_of(mutex_);
+    bool in_time;
+    cond_check(p);
+    note("wait", p, (uint64_t)deadline, pc);
+    mutex_give(m);
+    in_time = sleep_on(p, deadline);
+    note(in_time ? "woken" : "timed out", p, 0, pc);
+    while (!mutex_take(m))
+        (void)sleep_on(m, INT64_MAX);
+    return in_time ? 0 : ETIMEDOUT;
+}
+
+int dst_pthread_cond_wait(pthread_cond_t *p, pthread_mutex_t *m) {
+    return cond_wait(p, m, INT64_MAX, PC);
+}
+
+int dst_pthread_cond_timedwait(pthread_cond_t *p, pthread_mutex_t *m, const struct timespec *t) {
+    return cond_wait(p, m, (int64_t)t->tv_sec * 1000000000 + t->tv_nsec, PC);
+}
+
+int dst_pthread_cond_signal(pthread_cond_t *p) {
+    int waiting[FIBERS], count = 0, i;
+    cond_check(p);
+    note("signal", p, 0, PC);
+    for (i = 0; i < FIBERS; ++i)
+        if (S->fibers[i].state == BLOCKED && S->fibers[i].on == p) waiting[count++] = i;
+    if (count > 0) S->fibers[waiting[below((uint32_t)count)]].state = READY;
+    point(4);
+    return 0;
+}
+
+int dst_pthread_cond_broadcast(pthread_cond_t *p) {
+    cond_check(p);
+    note("broadcast", p, 0, PC);
+    wake(p);
+    point(4);
+    return 0;
+}
+
+int dst_sched_yield(void) {
+    point(1);
+    return 0;
+}
+
+/* >>time and chance */
+
+int dst_clock_gettime(clockid_t id, struct timespec *out) {
+    static const int64_t steps[] = {1000, 20000, 60000, 2000000, 1500000000};
+    int64_t now;
+    if (fault("clock_gettime", PC)) return -1;
+    point(4);
+    if (S->time_runs && S->live >= 2 && below(4) == 0) set_time(S->now + steps[below(5)]);
+    now = S->now;
+    if (id == CLOCK_MONOTONIC_COARSE) now -= now % 4000000;
+    out->tv_sec = (time_t)(now / 1000000000);
+    out->tv_nsec = (long)(now % 1000000000);
+    return 0;
+}
+
+int dst_nanosleep(const struct timespec *wanted, struct timespec *left) {
+    const int64_t until = S->now + (int64_t)wanted->tv_sec * 1000000000 + wanted->tv_nsec;
+    (void)left;
+    flush();
+    while (S->now < until)
+        (void)sleep_on(wanted, until);
+    return 0;
+}
+
+ssize_t dst_getrandom(void *buffer, size_t size, unsigned flags) {
+    size_t i;
+    (void)flags;
+    if (fault("getrandom", PC)) return -1;
+    for (i = 0; i < size; ++i)
+        ((unsigned char *)buffer)[i] = (unsigned char)(next_random() >> 40);
+    return (ssize_t)size;
+}
+
+/* >>helpers for scenarios */
+
+static struct start {
+    void (*fn)(int);
+    int index;
+} starts[FIBERS];
+
+static void *start_main(void *argument) {
+    const struct start *s = (const struct start *)argument;
+    s->fn(s->index);
+    return NULL;
+}
+
+void dst_go(int count, void (*const functions[])(int index)) {
+    pthread_t threads[FIBERS];
+    int i;
+    const bool torture = S->torture;
+    S->torture = false; /* the scenario's own threads are there */
+    for (i = 0; i < count; ++i) {
+        starts[i].fn = functions[i];
+        starts[i].index = i;
+        (void)dst_pthread_create(&threads[i], NULL, start_main, &starts[i]);
+    }
+    S->torture = torture;
+    for (i = 0; i < count; ++i)
+        (void)dst_pthread_join(threads[i], NULL);
+}
+
+int dst_called(int kind, int64_t arg) {
+    const int op = S->ops++;
+    if (op >= DST_HISTORY_MAX) fail("a history has at most %d operations", DST_HISTORY_MAX);
+    S->history[op].kind = kind;
+    S->history[op].arg = arg;
+    S->history[op].called = ++S->tick;
+    S->history[op].returned = UINT32_MAX;
+    return op;
+}
+
+void dst_returned(int op, int64_t result) {
+    S->history[op].result = result;
+    S->history[op].returned = ++S->tick;
+}
+
+/* Wing and Gong 1993: tries every operation that no other one, still to come, has preceded. */
+static bool has_order(size_t size, bool (*apply)(void *, const dst_op *), const char *state,
+                      uint32_t done) {
+    char next[256];
+    uint32_t first_return = UINT32_MAX;
+    int i;
+    if (done == (1u << S->ops) - 1) return true;
+    for (i = 0; i < S->ops; ++i)
+        if (!(done >> i & 1) && S->history[i].returned < first_return)
+            first_return = S->history[i].returned;
+    for (i = 0; i < S->ops; ++i) {
+        if ((done >> i & 1) || S->history[i].called > first_return) continue;
+        memcpy(next, state, size);
+        if (apply(next, &S->history[i]) && has_order(size, apply, next, done | 1u << i))
+            return true;
+    }
+    return false;
+}
+
+void dst_linearizable(size_t size, bool (*apply)(void *state, const dst_op *op)) {
+    char state[256] = {0};
+    char text[400] = "";
+    size_t used = 0;
+    int i;
+    if (size > sizeof state) fail("a model's state has at most %zu bytes", sizeof state);
+    if (has_order(size, apply, state, 0)) return;
+    for (i = 0; i < S->ops && used < sizeof text - 40; ++i)
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 " [%u-%u %d(%" PRId64 ")=%" PRId64 "]", S->history[i].called,
+                                 S->history[i].returned, S->history[i].kind, S->history[i].arg,
+                                 S->history[i].result);
+    fail("no order explains:%s", text);
+}
+
+/* >>running */
+
+static int find_tls(struct dl_phdr_info *info, size_t size, void *user) {
+    int i;
+    (void)size, (void)user;
+    for (i = 0; i < info->dlpi_phnum; ++i) {
+        if (info->dlpi_phdr[i].p_type != PT_TLS) continue;
+        S->tls = (char *)info->dlpi_tls_data;
+        S->tls_size = info->dlpi_phdr[i].p_memsz;
+    }
+    return 1; /* the program itself comes first */
+}
+
+static void *pages(uintptr_t at, size_t size) {
+    void *p = mmap(
+        (void *)at, size, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at != 0 ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+    if (p == MAP_FAILED) {
+        perror("dst: mmap");
+        exit(1);
+    }
+    return p;
+}
+
+static void begin(void) {
+    const size_t data = (size_t)(_end - __data_start);
+    S = (struct state *)pages(0, sizeof *S);
+    S->memory = (char *)pages(0x200000000000, ARENA + FIBERS * STACK); /* the same in every run */
+    S->cells = (cell *)pages(0, (ARENA + FIBERS * STACK) / 8 * sizeof(cell));
+    S->data_cells = (cell *)pages(0, (data / 8 + 2) * sizeof(cell));
+    S->data_copy = (char *)pages(0, data);
+    (void)dl_iterate_phdr(find_tls, NULL);
+    if (S->tls_size > TLS) {
+        fprintf(stderr, "dst: more than %d bytes of thread-local storage\n", TLS);
+        exit(1);
+    }
+    memcpy(S->tls_begin, S->tls, S->tls_size);
+    memcpy(S->data_copy, __data_start, data);
+}
+
+static void *run_scenario(void *argument) {
+    ((dst_scenario *)argument)->run();
+    return NULL;
+}
+
+/* Runs one schedule. */
+static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
+    fiber *first = &S->fibers[0];
+    uint64_t z = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15);
+    int i;
+    memcpy(__data_start, S->data_copy, (size_t)(_end - __data_start));
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    S->random = (z ^ (z >> 31)) | 1;
+    S->seed = seed;
+    S->tso = tso;
+    S->tracing = tracing;
+    S->pct = seed & 1;
+    S->time_runs = seed >> 1 & 1;
+    S->failed = false;
+    S->self = 0;
+    S->live = 1;
+    S->points = 0;
+    for (i = 0; i < 3; ++i)
+        S->changes[i] = 1 + (int)below(8u << below(8));
+    S->now = INT64_C(1000000000000);
+    S->used = 0;
+    S->blocks = 0;
+    S->idle_fn = NULL;
+    S->ops = 0;
+    S->tick = 0;
+    S->fault_calls = S->faults = 0;
+    S->events = 0;
+    ++S->epoch;
+    for (i = 0; i < FIBERS; ++i)
+        S->fibers[i].state = UNUSED;
+    memset(first, 0, sizeof *first);
+    first->state = READY;
+    first->priority = (uint32_t)(next_random() >> 33) + 8;
+    first->clock.at[0] = 1;
+    first->fn = run_scenario;
+    first->argument = scenario;
+    memcpy(first->tls, S->tls_begin, S->tls_size);
+    fiber_prepare(first, 0);
+    jump(&S->main, first);
+    S->all_points += (uint64_t)S->points;
+    if (!S->failed && S->blocks > 0) {
+        S->failed = true;
+        (void)snprintf(S->message, sizeof S->message, "%d blocks of memory are left", S->blocks);
+    }
+    return !S->failed;
+}
+
+/* Shows the last events, with the lines that they come from. */
+static void show_trace(void) {
+    const uint64_t count = S->events < 120 ? S->events : 120;
+    char command[8192], where[160];
+    size_t used;
+    FILE *lines;
+    uint64_t i;
+    used = (size_t)snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe", (int)getpid());
+    for (i = S->events - count; i < S->events && used < sizeof command - 24; ++i)
+        used += (size_t)snprintf(command + used, sizeof command - used, " %" PRIxPTR,
+                                 (uintptr_t)S->trace[i % TRACE].pc - 1);
+    lines = popen(command, "r");
+    for (i = S->events - count; i < S->events; ++i) {
+        const event *e = &S->trace[i % TRACE];
+        if (lines == NULL || fgets(where, sizeof where, lines) == NULL) where[0] = '\0';
+        where[strcspn(where, "\n (")] = '\0';
+        printf("#   fiber %d  %-14s %12" PRIxPTR " %16" PRIx64 "  %s\n", e->fiber, e->what,
+               e->address, e->value, where);
+    }
+    if (lines != NULL) (void)pclose(lines);
+}
+
+static void show_failure(dst_scenario *scenario, uint64_t seed, bool tso, const char *program) {
+    printf("# %s\n# replay: %s --seed %" PRIu64 " --mode %s %s\n", S->message, program, seed,
+           tso ? "tso" : "sc", scenario->name);
+    (void)run(scenario, seed, tso, true);
+    show_trace();
+}
+
+/* Runs schedules until one fails; returns how many held. */
+static uint64_t run_many(dst_scenario *scenario, uint64_t from, uint64_t count, bool tso) {
+    uint64_t i;
+    for (i = 0; i < count; ++i)
+        if (!run(scenario, from + i, tso, false)) break;
+    return i;
+}
+
+static double seconds(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+typedef struct options {
+    const char *program, *part;
+    uint64_t schedules, seed;
+    bool sc, tso, one;
+} options;
+
+static bool run_holding(dst_scenario *scenario, const options *o, int number) {
+    const double began = seconds();
+    int tso;
+    S->all_points = 0;
+    for (tso = 0; tso < 2; ++tso) {
+        uint64_t held;
+        if (!(tso ? o->tso : o->sc)) continue;
+        held = run_many(scenario, o->seed, o->schedules, tso);
+        if (held == o->schedules) continue;
+        printf("not ok %d - %s\n", number, scenario->name);
+        show_failure(scenario, o->seed + held, tso, o->program);
+        return false;
+    }
+    printf("ok %d - %s (%.2f s, %.1f million points)\n", number, scenario->name, seconds() - began,
+           (double)S->all_points * 1e-6);
+    return true;
+}
+
+static bool run_buggy(dst_scenario *scenario, const options *o, int number) {
+    uint64_t held, first = 0;
+    char why[sizeof S->message];
+    if (scenario->tso_only && o->sc) { /* if it were found, it would be another bug */
+        first = run_many(scenario, o->seed, scenario->found_within, false);
+        if (first < scenario->found_within) {
+            printf("not ok %d - %s: visible without store buffers\n# %s\n", number, scenario->name,
+                   S->message);
+            return false;
+        }
+    }
+    held = run_many(scenario, o->seed, scenario->found_within, scenario->tso_only);
+    if (held == scenario->found_within) {
+        printf("not ok %d - %s: not found in %" PRIu64 " schedules\n", number, scenario->name,
+               held);
+        return false;
+    }
+    memcpy(why, S->message, sizeof why);
+    printf("ok %d - %s: found at schedule %" PRIu64 ": %s\n", number, scenario->name, held + 1,
+           why);
+    if (o->one) show_failure(scenario, o->seed + held, scenario->tso_only, o->program);
+    return true;
+}
+
+int main(int argc, char **argv) {
+    options o = {argv[0], "", 20000, 1, true, true, false};
+    dst_scenario *s;
+    int i, number = 0, count = 0, failed = 0;
+    for (i = 1; i < argc; ++i) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--schedules") == 0)
+            o.schedules = strtoull(value, NULL, 0), ++i;
+        else if (strcmp(argv[i], "--seed") == 0)
+            o.seed = strtoull(value, NULL, 0), o.schedules = 1, o.one = true, ++i;
+        else if (strcmp(argv[i], "--from") == 0)
+            o.seed = strtoull(value, NULL, 0), ++i;
+        else if (strcmp(argv[i], "--mode") == 0)
+            o.sc = strcmp(value, "tso") != 0, o.tso = strcmp(value, "sc") != 0, ++i;
+        else
+            o.part = argv[i];
+    }
+    begin();
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (s = scenarios; s != NULL; s = s->next)
+        count += strstr(s->name, o.part) != NULL;
+    printf("1..%d\n", count);
+    for (s = scenarios; s != NULL; s = s->next) {
+        bool held;
+        if (strstr(s->name, o.part) == NULL) continue;
+        ++number;
+        held = s->found_within > 0 ? run_buggy(s, &o, number) : run_holding(s, &o, number);
+        failed += !held;
+    }
+    printf("%d passed, %d failed\n", count - failed, failed);
+    return failed > 0 || count == 0;
+}
