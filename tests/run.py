@@ -58,18 +58,27 @@ def exit_only(status, _):
     return int(status == 0), int(status != 0), 0
 
 
-def step(name, commands, count=tally, jobs=1):
+def steps(jobs, *planned):
+    """Runs the commands of all the steps, (name, commands, count) each, so many at a time, and
+    reports step by step, with the seconds since the step before."""
     started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        outcomes = list(pool.map(lambda command: execute(*command), commands))
+        running = [[pool.submit(execute, *command) for command in commands]
+                   for _, commands, _ in planned]
+        for (name, commands, count), futures in zip(planned, running):
+            outcomes = [future.result() for future in futures]
+            report(name, commands, count, outcomes, time.monotonic() - started)
+            started = time.monotonic()
+
+
+def report(name, commands, count, outcomes, seconds):
     sums = [sum(numbers) for numbers in zip(*(count(*outcome) for outcome in outcomes))]
     sums = sums or [0, 1, 0]  # nothing to run is a failure too
     for key, number in zip(totals, sums):
         totals[key] += number
     passed, failed, skipped = sums
     print(f'{name:<14}{passed:5} passed {failed:5} failed'
-          + (f' {skipped:5} skipped' if skipped else ' ' * 14)
-          + f'{time.monotonic() - started:8.1f} s', flush=True)
+          + (f' {skipped:5} skipped' if skipped else ' ' * 14) + f'{seconds:8.1f} s', flush=True)
     for command, (status, said) in zip(commands, outcomes):
         if count(status, said)[1] or name == 'build':
             finished = re.search(r'^\d+ passed, \d+ failed$', said, re.M)
@@ -104,24 +113,28 @@ def variants():
     return plain
 
 
+def units(variant, runner):
+    names = UNITS + (DRIVERS if variant in ('plain', 'asan', 'tsan') else [])
+    return (f'units {variant}', [[*runner, f'build/unit/{variant}/{name}.test'] for name in names],
+            tally)
+
+
+def tool(name, *command):
+    return name, [[sys.executable, *command]], tally
+
+
 def tests():
     runners = variants()
-    make = os.environ.get('MAKE', 'make')
-    step('build', [[make, '-s', '-k', f'-j{JOBS}', 'programs', f'VARIANTS={" ".join(runners)}']],
-         exit_only)
-    for variant, runner in runners.items():
-        units = UNITS + (DRIVERS if variant in ('plain', 'asan', 'tsan') else [])
-        step(f'units {variant}', [[*runner, f'build/unit/{variant}/{unit}.test'] for unit in units],
-             jobs=JOBS)
-    step('matrix', [[sys.executable, 'tests/matrix.py']])
-    step('documentation', [[sys.executable, 'tools/doc_blocks.py']])
-    for example in EXAMPLES:
-        step(example, [[f'build/examples/{example}']], exit_only)
+    make = [os.environ.get('MAKE', 'make'), '-s', '-k', f'-j{JOBS}', 'programs',
+            f'VARIANTS={" ".join(runners)}']
+    steps(1, ('build', [make], exit_only))
+    steps(JOBS, *(units(*variant) for variant in runners.items()))
+    steps(2, tool('matrix', 'tests/matrix.py'), tool('documentation', 'tools/doc_blocks.py'))
+    steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))
 
 
 def checks():
-    step('sources', [[sys.executable, 'tools/lint.py']])
-    step('include cost', [[sys.executable, 'tests/matrix.py', '--cost']])
+    steps(1, tool('sources', 'tools/lint.py'), tool('include cost', 'tests/matrix.py', '--cost'))
 
 
 if __name__ == '__main__':
