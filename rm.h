@@ -154,9 +154,9 @@ extern "C" {
 typedef RMI_ALIGN(8) uint64_t rmi_word64;
 
 #ifndef RM_STATIC
-/* Does nothing. Every file that includes an rm header refers to it: if the linker misses it, do what
-   its name says, and if the name is there with another number, the files have headers of releases
-   that do not fit each other.
+/* Does nothing. Every file that includes an rm header refers to it: if the linker misses it, do
+   what its name says, and if the name is there with another number, the files have headers of
+   releases that do not fit each other.
    Threads: any. Blocks: no. Allocates: no. */
 RM_API void rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file(void);
 static void (*const rmi_abi)(void) RMI_USED = rm_abi1_define_RM_BASE_IMPLEMENTATION_in_one_c_file;

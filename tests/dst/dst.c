@@ -185,7 +185,7 @@ static void fiber_prepare(fiber *f, int index) {
 #ifdef __x86_64__
     void **top = (void **)(void *)(stack_of(index) + STACK - 64);
     *--top = NULL; /* the return address of fiber_main, and alignment */
-    *--top = (void *)fiber_main;
+    *--top = (void *)(uintptr_t)fiber_main;
     f->stack = top - 6;
 #else
     getcontext(&f->context);
@@ -651,46 +651,44 @@ static bool swap_if(void *address, unsigned size, uint64_t expected, uint64_t *s
     return true;
 }
 
-#define ATOMICS(bits, type)                                                                     \
-    type __tsan_atomic##bits##_load(const volatile type *p, int order) {                        \
-        return (type)atomic_load((const void *)p, sizeof(type), order, PC);                     \
-    }                                                                                           \
-    void __tsan_atomic##bits##_store(volatile type *p, type v, int order) {                     \
-        atomic_store((void *)p, sizeof(type), v, order, PC);                                    \
-    }                                                                                           \
-    MODIFY(bits, type, exchange, v)                                                             \
-    MODIFY(bits, type, fetch_add, (type)(old + v))                                              \
-    MODIFY(bits, type, fetch_sub, (type)(old - v))                                              \
-    MODIFY(bits, type, fetch_and, (type)(old & v))                                              \
-    MODIFY(bits, type, fetch_or, (type)(old | v))                                               \
-    MODIFY(bits, type, fetch_xor, (type)(old ^ v))                                              \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile type *p, type *expected, type v, \
-                                                      int order, int failed) {                  \
-        uint64_t seen;                                                                          \
-        const bool done =                                                                       \
-            swap_if((void *)p, sizeof(type), *expected, &seen, v, order, failed, false, PC);    \
-        if (!done) *expected = (type)seen;                                                      \
-        return done;                                                                            \
-    }                                                                                           \
-    int __tsan_atomic##bits##_compare_exchange_weak(volatile type *p, type *expected, type v,   \
-                                                    int order, int failed) {                    \
-        uint64_t seen;                                                                          \
-        const bool done =                                                                       \
-            swap_if((void *)p, sizeof(type), *expected, &seen, v, order, failed, true, PC);     \
-        if (!done) *expected = (type)seen;                                                      \
-        return done;                                                                            \
-    }                                                                                           \
-    type __tsan_atomic##bits##_compare_exchange_val(volatile type *p, type expected, type v,    \
-                                                    int order, int failed) {                    \
-        uint64_t seen;                                                                          \
-        (void)swap_if((void *)p, sizeof(type), expected, &seen, v, order, failed, false, PC);   \
-        return (type)seen;                                                                      \
+#define ATOMICS(bits, type)                                                                        \
+    type __tsan_atomic##bits##_load(const type *p, int order) {                                    \
+        return (type)atomic_load(p, sizeof(type), order, PC);                                      \
+    }                                                                                              \
+    void __tsan_atomic##bits##_store(type *p, type v, int order) {                                 \
+        atomic_store(p, sizeof(type), v, order, PC);                                               \
+    }                                                                                              \
+    MODIFY(bits, type, exchange, v)                                                                \
+    MODIFY(bits, type, fetch_add, (type)(old + v))                                                 \
+    MODIFY(bits, type, fetch_sub, (type)(old - v))                                                 \
+    MODIFY(bits, type, fetch_and, (type)(old & v))                                                 \
+    MODIFY(bits, type, fetch_or, (type)(old | v))                                                  \
+    MODIFY(bits, type, fetch_xor, (type)(old ^ v))                                                 \
+    int __tsan_atomic##bits##_compare_exchange_strong(type *p, type *expected, type v, int order,  \
+                                                      int failed) {                                \
+        uint64_t seen;                                                                             \
+        const bool done = swap_if(p, sizeof(type), *expected, &seen, v, order, failed, false, PC); \
+        if (!done) *expected = (type)seen;                                                         \
+        return done;                                                                               \
+    }                                                                                              \
+    int __tsan_atomic##bits##_compare_exchange_weak(type *p, type *expected, type v, int order,    \
+                                                    int failed) {                                  \
+        uint64_t seen;                                                                             \
+        const bool done = swap_if(p, sizeof(type), *expected, &seen, v, order, failed, true, PC);  \
+        if (!done) *expected = (type)seen;                                                         \
+        return done;                                                                               \
+    }                                                                                              \
+    type __tsan_atomic##bits##_compare_exchange_val(type *p, type expected, type v, int order,     \
+                                                    int failed) {                                  \
+        uint64_t seen;                                                                             \
+        (void)swap_if(p, sizeof(type), expected, &seen, v, order, failed, false, PC);              \
+        return (type)seen;                                                                         \
     }
-#define MODIFY(bits, type, name, result)                                     \
-    type __tsan_atomic##bits##_##name(volatile type *p, type v, int order) { \
-        const type old = (type)modify((void *)p, sizeof(type), order, PC);   \
-        modified(#name, (void *)p, sizeof(type), (result), order, PC);       \
-        return old;                                                          \
+#define MODIFY(bits, type, name, result)                            \
+    type __tsan_atomic##bits##_##name(type *p, type v, int order) { \
+        const type old = (type)modify(p, sizeof(type), order, PC);  \
+        modified(#name, p, sizeof(type), (result), order, PC);      \
+        return old;                                                 \
     }
 /* clang-format off */
 ATOMICS(8, uint8_t) ATOMICS(16, uint16_t) ATOMICS(32, uint32_t) ATOMICS(64, uint64_t)

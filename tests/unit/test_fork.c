@@ -148,7 +148,7 @@ static void show(void *user, rm_stat_fn visit, void *to) {
     visit(&stat, to);
 }
 
-/* Two series of three labels at most; one is made, unless `env` holds a thread that makes another. */
+/* Two series at most; one is made here, and with overflow more than two. */
 static bool counted_make(struct counted *c, const rm_env *env, bool overflow) {
     static const char *const verb[] = {"verb"}, *const get[] = {"get"}, *const put[] = {"put"},
                              *const more[] = {"more"};
