@@ -93,9 +93,11 @@ CONCEPTS
     Fork      The child of a fork() has the objects as another thread may just have been changing
               them, with locks that nobody will give back. Before it uses one of ours, it calls
               rm_x_after_fork_child(x), from the one thread it has and not from a hook of that
-              object. What has an init call and no such call (mutex, token, queue, semaphore,
-              virtual clock) is made again with its init; breakers go on as they are. Nothing is
-              done by itself: no atfork handlers, no getpid. An exec or _exit needs none of this.
+              object. What has an init call and no such call (mutex, condition variable, token,
+              queue, semaphore, virtual clock) is made again with its init, and an rm_rng is seeded
+              again, else all children draw the same numbers. The callbacks of an rm_env have to
+              survive a fork themselves. Nothing is done by itself: no atfork handlers, no getpid.
+              An exec or _exit needs none of this.
 
 THREADS
     "Threads: any" means: any number of threads, also from hooks. "Threads: owner" means: the caller
@@ -129,7 +131,14 @@ GLOBALS
 #if defined(__GNUC__) || defined(__clang__)
 #define RM_MUST_USE __attribute__((warn_unused_result))
 #define RMI_UNUSED __attribute__((unused))
+#if defined(__ELF__) && defined(__has_attribute)
+#if __has_attribute(retain)
+#define RMI_USED __attribute__((used, retain)) /* retain: also with --gc-sections */
+#endif
+#endif
+#ifndef RMI_USED
 #define RMI_USED __attribute__((used))
+#endif
 #define RMI_ALIGN(n) __attribute__((aligned(n)))
 #define RMI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
@@ -650,7 +659,7 @@ RM_API rm_status rm_cancel_destroy(rm_cancel *cancel);
 
 /* Requests cancellation: every wait with this token ends with RM_E_CANCELLED, unless its grant or
    its deadline came first. Completion callbacks run before it returns.
-   Threads: any. Blocks: for short locks. Allocates: no. Cost: O(waits). */
+   Threads: any. Blocks: for short locks, in done_fn. Allocates: no. Cost: O(waits). */
 RM_API void rm_cancel_request(rm_cancel *cancel);
 
 /* Tells whether cancellation was requested.
@@ -704,7 +713,7 @@ typedef struct rm_waitq_stats {
     uint64_t cancelled; /* ended with RM_E_CANCELLED */
     uint64_t ended;     /* ended with another status, such as RM_E_CLOSED */
     uint64_t refused;   /* turned away with RM_E_FULL, and not counted in waits */
-    uint32_t waiting;   /* in the queue now: waits less the four above */
+    uint32_t waiting;   /* in the queue now: waits less granted, timeouts, cancelled and ended */
 } rm_waitq_stats;
 
 /* A place in a queue. Private; only rm_waitq_add needs one from the caller. */
@@ -763,7 +772,7 @@ RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadli
    deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
    Returns: RM_OK: done_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_INVALID for NULL.
-   Threads: any. Blocks: for a short lock. Allocates: no.
+   Threads: any. Blocks: for a short lock, in done_fn. Allocates: no.
    Owns: the queue has *waiter until done_fn. */
 RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request,
                                           rm_deadline deadline, rm_cancel *cancel,
@@ -771,20 +780,21 @@ RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *
 
 /* Takes an asynchronous waiter out: its done_fn is called with RM_E_CANCELLED before this returns.
    Returns: RM_E_STALE when it came too late; RM_E_INVALID for NULL.
-   Threads: any, while the waiter's memory lives. Blocks: for a short lock. Allocates: no. */
+   Threads: any, while the waiter's memory lives. Blocks: for a short lock, in done_fn.
+   Allocates: no. */
 RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter);
 
 /* Call it after a unit came back: wakes the head or hands it over. One load when nobody waits.
-   Threads: any; not with the queue's lock. Blocks: for a short lock. Allocates: no. */
+   Threads: any; not with the queue's lock. Blocks: for a short lock, in done_fn. Allocates: no. */
 RM_API void rm_waitq_notify(rm_waitq *q);
 
 /* Ends the asynchronous waits whose deadline has passed.
    Returns: the earliest deadline of those that are left; INT64_MAX when there is none.
-   Threads: any. Blocks: for a short lock. Allocates: no. Cost: O(waiters). */
+   Threads: any. Blocks: for a short lock, in done_fn. Allocates: no. Cost: O(waiters). */
 RM_API int64_t rm_waitq_expire(rm_waitq *q);
 
 /* Refuses further waiters and ends all waits with RM_E_CLOSED.
-   Threads: any. Blocks: for a short lock. Allocates: no. Cost: O(waiters). */
+   Threads: any. Blocks: for a short lock, in done_fn. Allocates: no. Cost: O(waiters). */
 RM_API void rm_waitq_close(rm_waitq *q);
 
 /* Takes waiters again after rm_waitq_close.
@@ -801,7 +811,7 @@ RM_API rm_status rm_waitq_stats_get(rm_waitq *q, rm_waitq_stats *out);
 RM_API void rm_waitq_lock(rm_waitq *q);
 
 /* Gives the lock back and then runs the completion callbacks that became due under it.
-   Threads: the one that holds it. Blocks: no. Allocates: no. */
+   Threads: the one that holds it. Blocks: in done_fn. Allocates: no. */
 RM_API void rm_waitq_unlock(rm_waitq *q);
 
 /* As rm_waitq_wait, but with the lock held on entry and on return; it is free in between.
@@ -1299,7 +1309,7 @@ static inline uint32_t rmi_plain_swap32(uint32_t *p, uint32_t v) {
     *p = v;
     return old;
 }
-static inline uint64_t rmi_plain_swap64(rmi_word64 *p, uint64_t v) {
+static inline uint64_t rmi_plain_swap64(uint64_t *p, uint64_t v) {
     const uint64_t old = *p;
     *p = v;
     return old;
@@ -1341,7 +1351,7 @@ static inline bool rmi_cas32(uint32_t *p, uint32_t *expected, uint32_t v) {
     *expected = seen;
     return done;
 }
-static inline bool rmi_cas64(rmi_word64 *p, uint64_t *expected, uint64_t v) {
+static inline bool rmi_cas64(uint64_t *p, uint64_t *expected, uint64_t v) {
     const uint64_t seen = RMI_SWAPIF64(p, *expected, v);
     const bool done = seen == *expected;
     *expected = seen;
@@ -3844,7 +3854,8 @@ static rm_status rmi_manager_add_locked(rm_manager *manager, const rm_resource *
                             "the manager is %s; add resources before it starts",
                             rm_state_name(manager->phase));
     if (rmi_manager_find(manager, resource->name) != NULL)
-        return rm_error_set(error, RM_E_EXISTS, 0, resource->name, "this name is taken");
+        return rm_error_set(error, RM_E_EXISTS, 0, resource->name,
+                            "a resource of this name is registered; choose another name");
     if (manager->count == manager->max)
         return rm_error_set(error, RM_E_FULL, 0, resource->name,
                             "%u resources are registered; raise max_resources",

@@ -94,8 +94,7 @@ THREADS
     All calls on a breaker: any thread, also from hooks; create and destroy: owner. An rm_retry
     belongs to one thread at a time. No locks: one atomic word holds state, generation and deadline.
     A success while CLOSED with no failure on record writes nothing, and no clock is read while
-    CLOSED. What happened before a transition is visible to the calls that see its state. After
-    fork() both processes can go on; each counts for itself.
+    CLOSED. What happened before a transition is visible to the calls that see its state.
 
 MEMORY
     rm_breaker_create allocates once: 511 bytes on a 64-bit system, cache-line padding included.
@@ -277,6 +276,14 @@ RM_API rm_status rm_breaker_trip(rm_breaker *breaker);
    Threads: any. Blocks: no, except in event_fn. Allocates: no. */
 RM_API rm_status rm_breaker_reset(rm_breaker *breaker);
 
+/* Makes a breaker usable in the child of a fork(). What it knows of the other side stays; the
+   probes of a HALF_OPEN one are the parent's, so it becomes OPEN with its rest over: the child's
+   next call probes. No event is told. Counters are at zero; permits from before count nowhere,
+   unless they are of a CLOSED breaker.
+   Returns: RM_E_INVALID for NULL.
+   Threads: the child's only one. Blocks: no. Allocates: no. */
+RM_API rm_status rm_breaker_after_fork_child(rm_breaker *breaker);
+
 /* Reads state and counters, and changes nothing. State, generation and the numbers that belong to
    them are of one moment; counters may be ahead of it.
    Returns: RM_E_INVALID for NULL.
@@ -410,7 +417,7 @@ enum {
 
 /* What is counted off the success path, on a line of its own for every few threads. */
 typedef struct rmi_breaker_counts {
-    RMI_ALIGN(64) uint64_t rejected;
+    RMI_ALIGN(64) rmi_word64 rejected;
     uint64_t failures;
     uint64_t ignored;
     uint64_t late;
@@ -421,7 +428,7 @@ typedef struct rmi_breaker_counts {
 } rmi_breaker_counts;
 
 struct rm_breaker {
-    RMI_ALIGN(64) uint64_t word;
+    RMI_ALIGN(64) rmi_word64 word;
     uint64_t id;         /* random: the owner in its permits */
     uint64_t probe;      /* generation:23, ms:38: when the latest probe will be lost */
     uint64_t generation; /* in full; the word's 23 bits are extended by it */
@@ -954,6 +961,19 @@ RM_API rm_status rm_breaker_reset(rm_breaker *breaker) {
                         : rmi_breaker_close(breaker, &word, "reset");
         if (done) return RM_OK;
     }
+}
+
+RM_API rm_status rm_breaker_after_fork_child(rm_breaker *breaker) {
+    if (breaker == NULL) return RM_E_INVALID;
+    uint64_t word = breaker->word;
+    if (rmi_breaker_state(word) == RM_BREAKER_STATE_HALF_OPEN) {
+        breaker->generation = rmi_breaker_generation(breaker, word) + 1;
+        breaker->word = rmi_breaker_make(RM_BREAKER_STATE_OPEN, breaker->generation,
+                                         rmi_breaker_ms(rm_now(breaker->env.clock)));
+    }
+    breaker->opened = 0;
+    memset(breaker->counts, 0, sizeof breaker->counts);
+    return RM_OK;
 }
 
 /* >>statistics ---------------------------------------------------------------------------- */

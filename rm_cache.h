@@ -217,13 +217,15 @@ RM_API rm_status rm_cache_destroy(rm_cache *cache);
 /* Copies a value out. On RM_E_TOO_LARGE nothing is copied and *size is what it takes; size may be
    NULL.
    Returns: RM_E_NOT_FOUND; RM_E_TOO_LARGE; RM_E_INVALID for NULL.
-   Threads: any. Blocks: for a short lock. Allocates: no. Cost: O(size). */
+   Threads: any. Blocks: for a short lock; in removed_fn when it has expired. Allocates: no.
+   Cost: O(size). */
 RM_API rm_status rm_cache_get(rm_cache *cache, const void *key, size_t key_size, void *buffer,
                               size_t capacity, size_t *size);
 
 /* Pins a value, to read it in place.
    Returns: RM_E_NOT_FOUND; RM_E_FULL when max_pins are out; RM_E_INVALID for NULL.
-   Threads: any. Blocks: for a short lock. Allocates: no. Owns: the caller; rm_cache_release. */
+   Threads: any. Blocks: for a short lock; in removed_fn when it has expired. Allocates: no.
+   Owns: the caller; rm_cache_release. */
 RM_API RM_MUST_USE rm_status rm_cache_acquire(rm_cache *cache, const void *key, size_t key_size,
                                               rm_cache_pin *out);
 
@@ -662,6 +664,14 @@ static rm_status rmi_cache_pin(rm_cache *cache, rmi_cache_entry *entry, rm_cache
     return RM_OK;
 }
 
+static rm_status rmi_cache_hand_out(rm_cache *cache, rmi_cache_entry *entry, rm_cache_pin *out,
+                                    rm_error *error) {
+    if (rmi_cache_pin(cache, entry, out) == RM_OK) return RM_OK;
+    return rm_error_set(error, RM_E_FULL, 0, cache->name,
+                        "max_pins (%u) are out; release some or raise it",
+                        (unsigned)cache->desc.max_pins);
+}
+
 RM_API rm_status rm_cache_get(rm_cache *cache, const void *key, size_t key_size, void *buffer,
                               size_t capacity, size_t *size) {
     rm_status status = RM_OK;
@@ -863,8 +873,7 @@ static rm_status rmi_cache_join(rm_cache *cache, rm_cache_load *load, int64_t ti
     status = rm_waitq_wait_locked(&cache->queue, load,
                                   rm_deadline_after(cache->env.clock, timeout_ns), NULL, &grant);
     if (status == RM_OK) {
-        status = rmi_cache_pin(cache, load->entry, out);
-        if (status != RM_OK) (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
+        status = rmi_cache_hand_out(cache, load->entry, out, error);
     } else if (load->done && load->error.status == status) { /* not: timed out, then it ended */
         if (error != NULL) *error = load->error;
     } else {
@@ -956,8 +965,7 @@ static rm_status rmi_cache_lead(rm_cache *cache, rm_cache_load *load, const rm_c
     }
     status = rmi_cache_publish(cache, load, status);
     if (status == RM_OK) {
-        status = rmi_cache_pin(cache, load->entry, out);
-        if (status != RM_OK) (void)rm_error_set(error, status, 0, cache->name, "max_pins are out");
+        status = rmi_cache_hand_out(cache, load->entry, out, error);
     } else if (error != NULL) {
         *error = load->error;
     }
@@ -987,14 +995,9 @@ static rm_status rmi_cache_pin_or_load(rm_cache *cache, const void *key, size_t 
     const uint64_t hash = rm_hash(&cache->key, key, key_size);
     rmi_cache_entry *entry = rmi_cache_lookup(cache, hash, key, key_size);
     rm_cache_load *load;
-    rm_status status;
     if (entry != NULL) {
         rmi_cache_ref(cache, entry, 1);
-        status = rmi_cache_pin(cache, entry, out);
-        return status == RM_OK ? RM_OK
-                               : rm_error_set(error, status, 0, cache->name,
-                                              "max_pins (%u) are out; release some or raise it",
-                                              (unsigned)cache->desc.max_pins);
+        return rmi_cache_hand_out(cache, entry, out, error);
     }
     if (cache->closed)
         return rm_error_set(error, RM_E_CLOSED, 0, cache->name, "the cache is being destroyed");

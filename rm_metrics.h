@@ -907,7 +907,7 @@ static rm_status rmi_metrics_family_make(rm_metrics *metrics, const rm_metric_de
     status = rm_mutex_init(&family->mutex);
     if (status != RM_OK) {
         rm_free(metrics->env.allocator, family, size);
-        return rm_error_set(error, status, 0, desc->name, "no mutex");
+        return rm_error_set(error, status, 0, desc->name, "the platform has no mutex to give");
     }
     status = rmi_metrics_series_make(family, "", 0, 0, &family->fixed);
     if (status != RM_OK)
@@ -996,7 +996,7 @@ static rm_status rmi_metrics_add_locked(rm_metrics *metrics, const rm_metric_des
         return RM_OK;
     }
     if (count == metrics->max_families + RMI_METRICS_OWN)
-        return rm_error_set(error, RM_E_FULL, 0, "max_families", "%u are there",
+        return rm_error_set(error, RM_E_FULL, 0, "max_families", "%u are there; raise max_families",
                             (unsigned)metrics->max_families);
     status = rmi_metrics_family_make(metrics, desc, &family, error);
     if (status != RM_OK) return status;
@@ -1098,7 +1098,7 @@ RM_API rm_status rm_abi1_define_RM_METRICS_IMPLEMENTATION_in_one_c_file(const rm
     status = rm_waitq_init(&metrics->queue, &queue);
     if (status != RM_OK) {
         rm_free(env.allocator, metrics, sizeof *metrics);
-        return rm_error_set(error, status, 0, "rm_metrics", "no mutex");
+        return rm_error_set(error, status, 0, "rm_metrics", "the platform has no mutex to give");
     }
     status = rmi_metrics_fill(metrics, error);
     if (status == RM_OK)

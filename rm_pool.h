@@ -233,8 +233,8 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline de
 /* Gives a resource back and zeroes the lease.
    Returns: RM_E_STALE for a lease that was released before; RM_E_FOREIGN for another pool's;
    RM_E_INVALID for NULL. The resource is left alone by all three.
-   Threads: any, also another than the one that acquired. Blocks: in reset_fn and destroy_fn; for a
-   short lock when somebody waits. Allocates: no. */
+   Threads: any, also another than the one that acquired. Blocks: in reset_fn, destroy_fn and the
+   guard; for a short lock when somebody waits. Allocates: no. */
 RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how);
 
 /* >>upkeep */
@@ -530,6 +530,10 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
     if (status == RM_E_CLOSED)
         return rm_error_set(error, status, 0, pool->name,
                             "the pool is closed; nothing more is lent");
+    if (status == RM_E_FULL)
+        return rm_error_set(error, status, 0, pool->name,
+                            "%u wait already for %u resources; raise max_waiters or max", waiting,
+                            pool->desc.max);
     if (last.status == RM_OK)
         return rm_error_set(error, status, 0, pool->name,
                             "no resource: %u in use, %u idle, %u creating, %u closing, %u waiting, "

@@ -155,6 +155,10 @@ def bits32(folder):
     except Failed:
         raise Skipped('gcc -m32 does not link') from None
     program(folder, [IMPLEMENT + ALL + users()], '-O2', '-m32', link=['-m32'])
+    for cc in ('gcc', 'clang'):
+        need(cc)
+        for threads in ('', '#define RM_NO_THREADS\n'):
+            compile_text(threads + IMPLEMENT + ALL, folder / 'b.o', '-m32', cc=cc)
 
 
 @row('all headers, musl, static')
@@ -291,6 +295,29 @@ def mixed_abi(folder):
                    fails=True)
     for part in PARTS:
         expect(said, rf'rm_abi2_define_RM_{part}_IMPLEMENTATION_in_one_c_file')
+
+
+@row('mixed ABIs are named whatever a file calls, or nothing, and with --gc-sections')
+def mixed_abi_any_file(folder):
+    other = folder / 'other'
+    copy_of_headers(other, r'abi1(?=\D)', 'abi2')
+    uses = ['return (int)rm_now(0);', 'return rm_pool_release(0, 0, RM_RELEASE_OK) == RM_OK;',
+            'return 0;']
+    for cc in ('gcc', 'clang'):
+        need(cc)
+        compile_text(IMPLEMENT + ALL, folder / 'rm.o', '-ffunction-sections', cc=cc)
+        for use in uses:
+            for header in HEADERS[:2]:
+                if 'pool' in use and header == 'rm.h':
+                    continue
+                text = f'#include "{header}"\nint main(void) {{ {use} }}\n'
+                for include, fails in ((ROOT, False), (other, True)):
+                    compile_text(text, folder / 'main.o', '-ffunction-sections', '-fdata-sections',
+                                 cc=cc, include=include)
+                    said = run(cc, folder / 'main.o', folder / 'rm.o', '-pthread',
+                               '-Wl,--gc-sections', '-o', folder / 'a.out', fails=fails)
+                    if fails:
+                        expect(said, 'rm_abi2_define_RM_BASE_IMPLEMENTATION_in_one_c_file')
 
 
 @row('mixed releases are refused')
@@ -433,6 +460,8 @@ def dist_renamed(folder):
         return re.findall(r'"(?:\\.|[^"\\\n])*"', text)
 
     check(strings('rm_all.h') == strings('foo_all.h'), 'RENAME changed a string')
+    text = (folder / 'foo_all.h').read_text()
+    check('such as "RM_E_TIMEOUT"' in text, 'RENAME changed what a comment says of a string')
 
 
 # >>install

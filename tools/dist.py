@@ -3,7 +3,8 @@
 
 OUT gets each header with rm.h inlined, rm_all.h with all of them, and rm.c.  With a PREFIX such as
 foo_ every name changes: rm_ to foo_, rmi_ to fooi_, RM_ to FOO_, RMI_ to FOOI_, in comments and
-file names too.  Strings stay as they are (metric names, messages), except in #error and #include.
+file names too.  Strings stay as they are (metric names, messages), also where a comment quotes
+them, except in #error and #include.
 """
 import pathlib
 import re
@@ -13,6 +14,7 @@ from headers import HEADERS, ROOT, TOKEN
 
 INCLUDE = re.compile(r'^#include "(rm\w*\.h)".*\n', re.M)
 NAME = re.compile(r'(?<![A-Za-z0-9])(rm|RM)(?=[iI]?_)|\brm(?=\.[ch]\b)')
+QUOTED = re.compile(r'("(?:rm|RM)_\w+")')  # by a comment
 DIRECTIVE = r'^[ \t]*#[ \t]*(?:error|include)(?:[^\n]*\\\n)*[^\n]*'
 TEXT = re.compile(rf'({DIRECTIVE}|{TOKEN.pattern})', re.S | re.M)
 
@@ -30,10 +32,16 @@ def inline(text, seen):
 
 def rename(text, prefix):
     stem = prefix.rstrip('_')
+
+    def names(piece):
+        return NAME.sub(lambda name: stem.upper() if name[0] == 'RM' else stem, piece)
+
     pieces = TEXT.split(text)
     for i, piece in enumerate(pieces):
         if piece[:1] not in ('"', "'"):
-            pieces[i] = NAME.sub(lambda name: stem.upper() if name[0] == 'RM' else stem, piece)
+            parts = QUOTED.split(piece)
+            parts[::2] = map(names, parts[::2])
+            pieces[i] = ''.join(parts)
     return ''.join(pieces)
 
 

@@ -791,6 +791,8 @@ void *dst_realloc(void *pointer, size_t size) {
 static void fiber_main(void) {
     fiber *self = &S->fibers[S->self];
     self->result = self->fn(self->argument);
+    while (self->stores > 0 && below(4) != 0)
+        point(1); /* a store can be seen late, not only after what its thread does next */
     flush();
     if (S->self == 0) leave();
     self->state = DONE;
@@ -885,8 +887,8 @@ static bool mutex_take(mutex *m) {
 
 int dst_pthread_mutex_lock(pthread_mutex_t *p) {
     mutex *m = mutex_of(p);
-    flush();
     point(4);
+    flush();
     if (m->owner == S->self + 1) fail("a mutex is locked twice");
     while (!mutex_take(mutex_of(p)))
         (void)sleep_on(m, INT64_MAX);
@@ -896,8 +898,8 @@ int dst_pthread_mutex_lock(pthread_mutex_t *p) {
 
 int dst_pthread_mutex_trylock(pthread_mutex_t *p) {
     mutex *m = mutex_of(p);
-    flush();
     point(4);
+    flush();
     return mutex_take(m) ? 0 : EBUSY;
 }
 

@@ -209,7 +209,45 @@ static void check_registry(rm_registry *registry, rm_registry_ref *old) {
     CHECK_EQ(RM_OK, rm_registry_destroy(registry));
 }
 
+/* The probe of a half-open breaker is the parent's, and would never be recorded here. */
+TEST(fork, a_breaker_probes_for_itself) {
+    rm_breaker_desc desc = rm_breaker_desc_default();
+    rm_virtual_clock time;
+    rm_breaker_stats stats;
+    rm_permit parent, child, second;
+    rm_breaker *breaker = NULL;
+    rm_clock clock;
+    rm_env env;
+    uint64_t generation;
+    REQUIRE(rm_virtual_clock_init(&time, RM_SEC(100), true) == RM_OK);
+    clock = rm_virtual_clock_clock(&time);
+    memset(&env, 0, sizeof env);
+    env.clock = &clock;
+    desc.env = &env;
+    desc.probe_wait_ns = RM_FOREVER;
+    REQUIRE(rm_breaker_create(&desc, &breaker, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_breaker_trip(breaker));
+    rm_virtual_clock_advance(&time, RM_MINUTES(10));
+    REQUIRE(rm_breaker_acquire(breaker, &parent, NULL) == RM_OK);
+    CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(breaker, &second, NULL));
+    CHECK_EQ(RM_OK, rm_breaker_stats_get(breaker, &stats));
+    generation = stats.generation;
+    CHECK_EQ(RM_OK, rm_breaker_after_fork_child(breaker));
+    CHECK_EQ(RM_OK, rm_breaker_stats_get(breaker, &stats));
+    CHECK_EQ(RM_BREAKER_STATE_OPEN, stats.state);
+    CHECK_EQ(generation + 1, stats.generation);
+    CHECK_EQ(0, stats.rejected + stats.probes_out);
+    REQUIRE(rm_breaker_acquire(breaker, &child, NULL) == RM_OK);
+    CHECK_EQ(RM_E_STALE, rm_breaker_record(breaker, &parent, RM_OUTCOME_FAILURE));
+    CHECK_EQ(RM_OK, rm_breaker_record(breaker, &child, RM_OUTCOME_OK));
+    CHECK_EQ(RM_OK, rm_breaker_stats_get(breaker, &stats));
+    CHECK_EQ(RM_BREAKER_STATE_CLOSED, stats.state);
+    rm_breaker_destroy(breaker);
+    rm_virtual_clock_destroy(&time);
+}
+
 TEST(fork, objects_refuse_null) {
+    CHECK_EQ(RM_E_INVALID, rm_breaker_after_fork_child(NULL));
     CHECK_EQ(RM_E_INVALID, rm_pool_after_fork_child(NULL));
     CHECK_EQ(RM_E_INVALID, rm_cache_after_fork_child(NULL));
     CHECK_EQ(RM_E_INVALID, rm_metrics_after_fork_child(NULL));
@@ -681,10 +719,11 @@ TEST(fork, manager_while_another_thread_adds) {
     CHECK_EQ(RM_OK, rm_manager_destroy(m.manager));
 }
 
-/* A breaker has no lock: child and parent go on, each for itself. */
+/* What is known of the other side stays known. */
 static void breaker_child(void *user) {
     rm_breaker *breaker = (rm_breaker *)user;
     rm_permit permit;
+    CHECK_EQ(RM_OK, rm_breaker_after_fork_child(breaker));
     CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(breaker, &permit, NULL));
 }
 
@@ -693,7 +732,7 @@ static void breaker_pass(void *user) {
     gate_pass();
 }
 
-TEST(fork, breaker_goes_on_as_it_is) {
+TEST(fork, breaker_stays_open) {
     rm_breaker_desc desc = rm_breaker_desc_default();
     rm_breaker *breaker = NULL;
     REQUIRE(rm_breaker_create(&desc, &breaker, NULL) == RM_OK);
