@@ -26,8 +26,12 @@ enum {
     SYNCS = 4096,
     TLS = 256,
     TRACE = 4096,
-    SITES = 1024
+    CALLS = 64,
+    FRAMES = 6,
+    SITES = 4096
 };
+
+#define BEGINS INT64_C(1000000000000) /* the clock, ns */
 
 /* >>state: all in one block outside the program's own data, which is put back for each schedule */
 
@@ -61,6 +65,8 @@ typedef struct fiber {
     unsigned stores;
     void *(*fn)(void *);
     void *argument, *result;
+    void *calls[CALLS]; /* return addresses of the functions that it is in */
+    unsigned depth;
     char tls[TLS];
 } fiber;
 
@@ -87,22 +93,23 @@ typedef struct event {
     void *pc;
 } event;
 
+/* A place that can fail: its name and the calls that led there. */
 typedef struct site {
-    const void *pc;
     const char *name;
-    uint64_t calls, faults;
+    void *frames[FRAMES];
+    uint64_t faults;
 } site;
 
 static struct state {
     /* this schedule */
     uint64_t seed, random;
-    bool tso, pct, time_runs, failed, tracing, torture;
+    bool tso, pct, time_runs, failed, tracing, torture, soak;
     uint32_t epoch;
     int self, live; /* live: fibers that are not done and joined */
     int points, changes[3];
     int64_t now;
     size_t used;
-    int blocks;
+    size_t blocks, bytes;
     fiber fibers[FIBERS];
     const char *(*idle_fn)(void *);
     void *idle_user;
@@ -110,9 +117,8 @@ static struct state {
     dst_op history[DST_HISTORY_MAX];
     int ops;
     uint32_t tick;
-    uint64_t fault_calls, fault_at,
-        fault_again; /* again: 0 = once, 1 = from then on, else another */
-    uint64_t faults;
+    uint64_t fault_calls, faults;
+    uint64_t fault_from, fault_to, fault_also; /* which calls fail */
     uint64_t events;
     /* for good */
     fiber main;
@@ -126,6 +132,7 @@ static struct state {
     sync_t syncs[SYNCS];
     event trace[TRACE];
     site sites[SITES];
+    int site_count;
 } * S;
 
 static dst_scenario *scenarios, **last_scenario = &scenarios;
@@ -352,7 +359,7 @@ static void flush(void) {
 static void point(uint32_t often) {
     int i, index = S->self;
     if (S->live < 2) return;
-    if (++S->points > POINTS) fail("livelock: more than %d points", (int)POINTS);
+    if (++S->points > POINTS && !S->soak) fail("livelock: more than %d points", (int)POINTS);
     if (S->tso && below(4) == 0) {
         i = (int)below(FIBERS);
         if (S->fibers[i].stores > 0) drain(&S->fibers[i]);
@@ -523,9 +530,12 @@ void __tsan_write_range(void *p, size_t size) {
 }
 void __tsan_init(void) {}
 void __tsan_func_entry(void *pc) {
-    (void)pc;
+    fiber *self = &S->fibers[S->self];
+    self->calls[self->depth++ % CALLS] = pc;
 }
-void __tsan_func_exit(void) {}
+void __tsan_func_exit(void) {
+    --S->fibers[S->self].depth;
+}
 
 void *dst_memcpy(void *to, const void *from, size_t size) {
     plain(from, size, 0, PC);
@@ -706,25 +716,43 @@ void __tsan_atomic_signal_fence(int order) {
 
 /* >>faults */
 
-static bool fault(const char *name, const void *pc) {
+static site *site_of(const char *name, void *pc) {
+    const fiber *self = &S->fibers[S->self];
+    void *frames[FRAMES] = {pc};
+    unsigned i;
+    int n;
+    for (i = 1; i < FRAMES && i <= self->depth; ++i)
+        frames[i] = self->calls[(self->depth - i) % CALLS];
+    for (n = 0; n < S->site_count; ++n)
+        if (strcmp(S->sites[n].name, name) == 0 &&
+            memcmp(S->sites[n].frames, frames, sizeof frames) == 0)
+            return &S->sites[n];
+    if (n == SITES) fail("more than %d sites", (int)SITES);
+    ++S->site_count;
+    S->sites[n].name = name;
+    memcpy(S->sites[n].frames, frames, sizeof frames);
+    return &S->sites[n];
+}
+
+static bool fault(const char *name, void *pc) {
+    uint64_t call;
     site *s;
     if (!S->torture) return false;
-    for (s = S->sites; s->name != NULL && (s->pc != pc || strcmp(s->name, name) != 0); ++s) {}
-    s->pc = pc;
-    s->name = name;
-    ++s->calls;
-    ++S->fault_calls;
-    if (S->fault_calls != S->fault_at && !(S->fault_again == 1 && S->fault_calls > S->fault_at) &&
-        !(S->fault_again > 1 && S->fault_calls == S->fault_again))
-        return false;
+    s = site_of(name, pc);
+    call = ++S->fault_calls;
+    if ((call < S->fault_from || call > S->fault_to) && call != S->fault_also) return false;
     ++S->faults;
     ++s->faults;
-    note("fails", NULL, S->fault_calls, (void *)(uintptr_t)pc);
+    note(name, NULL, call, pc);
     return true;
 }
 
 bool dst_fault(const char *name) {
-    return fault(name, NULL);
+    return fault(name, PC);
+}
+
+uint64_t dst_faults(void) {
+    return S->faults;
 }
 
 /* >>memory: given out once in a schedule, so that what is freed is never used again */
@@ -736,19 +764,37 @@ typedef struct block {
 
 enum { LIVE = 0x11FE, DEAD = 0xDEAD };
 
-void *dst_malloc(size_t size) {
+size_t dst_blocks(void) {
+    return S->blocks;
+}
+
+size_t dst_bytes(void) {
+    return S->bytes;
+}
+
+static void *take_memory(size_t size, void *pc) {
     const size_t whole = (size + sizeof(block) + 15) / 16 * 16;
     block *b;
-    if (fault("malloc", PC)) return NULL;
-    if (size > ARENA || whole > ARENA - S->used) fail("out of memory: %zu bytes asked for", size);
-    b = (block *)(void *)(S->memory + S->used);
-    S->used += whole;
+    if (fault("malloc", pc)) return NULL;
+    if (S->soak) {
+        b = (block *)malloc(whole);
+        if (b == NULL) return NULL;
+    } else {
+        if (size > ARENA || whole > ARENA - S->used) fail("out of memory: %zu bytes", size);
+        b = (block *)(void *)(S->memory + S->used);
+        S->used += whole;
+    }
     b->size = size;
     b->state = LIVE;
     memset(b + 1, 0xA5, size);
     ++S->blocks;
-    note("malloc", b + 1, size, PC);
+    S->bytes += size;
+    note("malloc", b + 1, size, pc);
     return b + 1;
+}
+
+void *dst_malloc(size_t size) {
+    return take_memory(size, PC);
 }
 
 void dst_free(void *pointer) {
@@ -756,13 +802,18 @@ void dst_free(void *pointer) {
     size_t i;
     if (pointer == NULL) return;
     note("free", pointer, 0, PC);
-    if ((char *)pointer < S->memory || (char *)pointer >= S->memory + ARENA || b->state == DEAD ||
-        b->state != LIVE)
-        fail("free of what is not allocated");
+    if (!S->soak && (uintptr_t)pointer - (uintptr_t)S->memory >= ARENA)
+        fail("free of what was not allocated");
+    if (b->state != LIVE) fail("free of what is not allocated any more");
     plain(pointer, b->size, WRITE, PC); /* nobody may use it at the same time */
     b->state = DEAD;
     memset(pointer, 0x5A, b->size);
     --S->blocks;
+    S->bytes -= b->size;
+    if (S->soak) {
+        free(b);
+        return;
+    }
     for (i = 0; S->live >= 2 && i < b->size; i += 8) {
         cell *c = cell_of((uintptr_t)pointer + i);
         memset(c, 0, sizeof *c);
@@ -772,12 +823,12 @@ void dst_free(void *pointer) {
 }
 
 void *dst_calloc(size_t count, size_t size) {
-    void *pointer = dst_malloc(count * size);
+    void *pointer = take_memory(count * size, PC);
     return pointer == NULL ? NULL : memset(pointer, 0, count * size);
 }
 
 void *dst_realloc(void *pointer, size_t size) {
-    void *fresh = dst_malloc(size);
+    void *fresh = take_memory(size, PC);
     if (fresh != NULL && pointer != NULL) {
         const size_t old = ((block *)pointer)[-1].size;
         memcpy(fresh, pointer, old < size ? old : size);
@@ -990,7 +1041,8 @@ int dst_sched_yield(void) {
 int dst_clock_gettime(clockid_t id, struct timespec *out) {
     static const int64_t steps[] = {1000, 20000, 60000, 2000000, 1500000000};
     int64_t now;
-    if (fault("clock_gettime", PC)) return -1;
+    /* a clock that fails for ever cannot end a wait: no such platform, no such test */
+    if (S->fault_to != UINT64_MAX && fault("clock_gettime", PC)) return -1;
     point(4);
     if (S->time_runs && S->live >= 2 && below(4) == 0) set_time(S->now + steps[below(5)]);
     now = S->now;
@@ -1160,9 +1212,9 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
     S->points = 0;
     for (i = 0; i < 3; ++i)
         S->changes[i] = 1 + (int)below(8u << below(8));
-    S->now = INT64_C(1000000000000);
-    S->used = 0;
-    S->blocks = 0;
+    S->now = BEGINS;
+    S->used = S->blocks = S->bytes = 0;
+    S->soak = scenario->kind == DST_IS_SOAK;
     S->idle_fn = NULL;
     S->ops = 0;
     S->tick = 0;
@@ -1183,7 +1235,7 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
     S->all_points += (uint64_t)S->points;
     if (!S->failed && S->blocks > 0) {
         S->failed = true;
-        (void)snprintf(S->message, sizeof S->message, "%d blocks of memory are left", S->blocks);
+        (void)snprintf(S->message, sizeof S->message, "%zu blocks of memory are left", S->blocks);
     }
     return !S->failed;
 }
@@ -1234,7 +1286,7 @@ static double seconds(void) {
 typedef struct options {
     const char *program, *part;
     uint64_t schedules, seed;
-    bool sc, tso, one;
+    bool sc, tso, one, sites;
 } options;
 
 static bool run_holding(dst_scenario *scenario, const options *o, int number) {
@@ -1256,17 +1308,16 @@ static bool run_holding(dst_scenario *scenario, const options *o, int number) {
 }
 
 static bool run_buggy(dst_scenario *scenario, const options *o, int number) {
-    uint64_t held, first = 0;
+    const bool tso = scenario->kind == DST_HAS_TSO_BUG;
+    uint64_t held;
     char why[sizeof S->message];
-    if (scenario->tso_only && o->sc) { /* if it were found, it would be another bug */
-        first = run_many(scenario, o->seed, scenario->found_within, false);
-        if (first < scenario->found_within) {
-            printf("not ok %d - %s: visible without store buffers\n# %s\n", number, scenario->name,
-                   S->message);
-            return false;
-        }
+    if (tso &&
+        run_many(scenario, o->seed, scenario->found_within, false) < scenario->found_within) {
+        printf("not ok %d - %s: found without store buffers\n# %s\n", number, scenario->name,
+               S->message);
+        return false;
     }
-    held = run_many(scenario, o->seed, scenario->found_within, scenario->tso_only);
+    held = run_many(scenario, o->seed, scenario->found_within, tso);
     if (held == scenario->found_within) {
         printf("not ok %d - %s: not found in %" PRIu64 " schedules\n", number, scenario->name,
                held);
@@ -1275,39 +1326,128 @@ static bool run_buggy(dst_scenario *scenario, const options *o, int number) {
     memcpy(why, S->message, sizeof why);
     printf("ok %d - %s: found at schedule %" PRIu64 ": %s\n", number, scenario->name, held + 1,
            why);
-    if (o->one) show_failure(scenario, o->seed + held, scenario->tso_only, o->program);
+    if (o->one) show_failure(scenario, o->seed + held, tso, o->program);
+    return true;
+}
+
+static bool run_soak(dst_scenario *scenario, const options *o, int number) {
+    const double began = seconds();
+    const bool held = run(scenario, o->seed & ~UINT64_C(1), false, false); /* even: random */
+    printf("%sok %d - %s (%.2f s, %.1f virtual hours)\n", held ? "" : "not ", number,
+           scenario->name, seconds() - began, ((double)S->now - BEGINS) / 3600e9);
+    if (!held) printf("# %s\n", S->message);
+    return held;
+}
+
+/* Runs it with the calls from..to and also failing. *calls: how many there were. */
+static bool run_faulty(dst_scenario *scenario, const options *o, uint64_t from, uint64_t to,
+                       uint64_t also, uint64_t *calls) {
+    const uint64_t seed = o->seed & ~UINT64_C(3); /* random, and time stands still */
+    S->torture = true;
+    S->fault_from = from;
+    S->fault_to = to;
+    S->fault_also = also;
+    if (run(scenario, seed, false, false)) {
+        *calls = S->fault_calls;
+        S->torture = false;
+        return true;
+    }
+    printf("# %s\n# when the calls %" PRIu64 " to %" PRIu64 " and %" PRIu64 " fail\n", S->message,
+           from, to, also);
+    (void)run(scenario, seed, false, true);
+    show_trace();
+    S->torture = false;
+    return false;
+}
+
+/* Every call alone, every call and all after it, every call and one of the next eight. */
+static bool run_torture(dst_scenario *scenario, const options *o, int number) {
+    const double began = seconds();
+    const uint64_t never = 0, always = UINT64_MAX;
+    uint64_t all, calls, k, also, runs = 1;
+    bool held = run_faulty(scenario, o, 1, 0, never, &all);
+    calls = all;
+    for (k = 1; held && k <= calls; ++k, ++runs)
+        held = run_faulty(scenario, o, k, k, never, &calls);
+    calls = all;
+    for (k = 1; held && k <= calls; ++k, ++runs)
+        held = run_faulty(scenario, o, k, always, never, &calls);
+    for (k = 1; held && k <= all; ++k)
+        for (also = k + 1; held && also <= k + 8; ++also, ++runs)
+            held = run_faulty(scenario, o, k, k, also, &calls);
+    printf("%sok %d - %s (%.2f s, %" PRIu64 " calls, %" PRIu64 " runs)\n", held ? "" : "not ",
+           number, scenario->name, seconds() - began, all, runs);
+    return held;
+}
+
+/* One line a place that can fail: how often it did, its name, and the calls that led there. */
+static void show_sites(void) {
+    int i, n;
+    for (i = 0; i < S->site_count; ++i) {
+        printf("# site %" PRIu64 " %s", S->sites[i].faults, S->sites[i].name);
+        for (n = 0; n < FRAMES && S->sites[i].frames[n] != NULL; ++n)
+            printf(" %" PRIxPTR, (uintptr_t)S->sites[i].frames[n] - 1);
+        printf("\n");
+    }
+}
+
+static bool run_any(dst_scenario *scenario, const options *o, int number) {
+    switch (scenario->kind) {
+    case DST_HOLDS: return run_holding(scenario, o, number);
+    case DST_HAS_BUG:
+    case DST_HAS_TSO_BUG: return run_buggy(scenario, o, number);
+    case DST_IS_TORTURE: return run_torture(scenario, o, number);
+    case DST_IS_SOAK: return run_soak(scenario, o, number);
+    }
+    return false;
+}
+
+static bool parse(options *o, int argc, char **argv) {
+    int i;
+    for (i = 1; i < argc; ++i) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--sites") == 0) {
+            o->sites = true;
+            continue;
+        }
+        if (argv[i][0] != '-') {
+            o->part = argv[i];
+            continue;
+        }
+        if (strcmp(argv[i], "--schedules") == 0)
+            o->schedules = strtoull(value, NULL, 0);
+        else if (strcmp(argv[i], "--from") == 0)
+            o->seed = strtoull(value, NULL, 0);
+        else if (strcmp(argv[i], "--seed") == 0)
+            o->seed = strtoull(value, NULL, 0), o->schedules = 1, o->one = true;
+        else if (strcmp(argv[i], "--mode") == 0)
+            o->sc = strcmp(value, "tso") != 0, o->tso = strcmp(value, "sc") != 0;
+        else
+            return false;
+        ++i;
+    }
     return true;
 }
 
 int main(int argc, char **argv) {
-    options o = {argv[0], "", 20000, 1, true, true, false};
+    options o = {argv[0], "", 20000, 1, true, true, false, false};
     dst_scenario *s;
-    int i, number = 0, count = 0, failed = 0;
-    for (i = 1; i < argc; ++i) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--schedules") == 0)
-            o.schedules = strtoull(value, NULL, 0), ++i;
-        else if (strcmp(argv[i], "--seed") == 0)
-            o.seed = strtoull(value, NULL, 0), o.schedules = 1, o.one = true, ++i;
-        else if (strcmp(argv[i], "--from") == 0)
-            o.seed = strtoull(value, NULL, 0), ++i;
-        else if (strcmp(argv[i], "--mode") == 0)
-            o.sc = strcmp(value, "tso") != 0, o.tso = strcmp(value, "sc") != 0, ++i;
-        else
-            o.part = argv[i];
+    int number = 0, count = 0, failed = 0;
+    if (!parse(&o, argc, argv)) {
+        fprintf(stderr,
+                "usage: %s [--schedules N] [--from SEED] [--seed SEED] [--mode sc|tso] "
+                "[--sites] [part of a name]\n",
+                argv[0]);
+        return 2;
     }
     begin();
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (s = scenarios; s != NULL; s = s->next)
         count += strstr(s->name, o.part) != NULL;
     printf("1..%d\n", count);
-    for (s = scenarios; s != NULL; s = s->next) {
-        bool held;
-        if (strstr(s->name, o.part) == NULL) continue;
-        ++number;
-        held = s->found_within > 0 ? run_buggy(s, &o, number) : run_holding(s, &o, number);
-        failed += !held;
-    }
+    for (s = scenarios; s != NULL; s = s->next)
+        if (strstr(s->name, o.part) != NULL) failed += !run_any(s, &o, ++number);
+    if (o.sites) show_sites();
     printf("%d passed, %d failed\n", count - failed, failed);
     return failed > 0 || count == 0;
 }

@@ -25,11 +25,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+typedef enum dst_kind {
+    DST_HOLDS,
+    DST_HAS_BUG,
+    DST_HAS_TSO_BUG,
+    DST_IS_TORTURE,
+    DST_IS_SOAK
+} dst_kind;
+
 typedef struct dst_scenario {
     const char *name;
     void (*run)(void);
-    uint64_t found_within; /* 0 = must hold; else it has a bug, to be found in so many schedules */
-    bool tso_only;         /* the bug is invisible without store buffers */
+    dst_kind kind;
+    uint64_t found_within;
     struct dst_scenario *next;
 } dst_scenario;
 
@@ -38,17 +46,23 @@ void dst_add(dst_scenario *scenario);
 /* A scenario that must hold under every schedule. It runs in fiber 0: sets up, starts threads (with
    dst_go or as the code under test does), checks and tears down. Static data, memory and time are
    as at program start each time. */
-#define DST(suite, name) DST_REGISTER(suite, name, 0, false)
-/* One with a bug that must be found within so many schedules; DST_BUG_TSO: in TSO mode only. */
-#define DST_BUG(suite, name, within) DST_REGISTER(suite, name, within, false)
-#define DST_BUG_TSO(suite, name, within) DST_REGISTER(suite, name, within, true)
+#define DST(suite, name) DST_REGISTER(suite, name, DST_HOLDS, 0)
+/* One with a bug that must be found within so many schedules; DST_BUG_TSO: one that is not there
+   without store buffers. */
+#define DST_BUG(suite, name, within) DST_REGISTER(suite, name, DST_HAS_BUG, within)
+#define DST_BUG_TSO(suite, name, within) DST_REGISTER(suite, name, DST_HAS_TSO_BUG, within)
+/* One that is run again and again under one schedule, each time with another call of the outside
+   world failing: the k-th alone, the k-th and all after it, the k-th and one of the next eight. */
+#define DST_TORTURE(suite, name) DST_REGISTER(suite, name, DST_IS_TORTURE, 0)
+/* One that runs once and long: no limit on points, and memory comes back to be used again. */
+#define DST_SOAK(suite, name) DST_REGISTER(suite, name, DST_IS_SOAK, 0)
 
-#define DST_REGISTER(suite, name, within, tso)                                             \
-    static void suite##_##name(void);                                                      \
-    __attribute__((constructor)) static void suite##_##name##_add(void) {                  \
-        static dst_scenario scenario = {#suite "." #name, suite##_##name, within, tso, 0}; \
-        dst_add(&scenario);                                                                \
-    }                                                                                      \
+#define DST_REGISTER(suite, name, kind, within)                                                  \
+    static void suite##_##name(void);                                                            \
+    __attribute__((constructor, no_sanitize("thread"))) static void suite##_##name##_add(void) { \
+        static dst_scenario scenario = {#suite "." #name, suite##_##name, kind, within, 0};      \
+        dst_add(&scenario);                                                                      \
+    }                                                                                            \
     static void suite##_##name(void)
 
 /* Fails the schedule unless the condition holds. */
@@ -74,8 +88,16 @@ void dst_point(void);
 void dst_when_idle(const char *(*fn)(void *user), void *user);
 
 /* A place where the outside may fail, such as a user's callback: true = fail now. Always false but
-   in torture runs. What the program calls of libc and pthread are such places by themselves. */
+   in torture runs. malloc, pthread_create and the _inits, getrandom and the clock are such places
+   by themselves. */
 bool dst_fault(const char *site);
+
+/* How many faults there were so far in this schedule. */
+uint64_t dst_faults(void);
+
+/* Blocks and bytes that are allocated now. */
+size_t dst_blocks(void);
+size_t dst_bytes(void);
 
 /* ---- histories: was there an order in which a plain model gives the same results? */
 

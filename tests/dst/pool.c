@@ -82,3 +82,37 @@ DST(pool, release_meets_waiters) {
     dst_go(4, threads);
     finish();
 }
+
+/* ---- torture */
+
+/* A life of a pool in which each status may be a failure that was injected, and nothing else. */
+DST_TORTURE(pool, survives_every_failure_of_its_life) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_deadline soon;
+    rm_lease lease;
+    rm_status status;
+    int i;
+    desc.create_fn = make;
+    desc.destroy_fn = end;
+    desc.max = 2;
+    desc.min = 1;
+    status = rm_pool_create(&desc, &pool, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status != RM_OK) {
+        DST_CHECK(pool == NULL);
+        return;
+    }
+    soon = rm_deadline_after(NULL, RM_SEC(1));
+    status = rm_pool_maintain(pool, soon, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    for (i = 0; i < 3; ++i) {
+        const uint64_t before = dst_faults();
+        status = rm_pool_acquire(pool, RM_SEC(1), &lease, NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > before);
+        if (status != RM_OK) continue;
+        use(&lease);
+        DST_CHECK(rm_pool_release(pool, &lease, i == 1 ? RM_RELEASE_BROKEN : RM_RELEASE_OK) ==
+                  RM_OK);
+    }
+    finish();
+}
