@@ -16,6 +16,7 @@ BENCHES   = $(patsubst %.c,build/%,$(wildcard bench/*.c))
 UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
 VARIANTS ?= plain clang asan tsan dist m32 musl wine
 DRIVERS   = $(basename $(notdir $(wildcard tests/drivers/*.c)))
+SCENARIOS = $(patsubst tests/%.c,build/%,$(filter-out %/dst.c,$(wildcard tests/dst/*.c)))
 TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%.test)) \
             $(foreach variant,$(filter plain asan tsan,$(VARIANTS)),$(DRIVERS:%=build/unit/$(variant)/%.test))
 
@@ -36,7 +37,7 @@ examples: $(LESSONS:%.c=build/%) ## build and run every lesson in examples/
 	@set -e; for lesson in $^; do echo "== $$lesson"; ./$$lesson; done
 
 test: setup-test ## build and run all tests; the last line is "N passed, N failed"
-	@MAKE="$(MAKE)" $(PYTHON) tests/run.py test
+	@MAKE="$(MAKE_COMMAND)" $(PYTHON) tests/run.py test
 
 check: setup-check ## check format, contract comments, warnings and include cost
 	@$(PYTHON) tests/run.py check
@@ -93,7 +94,7 @@ build/bench/%: bench/%.c | setup-bench
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(CFLAGS) -pthread $< -o $@ $(LDFLAGS) $(LIBS)
 
-programs: $(TESTS) $(EXAMPLES)
+programs: $(TESTS) $(SCENARIOS) $(EXAMPLES)
 
 # One unit test, built in every variant.  Two compilers optimise in full; the other variants look for
 # something else, and each is optimised as far as that takes: most of the time goes into compiling.
@@ -125,6 +126,18 @@ build/unit/$(1)/%.test: tests/drivers/%.c
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call unit_rule,$(variant))))
 
+# The deterministic scheduler: -fsanitize=thread makes the calls, and dst.o answers them.
+.SECONDARY: $(SCENARIOS:%=%.o)
+build/dst/dst.o: tests/dst/dst.c
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -O2 -g -fno-pie -c $< -o $@
+build/dst/%.o: tests/dst/%.c tests/dst/symbols
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -O1 -g -fno-pie -fno-builtin -fsanitize=thread -c $< -o $@
+	objcopy --redefine-syms=tests/dst/symbols $@
+$(SCENARIOS): build/dst/%: build/dst/%.o build/dst/dst.o
+	$(CC) -no-pie $^ -o $@
+
 $(UNITS:%=build/unit/dist/%.test) build/unit/dist/rm.o: build/dist/rm_all.h
 $(UNITS:%=build/unit/wine/%.test): | build/wine
 build/wine: # the home of Windows programs; made once, before several start at a time
@@ -132,4 +145,4 @@ build/wine: # the home of Windows programs; made once, before several start at a
 build/dist/rm_all.h: $(HEADERS) tools/dist.py tools/headers.py
 	$(PYTHON) tools/dist.py build/dist
 
--include $(wildcard build/examples/*.d build/bench/*.d build/unit/*/*.d)
+-include $(wildcard build/examples/*.d build/bench/*.d build/unit/*/*.d build/dst/*.d)

@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 JOBS = os.cpu_count() or 1
 UNITS = sorted(path.stem for path in (ROOT / 'tests/unit').glob('*.c'))
 DRIVERS = sorted(path.stem for path in (ROOT / 'tests/drivers').glob('*.c'))
+SCENARIOS = sorted(path.stem for path in (ROOT / 'tests/dst').glob('*.c') if path.stem != 'dst')
 EXAMPLES = sorted(path.stem for path in (ROOT / 'examples').glob('*.c'))
 ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'build/wine')}
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
@@ -130,6 +131,7 @@ def tests():
     steps(1, ('build', [make], exit_only))
     # most that run on wine wait: one more than there are cores
     steps(JOBS + 1, *(units(*variant) for variant in runners.items()))
+    steps(JOBS, ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally))
     steps(2, tool('matrix', 'tests/matrix.py'), tool('documentation', 'tools/doc_blocks.py'))
     steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))
 
