@@ -1,18 +1,42 @@
-/* Schedules of rm_pool.h. */
+/* Schedules of rm_pool.h: every pair of calls that race, histories, and failures of the outside. */
 #define RM_IMPLEMENTATION
 #include "rm_pool.h"
 
 #include "dst.h"
+#include "queue.h"
 
-/* ---- a pool of numbered resources, whose holders must be alone with them */
+/* The hooks' atomics are relaxed, so that they order nothing which the pool must order. */
+#define LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 
-static struct resource { int holders, alive; } resources[64];
-static int made;
+/* ---- resources whose holders must be alone with them, and a guard whose permits come back once */
+
+enum { RESOURCES = 32, PERMITS = 32, FAR = 1000000 };
+
+static struct resource { int holders, alive; } resources[RESOURCES];
+static rm_pool *pool;
+static uint32_t made, alive, admitted, reported[PERMITS];
+static uint32_t creates_fail, checks_fail, resets_fail, guard_refuses; /* how many of the next */
+static uint32_t sealed;                                                /* no more creates */
+
+static bool one_of(uint32_t *left) {
+    uint32_t n = LOAD(left);
+    while (n > 0)
+        if (__atomic_compare_exchange_n(left, &n, n - 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
 
 static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
-    const int number = __atomic_fetch_add(&made, 1, __ATOMIC_RELAXED);
+    uint32_t number;
     (void)deadline, (void)user;
-    if (dst_fault("create_fn")) return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
+    DST_CHECK(!LOAD(&sealed));
+    if (dst_fault("create_fn") || one_of(&creates_fail))
+        return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
+    number = ADD(&made, 1);
+    DST_CHECK(number < RESOURCES);
+    DST_CHECK(ADD(&alive, 1) < pool->desc.max);
     resources[number].alive = 1;
     *resource = &resources[number];
     return RM_OK;
@@ -23,42 +47,94 @@ static void end(void *resource, void *user) {
     (void)user;
     DST_CHECK(r->alive == 1 && r->holders == 0);
     r->alive = 0;
+    (void)ADD(&alive, UINT32_MAX);
 }
 
-static rm_pool *pool;
-
-/* A waiter that sleeps although it could have a resource: a lost wake-up. */
-static const char *overslept(void *user) {
-    uint32_t i;
+static rm_status validate(void *resource, void *user) {
+    const struct resource *r = (const struct resource *)resource;
     (void)user;
-    if (pool->queue.head == NULL) return NULL;
+    DST_CHECK(r->alive == 1 && r->holders == 0);
+    return dst_fault("validate_fn") || one_of(&checks_fail) ? RM_E_FAILED : RM_OK;
+}
+
+static rm_status reset(void *resource, void *user) {
+    const struct resource *r = (const struct resource *)resource;
+    (void)user;
+    DST_CHECK(r->alive == 1 && r->holders == 0);
+    return dst_fault("reset_fn") || one_of(&resets_fail) ? RM_E_FAILED : RM_OK;
+}
+
+static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
+    (void)user;
+    if (dst_fault("admit_fn") || one_of(&guard_refuses))
+        return rm_error_set(error, RM_E_REJECTED, 0, "guard", "open");
+    permit->word = ADD(&admitted, 1) + 1;
+    DST_CHECK(permit->word <= PERMITS);
+    return RM_OK;
+}
+
+static void report(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)outcome, (void)user;
+    DST_CHECK(permit->word >= 1 && permit->word <= LOAD(&admitted));
+    DST_CHECK(ADD(&reported[permit->word - 1], 1) == 0);
+}
+
+static const rm_guard guard = {admit, report, NULL};
+
+/* ---- the pool */
+
+/* Somebody who sleeps although it could go on: a lost wake-up. */
+static const char *overslept(void *user) {
+    const char *wrong = queue_wrong(&pool->queue);
+    uint32_t i, empty = 0;
+    (void)user;
+    if (wrong == NULL) wrong = queue_wrong(&pool->drain);
+    if (wrong != NULL) return wrong;
+    if (pool->closed != pool->queue.closed) return "the pool is half open";
     for (i = 0; i < pool->desc.max; ++i) {
         const uint32_t state = rmi_slot_state(pool->slots[i].word);
-        if (state == RMI_SLOT_IDLE || (state == RMI_SLOT_EMPTY && !pool->closed))
+        if (state == RMI_SLOT_EMPTY) ++empty;
+        if (state == RMI_SLOT_IDLE && pool->closed) return "a closed pool keeps a resource";
+        if (pool->queue.head != NULL && (state == RMI_SLOT_IDLE || state == RMI_SLOT_EMPTY))
             return "a waiter sleeps beside a free slot";
     }
+    if (pool->drain.head != NULL && empty == pool->desc.max) return "a close waits for nothing";
     return NULL;
 }
 
-static void begin(uint32_t max, int64_t barge_ns) {
+static rm_pool_desc with_max(uint32_t max) {
     rm_pool_desc desc = rm_pool_desc_default();
     desc.create_fn = make;
     desc.destroy_fn = end;
     desc.max = max;
-    desc.barge_ns = barge_ns;
-    DST_CHECK(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+    return desc;
+}
+
+static void begin(const rm_pool_desc *desc) {
+    DST_CHECK(rm_pool_create(desc, &pool, NULL) == RM_OK);
     dst_when_idle(overslept, NULL);
+}
+
+static void begin_plain(uint32_t max) {
+    const rm_pool_desc desc = with_max(max);
+    begin(&desc);
 }
 
 static void finish(void) {
     rm_pool_stats stats;
+    uint32_t i;
+    DST_CHECK(overslept(NULL) == NULL);
     DST_CHECK(rm_pool_stats_get(pool, &stats) == RM_OK);
     DST_CHECK(stats.in_use == 0 && stats.creating == 0 && stats.closing == 0 && stats.waiting == 0);
-    DST_CHECK(stats.idle + stats.empty == stats.max);
+    DST_CHECK(stats.idle + stats.empty == stats.max && stats.idle == alive);
+    DST_CHECK(stats.created == made && stats.destroyed == made - alive);
     DST_CHECK(rm_pool_destroy(pool) == RM_OK);
+    DST_CHECK(alive == 0);
+    for (i = 0; i < admitted; ++i)
+        DST_CHECK(reported[i] == 1);
 }
 
-static void use(rm_lease *lease) {
+static void use(const rm_lease *lease) {
     struct resource *r = (struct resource *)lease->resource;
     DST_CHECK(r->alive == 1 && r->holders == 0);
     r->holders = 1; /* plain: a second holder is a race too */
@@ -66,20 +142,527 @@ static void use(rm_lease *lease) {
     r->holders = 0;
 }
 
-static void borrow(int index) {
+static rm_status use_once(int64_t timeout_ns, rm_release how) {
     rm_lease lease;
+    const rm_status status = rm_pool_acquire(pool, timeout_ns, &lease, NULL);
+    if (status != RM_OK) return status;
+    use(&lease);
+    DST_CHECK(rm_pool_release(pool, &lease, how) == RM_OK);
+    return RM_OK;
+}
+
+/* ---- threads */
+
+static rm_lease held; /* by the scenario, before its threads begin */
+static rm_cancel token;
+
+static void hold(void) {
+    DST_CHECK(rm_pool_acquire(pool, RM_NOWAIT, &held, NULL) == RM_OK);
+}
+
+static void gives_back(int index) {
     (void)index;
-    for (int i = 0; i < 2; ++i) {
-        DST_CHECK(rm_pool_acquire(pool, RM_FOREVER, &lease, NULL) == RM_OK);
-        use(&lease);
-        DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK);
-    }
+    DST_CHECK(rm_pool_release(pool, &held, RM_RELEASE_OK) == RM_OK);
+}
+
+static void gives_back_broken(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_release(pool, &held, RM_RELEASE_BROKEN) == RM_OK);
+}
+
+static void gives_back_in_50_us(int index) {
+    dst_pass(RM_US(50));
+    gives_back(index);
+}
+
+static void uses(int index) {
+    (void)index;
+    DST_CHECK(use_once(RM_FOREVER, RM_RELEASE_OK) == RM_OK);
+}
+
+static void uses_twice(int index) {
+    uses(index);
+    uses(index);
+}
+
+static void tries(int index) {
+    const rm_status status = use_once(RM_NOWAIT, RM_RELEASE_OK);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY);
+}
+
+static void waits_for_50_us(int index) {
+    const rm_status status = use_once(RM_US(50), RM_RELEASE_OK);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT);
+}
+
+static void waits_for_a_token(int index) {
+    const rm_deadline never = {0};
+    rm_lease lease;
+    const rm_status status = rm_pool_acquire_until(pool, never, &token, &lease, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CANCELLED);
+    if (status != RM_OK) return;
+    use(&lease);
+    DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK);
+}
+
+static void cancels(int index) {
+    (void)index;
+    rm_cancel_request(&token);
+}
+
+static void uses_unless_closed(int index) {
+    const rm_status status = use_once(RM_FOREVER, RM_RELEASE_OK);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CLOSED);
+}
+
+static void breaks_unless_closed(int index) {
+    const rm_status status = use_once(RM_FOREVER, RM_RELEASE_BROKEN);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CLOSED);
+}
+
+static void tries_unless_closed(int index) {
+    const rm_status status = use_once(RM_NOWAIT, RM_RELEASE_OK);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED);
+}
+
+static void maintains(int index) {
+    const rm_deadline never = {0};
+    const rm_status status = rm_pool_maintain(pool, never, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED);
+}
+
+static void closes(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_close(pool, RM_FOREVER, NULL) == RM_OK);
+    STORE(&sealed, 1);
+    DST_CHECK(LOAD(&alive) == 0);
+}
+
+static void closes_at_once(int index) {
+    const rm_status status = rm_pool_close(pool, RM_NOWAIT, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY);
+}
+
+static rm_status start(void) {
+    const rm_resource resource = rm_pool_resource(pool);
+    const rm_deadline never = {0};
+    return resource.start_fn(resource.user, never, NULL);
+}
+
+static void starts(int index) {
+    const rm_status status = start();
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CLOSED);
+}
+
+/* ---- release meets acquire */
+
+DST(pool, release_meets_one_waiter) {
+    void (*const threads[])(int) = {uses, gives_back};
+    begin_plain(1);
+    hold();
+    dst_go(2, threads);
+    finish();
 }
 
 DST(pool, release_meets_waiters) {
-    void (*const threads[])(int) = {borrow, borrow, borrow, borrow};
-    begin(2, 0);
+    void (*const threads[])(int) = {uses, uses, uses};
+    begin_plain(1);
+    dst_go(3, threads);
+    finish();
+}
+
+DST(pool, two_resources_meet_three_users) {
+    void (*const threads[])(int) = {uses, uses_twice, uses};
+    begin_plain(2);
+    dst_go(3, threads);
+    finish();
+}
+
+DST(pool, broken_release_hands_the_slot_on) {
+    void (*const threads[])(int) = {uses, uses, gives_back_broken};
+    begin_plain(1);
+    hold();
+    dst_go(3, threads);
+    DST_CHECK(made == 2);
+    finish();
+}
+
+DST(pool, failed_reset_hands_the_slot_on) {
+    void (*const threads[])(int) = {uses, uses, gives_back};
+    rm_pool_desc desc = with_max(1);
+    desc.reset_fn = reset;
+    begin(&desc);
+    hold();
+    resets_fail = 1;
+    dst_go(3, threads);
+    DST_CHECK(made == 2);
+    finish();
+}
+
+DST(pool, failed_check_makes_another_in_place) {
+    void (*const threads[])(int) = {uses, tries, gives_back};
+    rm_pool_desc desc = with_max(1);
+    desc.validate_fn = validate;
+    desc.validate_after_ns = RM_STRICT;
+    begin(&desc);
+    hold();
+    checks_fail = 1;
+    dst_go(3, threads);
+    DST_CHECK(made == 2);
+    finish();
+}
+
+static uint32_t refused;
+
+static void uses_or_is_refused(int index) {
+    const rm_status status = use_once(RM_FOREVER, RM_RELEASE_OK);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED);
+    if (status != RM_OK) (void)ADD(&refused, 1);
+}
+
+/* The slot goes on to the next when nothing could be made in it. */
+DST(pool, create_fails_while_others_wait) {
+    void (*const threads[])(int) = {uses_or_is_refused, uses_or_is_refused, gives_back_broken};
+    begin_plain(1);
+    hold();
+    creates_fail = 1;
+    dst_go(3, threads);
+    DST_CHECK(refused == 1 && made == 2);
+    finish();
+}
+
+static rm_status given_back[2];
+
+static void gives_its_copy_back(int index) {
+    rm_lease copy = held;
+    given_back[index] = rm_pool_release(pool, &copy, RM_RELEASE_OK);
+}
+
+DST(pool, second_release_leaves_the_next_lease_alone) {
+    void (*const threads[])(int) = {gives_its_copy_back, gives_its_copy_back, uses_twice};
+    begin_plain(1);
+    hold();
+    dst_go(3, threads);
+    DST_CHECK(given_back[0] == RM_OK ? given_back[1] == RM_E_STALE
+                                     : given_back[0] == RM_E_STALE && given_back[1] == RM_OK);
+    finish();
+}
+
+/* ---- waits that end without a resource */
+
+DST(pool, timeout_meets_release) {
+    void (*const threads[])(int) = {waits_for_50_us, gives_back_in_50_us};
+    begin_plain(1);
+    hold();
+    dst_go(2, threads);
+    finish();
+}
+
+/* The one that times out may have been woken for the unit that the other one needs. */
+DST(pool, timeout_passes_the_release_on) {
+    void (*const threads[])(int) = {waits_for_50_us, uses, gives_back_in_50_us};
+    begin_plain(1);
+    hold();
+    dst_go(3, threads);
+    finish();
+}
+
+DST(pool, cancel_meets_release) {
+    void (*const threads[])(int) = {waits_for_a_token, uses, gives_back, cancels};
+    begin_plain(1);
+    hold();
+    DST_CHECK(rm_cancel_init(&token) == RM_OK);
     dst_go(4, threads);
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+    finish();
+}
+
+static void uses_or_is_turned_away(int index) {
+    const rm_status status = use_once(RM_FOREVER, RM_RELEASE_OK);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_FULL);
+    if (status != RM_OK) (void)ADD(&refused, 1);
+}
+
+DST(pool, no_more_wait_than_may) {
+    void (*const threads[])(int) = {uses_or_is_turned_away, uses_or_is_turned_away, gives_back};
+    rm_pool_desc desc = with_max(1);
+    rm_pool_stats stats;
+    desc.max_waiters = 1;
+    begin(&desc);
+    hold();
+    dst_go(3, threads);
+    DST_CHECK(rm_pool_stats_get(pool, &stats) == RM_OK);
+    DST_CHECK(refused <= 1 && stats.refused == refused && stats.acquired == 3 - refused);
+    finish();
+}
+
+/* ---- order */
+
+/* What the last holder saw of the queue; those in it are known by their deadlines. */
+static struct {
+    uint32_t number;
+    int head; /* whom the next lease belongs to; -1: nobody in particular */
+    bool queued[3];
+} seen = {0, -1, {false}};
+
+/* With the queue's lock. */
+static void look_at_the_queue(bool head_is_owed) {
+    const rm_waiter *waiter = pool->queue.head;
+    seen.head = -1;
+    memset(seen.queued, 0, sizeof seen.queued);
+    for (; waiter != NULL; waiter = waiter->next) {
+        const int index = (int)(waiter->deadline.at_ns - RM_SEC(FAR));
+        if (seen.head < 0 && head_is_owed) seen.head = index;
+        seen.queued[index] = true;
+    }
+    STORE(&seen.number, seen.number + 1);
+}
+
+/* Only one that had come before the head queued, and did not queue, may be served before it. What
+   was seen is plain: who wrote it held the resource before. */
+static void borrow_in_turn(int index, rm_lease *lease) {
+    const uint32_t began = LOAD(&seen.number);
+    rm_deadline mine;
+    mine.at_ns = RM_SEC(FAR) + index;
+    DST_CHECK(rm_pool_acquire_until(pool, mine, NULL, lease, NULL) == RM_OK);
+    if (seen.head >= 0 && seen.head != index)
+        DST_CHECK(!seen.queued[index] && began < LOAD(&seen.number));
+    use(lease);
+}
+
+static void uses_in_turn(int index) {
+    rm_lease lease;
+    borrow_in_turn(index, &lease);
+    rm_waitq_lock(&pool->queue);
+    look_at_the_queue(true);
+    rm_waitq_unlock(&pool->queue);
+    DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK);
+}
+
+DST(pool, strict_serves_in_the_order_of_the_queue) {
+    void (*const threads[])(int) = {uses_in_turn, uses_in_turn, uses_in_turn};
+    rm_pool_desc desc = with_max(1);
+    desc.barge_ns = RM_STRICT;
+    begin(&desc);
+    dst_go(3, threads);
+    finish();
+}
+
+/* Once newcomers must queue, the head is next. And a release that found it owed leaves it so. */
+static void uses_and_lets_barge(int index) {
+    rm_lease lease;
+    int64_t since = 0;
+    bool owed;
+    borrow_in_turn(index, &lease);
+    dst_pass(RM_US(30));
+    rm_waitq_lock(&pool->queue);
+    if (pool->queue.head != NULL) since = pool->queue.head->since_ns;
+    owed = since != 0 && dst_now() - since >= pool->desc.barge_ns;
+    look_at_the_queue(rm_waitq_must_queue(&pool->queue));
+    rm_waitq_unlock(&pool->queue);
+    DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK);
+    rm_waitq_lock(&pool->queue);
+    if (owed && pool->queue.head != NULL && pool->queue.head->since_ns == since)
+        DST_CHECK(rm_waitq_must_queue(&pool->queue));
+    rm_waitq_unlock(&pool->queue);
+}
+
+DST(pool, barging_ends_when_the_head_has_waited) {
+    void (*const threads[])(int) = {uses_and_lets_barge, uses_and_lets_barge, uses_and_lets_barge};
+    begin_plain(1);
+    dst_go(3, threads);
+    finish();
+}
+
+/* ---- close and start */
+
+DST(pool, close_meets_waiters_and_the_last_release) {
+    void (*const threads[])(int) = {uses_unless_closed, uses_unless_closed, gives_back, closes};
+    begin_plain(1);
+    hold();
+    dst_go(4, threads);
+    finish();
+}
+
+DST(pool, close_meets_acquire) {
+    void (*const threads[])(int) = {uses_unless_closed, tries_unless_closed, closes};
+    begin_plain(2);
+    DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) == RM_OK);
+    dst_go(3, threads);
+    finish();
+}
+
+DST(pool, close_meets_creates) {
+    void (*const threads[])(int) = {breaks_unless_closed, tries_unless_closed, maintains, closes};
+    rm_pool_desc desc = with_max(2);
+    desc.min = 2;
+    begin(&desc);
+    dst_go(4, threads);
+    finish();
+}
+
+DST(pool, closes_meet_one_release) {
+    void (*const threads[])(int) = {closes, closes, gives_back};
+    begin_plain(2);
+    hold();
+    dst_go(3, threads);
+    finish();
+}
+
+DST(pool, close_meets_start) {
+    void (*const threads[])(int) = {starts, closes_at_once, tries_unless_closed};
+    rm_pool_desc desc = with_max(2);
+    desc.min = 1;
+    begin(&desc);
+    DST_CHECK(rm_pool_close(pool, RM_NOWAIT, NULL) == RM_OK);
+    dst_go(3, threads);
+    finish(); /* which finds it wholly open or wholly closed */
+}
+
+static void starts_and_breaks(int index) {
+    DST_CHECK(start() == RM_OK);
+    (void)index;
+    DST_CHECK(use_once(RM_FOREVER, RM_RELEASE_BROKEN) == RM_OK);
+}
+
+DST(pool, start_strands_nobody) {
+    void (*const threads[])(int) = {uses_unless_closed, tries_unless_closed, starts_and_breaks};
+    begin_plain(1);
+    DST_CHECK(rm_pool_close(pool, RM_NOWAIT, NULL) == RM_OK);
+    dst_go(3, threads);
+    DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) == RM_OK);
+    finish();
+}
+
+/* ---- maintain */
+
+static void maintains_in_8_ms(int index) {
+    dst_pass(RM_MS(8));
+    maintains(index);
+}
+
+static void begin_with_two_idle(uint32_t min) {
+    rm_pool_desc desc = with_max(2);
+    rm_lease other;
+    desc.min = min;
+    desc.idle_timeout_ns = RM_MS(1);
+    begin(&desc);
+    hold();
+    DST_CHECK(rm_pool_acquire(pool, RM_NOWAIT, &other, NULL) == RM_OK);
+    DST_CHECK(rm_pool_release(pool, &other, RM_RELEASE_OK) == RM_OK);
+    gives_back(0);
+}
+
+DST(pool, expiry_meets_acquire) {
+    void (*const threads[])(int) = {uses, uses, maintains_in_8_ms};
+    begin_with_two_idle(0);
+    dst_go(3, threads);
+    finish();
+}
+
+DST(pool, refill_meets_acquire_and_a_broken_release) {
+    void (*const threads[])(int) = {uses, gives_back_broken, maintains, maintains};
+    const rm_deadline never = {0};
+    begin_with_two_idle(2);
+    hold();
+    dst_go(4, threads);
+    DST_CHECK(rm_pool_maintain(pool, never, NULL) == RM_OK);
+    DST_CHECK(alive == 2);
+    finish();
+}
+
+/* ---- statistics and the guard */
+
+static void reads_statistics(int index) {
+    rm_pool_stats before, s;
+    (void)index;
+    DST_CHECK(rm_pool_stats_get(pool, &before) == RM_OK);
+    DST_CHECK(rm_pool_stats_get(pool, &s) == RM_OK);
+    DST_CHECK(s.in_use + s.idle + s.creating + s.closing + s.empty == s.max);
+    DST_CHECK(s.acquired >= before.acquired && s.waits >= before.waits);
+    DST_CHECK(s.timeouts + s.waiting <= s.waits);
+}
+
+DST(pool, statistics_under_load_add_up) {
+    void (*const threads[])(int) = {uses, waits_for_50_us, reads_statistics};
+    begin_plain(1);
+    dst_go(3, threads);
+    finish();
+}
+
+static void breaks_or_is_rejected(int index) {
+    const rm_status status = use_once(RM_US(50), RM_RELEASE_BROKEN);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT || status == RM_E_REFUSED ||
+              status == RM_E_REJECTED || status == RM_E_CLOSED);
+}
+
+DST(pool, guard_gets_every_permit_back_once) {
+    void (*const threads[])(int) = {breaks_or_is_rejected, breaks_or_is_rejected,
+                                    gives_back_in_50_us, closes};
+    rm_pool_desc desc = with_max(1);
+    desc.guard = &guard;
+    begin(&desc);
+    hold();
+    creates_fail = dst_choose(2);
+    guard_refuses = dst_choose(2);
+    dst_go(4, threads);
+    finish();
+}
+
+/* ---- histories of tries: RM_E_BUSY only when all are out */
+
+enum { ACQUIRE, RELEASE };
+
+static void tries_for_the_record(int index) {
+    rm_lease lease;
+    int i, op;
+    (void)index;
+    for (i = 0; i < 2; ++i) {
+        rm_status status;
+        op = dst_called(ACQUIRE, pool->desc.max);
+        status = rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL);
+        dst_returned(op, status);
+        if (status != RM_OK) continue;
+        op = dst_called(RELEASE, pool->desc.max);
+        dst_returned(op, rm_pool_release(pool, &lease, RM_RELEASE_OK));
+    }
+}
+
+/* A pool as a number: how many are out. */
+static bool count_out(void *state, const dst_op *op) {
+    int64_t *out = (int64_t *)state;
+    if (op->kind == RELEASE) return op->result == RM_OK && (*out)-- > 0;
+    if (op->result == RM_E_BUSY) return *out == op->arg;
+    return op->result == RM_OK && (*out)++ < op->arg;
+}
+
+DST(pool, tries_for_one_resource_have_an_order) {
+    void (*const threads[])(int) = {tries_for_the_record, tries_for_the_record,
+                                    tries_for_the_record};
+    begin_plain(1);
+    dst_go(3, threads);
+    dst_linearizable(sizeof(int64_t), count_out);
+    finish();
+}
+
+DST(pool, tries_for_two_resources_have_an_order) {
+    void (*const threads[])(int) = {tries_for_the_record, tries_for_the_record,
+                                    tries_for_the_record};
+    begin_plain(2);
+    dst_go(3, threads);
+    dst_linearizable(sizeof(int64_t), count_out);
     finish();
 }
 
@@ -87,14 +670,11 @@ DST(pool, release_meets_waiters) {
 
 /* A life of a pool in which each status may be a failure that was injected, and nothing else. */
 DST_TORTURE(pool, survives_every_failure_of_its_life) {
-    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool_desc desc = with_max(2);
     rm_deadline soon;
     rm_lease lease;
     rm_status status;
     int i;
-    desc.create_fn = make;
-    desc.destroy_fn = end;
-    desc.max = 2;
     desc.min = 1;
     status = rm_pool_create(&desc, &pool, NULL);
     DST_CHECK(status == RM_OK || dst_faults() > 0);
