@@ -3,6 +3,7 @@
 #include "rm_cache.h"
 
 #include "dst.h"
+#include "queue.h"
 
 /* Relaxed, so that the test's own books order nothing for the code under test. */
 #define GET(p) __atomic_load_n((p), __ATOMIC_RELAXED)
@@ -45,7 +46,7 @@ static const char *overslept(void *user) {
             load = load->next;
         if (load == NULL) return "a call sleeps for a load that has ended";
     }
-    return NULL;
+    return queue_wrong(&cache->queue);
 }
 
 /* Room for two entries that never expire; a scenario changes desc before begin(). */
