@@ -696,3 +696,81 @@ DST_TORTURE(pool, survives_every_failure_of_its_life) {
     }
     finish();
 }
+
+static void uses_within_a_second(void *user) {
+    const rm_status status = use_once(RM_SEC(1), RM_RELEASE_OK);
+    (void)user;
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+}
+
+static void waits_for_the_token_or_a_close(void *user) {
+    const rm_deadline forever = {0};
+    rm_lease lease;
+    const rm_status status = rm_pool_acquire_until(pool, forever, &token, &lease, NULL);
+    (void)user;
+    DST_CHECK(status == RM_E_CANCELLED || dst_faults() > 0);
+    if (status == RM_OK) DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_BROKEN) == RM_OK);
+}
+
+/* Two threads wait, one for its turn and one for its token; threads, waits and hooks may fail. */
+static void live_through_waits(void) {
+    rm_thread threads[2];
+    const rm_status status = rm_pool_acquire(pool, RM_SEC(1), &held, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status != RM_OK) return;
+    DST_CHECK(rm_thread_start(&threads[0], uses_within_a_second, NULL) == RM_OK ||
+              dst_faults() > 0);
+    DST_CHECK(rm_thread_start(&threads[1], waits_for_the_token_or_a_close, NULL) == RM_OK ||
+              dst_faults() > 0);
+    (void)rm_sleep(NULL, RM_MS(1), NULL); /* lets them wait */
+    cancels(0);
+    gives_back(0);
+    rm_thread_join(&threads[0]);
+    rm_thread_join(&threads[1]);
+}
+
+/* With every hook, and started and stopped twice by a manager. */
+static void live_under_a_manager(rm_manager *manager) {
+    const rm_resource resource = rm_pool_resource(pool);
+    rm_deadline soon;
+    int i;
+    DST_CHECK(rm_manager_add(manager, &resource, NULL) == RM_OK);
+    for (i = 0; i < 2; ++i) {
+        const uint64_t before = dst_faults();
+        rm_status status = rm_manager_start(manager, RM_SEC(1), NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > before);
+        if (status == RM_OK) live_through_waits();
+        soon = rm_deadline_after(NULL, RM_SEC(1));
+        status = rm_pool_maintain(pool, soon, NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > before);
+        status = rm_manager_stop(manager, RM_SEC(1), NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > before);
+        if (status != RM_OK) DST_CHECK(rm_manager_stop(manager, RM_SEC(1), NULL) == RM_OK);
+    }
+}
+
+DST_TORTURE(pool, survives_every_failure_under_a_manager) {
+    rm_pool_desc desc = with_max(1);
+    rm_manager *manager = NULL;
+    rm_status status = rm_cancel_init(&token);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status != RM_OK) return;
+    desc.min = 1;
+    desc.guard = &guard;
+    desc.validate_fn = validate;
+    desc.validate_after_ns = RM_STRICT;
+    desc.reset_fn = reset;
+    status = rm_manager_create(NULL, &manager, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status == RM_OK) {
+        status = rm_pool_create(&desc, &pool, NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > 0);
+    }
+    if (status == RM_OK) {
+        dst_when_idle(overslept, NULL);
+        live_under_a_manager(manager);
+        finish();
+    }
+    DST_CHECK(rm_manager_destroy(manager) == RM_OK);
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}

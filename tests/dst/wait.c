@@ -829,3 +829,249 @@ DST(registry, eviction_meets_remove_and_each) {
     DST_CHECK(rm_registry_count(registry) <= 1);
     registry_finish();
 }
+
+/* ---- manager: hooks of one resource never run beside each other, except for health */
+
+static rm_manager *manager;
+static int up; /* plain: a health hook beside a stop hook is a race */
+static rm_health dims = RM_HEALTH_HEALTHY;
+
+static rm_status goes_up(void *user, rm_deadline deadline, rm_error *error) {
+    (void)user, (void)deadline;
+    DST_CHECK(up == 0);
+    if (dst_fault("start_fn")) return rm_error_set(error, RM_E_REFUSED, 0, "lamp", "broken");
+    up = 1;
+    return RM_OK;
+}
+
+static rm_status goes_down(void *user, rm_deadline deadline, rm_error *error) {
+    (void)user, (void)deadline;
+    DST_CHECK(up == 1);
+    if (dst_fault("stop_fn")) return rm_error_set(error, RM_E_FAILED, 0, "lamp", "stuck");
+    up = 0;
+    return RM_OK;
+}
+
+static rm_health looks_well(void *user, rm_error *why) {
+    (void)user;
+    DST_CHECK(up == 1);
+    if (dst_fault("health_fn")) {
+        (void)rm_error_set(why, RM_E_FAILED, 0, "lamp", "dim");
+        return RM_HEALTH_UNHEALTHY;
+    }
+    return dims;
+}
+
+static rm_status manager_begin(void) {
+    rm_resource lamp = rm_resource_make("lamp", "light", NULL);
+    const rm_manager_desc desc = {NULL, 2};
+    const rm_status status = rm_manager_create(&desc, &manager, NULL);
+    if (status != RM_OK) return status;
+    lamp.start_fn = goes_up;
+    lamp.stop_fn = goes_down;
+    lamp.health_fn = looks_well;
+    DST_CHECK(rm_manager_add(manager, &lamp, NULL) == RM_OK);
+    return RM_OK;
+}
+
+static void starts(int index) {
+    const rm_status status = rm_manager_start(manager, RM_FOREVER, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_STATE);
+}
+
+static void stops(int index) {
+    const rm_status status = rm_manager_stop(manager, RM_FOREVER, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_STATE);
+}
+
+static void asks(int index) {
+    rm_resource_status status;
+    uint32_t count = 0;
+    (void)index;
+    DST_CHECK(rm_manager_status(manager, &status, 1, &count) == RM_OK && count == 1);
+}
+
+DST(manager, stop_meets_health) {
+    void (*const threads[])(int) = {asks, asks, stops};
+    DST_CHECK(manager_begin() == RM_OK);
+    starts(0);
+    dst_go(3, threads);
+    DST_CHECK(up == 0);
+    DST_CHECK(rm_manager_destroy(manager) == RM_OK);
+}
+
+DST(manager, start_meets_stop) {
+    void (*const threads[])(int) = {starts, starts, stops, asks};
+    DST_CHECK(manager_begin() == RM_OK);
+    dst_go(4, threads);
+    DST_CHECK(rm_manager_stop(manager, 0, NULL) == RM_OK && up == 0);
+    DST_CHECK(rm_manager_destroy(manager) == RM_OK);
+}
+
+/* ---- torture: lives in which each status may be a failure that was injected, and nothing else */
+
+/* Is this what must be, or has something failed since? */
+static bool is_due(rm_status status, rm_status wanted, uint64_t faults_before) {
+    return status == wanted || dst_faults() > faults_before;
+}
+
+static void sem_uses_within_a_second(void *user) {
+    const rm_status status = sem_use(RM_SEC(1), (rm_cancel *)user);
+    DST_CHECK(status == RM_OK || dst_faults() > 0 || (user != NULL && status == RM_E_CANCELLED));
+}
+
+DST_TORTURE(sem, survives_every_failure_of_its_life) {
+    rm_thread threads[2];
+    rm_status status = rm_cancel_init(&token);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status != RM_OK) return;
+    status = rm_sem_init(&sem, NULL);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status == RM_OK) {
+        dst_when_idle(sem_overslept, NULL);
+        DST_CHECK(rm_sem_acquire(&sem, RM_NOWAIT, NULL) == RM_OK);
+        DST_CHECK(is_due(rm_thread_start(&threads[0], sem_uses_within_a_second, NULL), RM_OK, 0));
+        DST_CHECK(is_due(rm_thread_start(&threads[1], sem_uses_within_a_second, &token), RM_OK, 0));
+        DST_CHECK(is_due(rm_sem_acquire(&sem, RM_MS(1), &token), RM_E_TIMEOUT, 0));
+        (void)rm_sleep(NULL, RM_MS(1), NULL); /* lets the threads wait */
+        rm_cancel_request(&token);
+        sem_gives_back(0);
+        rm_thread_join(&threads[0]);
+        rm_thread_join(&threads[1]);
+        DST_CHECK(sem_use(RM_NOWAIT, NULL) == RM_OK);
+        DST_CHECK(sem_overslept(NULL) == NULL);
+        DST_CHECK(rm_sem_destroy(&sem) == RM_OK);
+    }
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}
+
+static void waits_within_a_second(void *user) {
+    const rm_status status = wait_and_give(rm_deadline_after(NULL, RM_SEC(1)), (rm_cancel *)user);
+    DST_CHECK(is_due(status, RM_OK, 0));
+}
+
+DST_TORTURE(waitq, survives_every_failure_of_its_life) {
+    rm_waitq_desc desc;
+    rm_thread thread;
+    rm_status status = rm_cancel_init(&token);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status != RM_OK) return;
+    memset(&desc, 0, sizeof desc);
+    desc.try_fn = take;
+    status = rm_waitq_init(&queue, &desc);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status == RM_OK) {
+        uint32_t added = 2;
+        dst_when_idle(queue_overslept, NULL);
+        add_kept(0, NULL);
+        add_kept(1, &token);
+        DST_CHECK(is_due(rm_thread_start(&thread, waits_within_a_second, &token), RM_OK, 0));
+        if (adds_and_forgets(rm_deadline_after(NULL, RM_MS(1)), NULL) == RM_OK)
+            ++added;
+        else
+            DST_CHECK(dst_faults() > 0);
+        (void)rm_sleep(NULL, RM_MS(2), NULL); /* lets the thread wait */
+        (void)rm_waitq_expire(&queue);
+        (void)rm_waitq_expire(&queue); /* the clock may have failed the first */
+        removes_the_first(0);
+        give();
+        rm_thread_join(&thread);
+        rm_cancel_request(&token);
+        rm_waitq_close(&queue);
+        DST_CHECK(callbacks_done == added && units == 1);
+        DST_CHECK(queue_overslept(NULL) == NULL);
+        DST_CHECK(rm_waitq_destroy(&queue) == RM_OK);
+    }
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}
+
+static void sleeps_and_waits(void *user) {
+    rm_status status = rm_sleep(&clock_of_it, 100, &token);
+    (void)user;
+    DST_CHECK(status == RM_OK || status == RM_E_CANCELLED || dst_faults() > 0);
+    status = rm_sleep(NULL, 100, NULL);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    status = wait_and_give(at_100, NULL);
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT || dst_faults() > 0);
+}
+
+DST_TORTURE(virtual_clock, survives_every_failure_of_its_life) {
+    rm_waitq_desc desc;
+    rm_thread thread;
+    rm_status status = rm_virtual_clock_init(&virtual_time, 1000, false);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status != RM_OK) return;
+    clock_of_it = rm_virtual_clock_clock(&virtual_time);
+    at_100.at_ns = 1100;
+    memset(&desc, 0, sizeof desc);
+    desc.clock = &clock_of_it;
+    status = rm_cancel_init(&token);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status == RM_OK) {
+        status = rm_waitq_init(&queue, &desc);
+        DST_CHECK(is_due(status, RM_OK, 0));
+        if (status == RM_OK) {
+            DST_CHECK(is_due(rm_thread_start(&thread, sleeps_and_waits, NULL), RM_OK, 0));
+            (void)rm_sleep(NULL, RM_MS(1), NULL); /* lets the thread sleep */
+            advances_twice(0);
+            rm_cancel_request(&token);
+            rm_thread_join(&thread);
+            DST_CHECK(rm_waitq_destroy(&queue) == RM_OK);
+        }
+        DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+    }
+    clock_finish();
+}
+
+DST_TORTURE(registry, survives_every_failure_of_its_life) {
+    rm_registry_desc desc;
+    rm_status status;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.max_entries = 2;
+    desc.stripes = 2;
+    desc.create_fn = make;
+    desc.destroy_fn = end;
+    desc.evictable_fn = always;
+    status = rm_registry_create(&desc, &registry, NULL);
+    DST_CHECK(is_due(status, RM_OK, 0));
+    if (status != RM_OK) {
+        DST_CHECK(registry == NULL);
+        return;
+    }
+    for (i = 0; i < 5; ++i) { /* more keys than fit; the last after a removal */
+        const uint64_t before = dst_faults();
+        if (i == 4) removes_a(0);
+        status = visit("abcaa"[i]);
+        DST_CHECK(is_due(status, RM_OK, before));
+        looks_at_each(0);
+    }
+    registry_finish();
+}
+
+DST_TORTURE(manager, survives_every_failure_of_its_life) {
+    rm_resource_status lamp;
+    uint32_t count;
+    int i;
+    const rm_status made_it = manager_begin();
+    DST_CHECK(is_due(made_it, RM_OK, 0));
+    if (made_it != RM_OK) {
+        DST_CHECK(manager == NULL);
+        return;
+    }
+    for (i = 0; i < 2; ++i) {
+        const rm_status started = rm_manager_start(manager, RM_SEC(1), NULL);
+        const bool stuck = i > 0 && up == 1 && started == RM_E_STATE;
+        DST_CHECK(is_due(started, RM_OK, 0) || stuck);
+        DST_CHECK(rm_manager_status(manager, &lamp, 1, &count) == RM_OK && count == 1);
+        if (started == RM_OK)
+            DST_CHECK(lamp.state == RM_STATE_READY && up == 1);
+        else if (!stuck)
+            DST_CHECK(lamp.state == RM_STATE_FAILED && lamp.last_error.status == started);
+        DST_CHECK(is_due(rm_manager_stop(manager, RM_SEC(1), NULL), RM_OK, 0));
+    }
+    DST_CHECK(up == 0 || dst_faults() > 0);
+    DST_CHECK(rm_manager_destroy(manager) == RM_OK);
+}
