@@ -701,3 +701,14 @@ DST_TORTURE(cache, survives_every_failure_of_its_life) {
     DST_CHECK(admitted == reported);
     finish();
 }
+
+/* Nobody has forked here: what could not be made anew is as it was, and can be ended. */
+DST_TORTURE(cache, survives_every_failure_after_a_fork) {
+    int i;
+    small();
+    if (!held(rm_cache_create(&desc, &cache, NULL), 0)) return;
+    for (i = 0; i < 3; ++i)
+        if (held(rm_cache_after_fork_child(cache), 0)) break;
+    if (i < 3) (void)held(set("a"), 0);
+    finish();
+}

@@ -350,3 +350,16 @@ DST_TORTURE(manager, survives_every_failure_of_its_life) {
         DST_CHECK(manager->entries[i].running == things[i].running);
     DST_CHECK(rm_manager_destroy(manager) == RM_OK);
 }
+
+/* Nobody has forked here: what could not be made anew is as it was, and can be ended. */
+DST_TORTURE(manager, survives_every_failure_after_a_fork) {
+    const rm_resource resource = thing(0);
+    int i;
+    if (!held(rm_manager_create(NULL, &manager, NULL))) return;
+    DST_CHECK(rm_manager_add(manager, &resource, NULL) == RM_OK);
+    (void)held(rm_manager_start(manager, 0, NULL));
+    for (i = 0; i < 3; ++i)
+        if (held(rm_manager_after_fork_child(manager))) break;
+    DST_CHECK(manager->phase == RM_STATE_STOPPED && !manager->entries[0].running);
+    DST_CHECK(rm_manager_destroy(manager) == RM_OK);
+}

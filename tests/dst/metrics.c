@@ -472,3 +472,18 @@ DST_TORTURE(metrics, survives_every_failure_of_its_life) {
     dst_go(has_resource ? 2 : 1, threads);
     finish();
 }
+
+/* Nobody has forked here: what could not be made anew is as it was, and can be ended. */
+DST_TORTURE(metrics, survives_every_failure_after_a_fork) {
+    static const char *const values[] = {"a"};
+    rm_counter made = {NULL};
+    int i;
+    if (!held(rm_metrics_create(NULL, &metrics, NULL))) return;
+    family = add_under_torture(RM_METRIC_COUNTER, "m", "k");
+    if (family != NULL) (void)held(rm_counter_with(family, values, 1, &made, NULL));
+    if (made.series != NULL) DST_CHECK(rm_counter_add(made, 1) == RM_OK);
+    for (i = 0; i < 3; ++i)
+        if (held(rm_metrics_after_fork_child(metrics))) break;
+    if (i < 3 && made.series != NULL) DST_CHECK(value_of(made) == 0);
+    finish();
+}
