@@ -179,7 +179,7 @@ DST(sem, no_more_wait_than_may) {
 }
 
 /* What the canceller wrote before is there for one that sees the request. */
-static int reason;
+static int reason; /* plain */
 
 static void cancels_with_a_reason(int index) {
     reason = 42;
@@ -640,6 +640,23 @@ DST(virtual_clock, advances_meet_waits) {
     dst_go(4, threads);
     DST_CHECK(rm_now(&clock_of_it) == 1240);
     queue_finish(0);
+    clock_finish();
+}
+
+static void advances_with_a_reason(int index) {
+    reason = 42;
+    advances_twice(index);
+}
+
+static void reads_the_clock(int index) {
+    (void)index;
+    if (rm_now(&clock_of_it) > 1000) DST_CHECK(reason == 42);
+}
+
+DST(virtual_clock, shows_its_time_with_what_was_written_before) {
+    void (*const threads[])(int) = {reads_the_clock, advances_with_a_reason};
+    clock_begin();
+    dst_go(2, threads);
     clock_finish();
 }
 
