@@ -1,0 +1,339 @@
+#!/usr/bin/env python3
+"""Calls every public function with every argument misused in turn, and judges what it does.
+
+The declarations in the headers say what there is to call; tests/misuse.h has a valid argument for
+each type of parameter and what can be wrong with it.  From both, one C program is written, built
+with sanitizers and as a release, and run.  A parameter for which there is no argument is a failure,
+so a new function cannot be forgotten.  What a call must do:
+    it does not crash or hang, and returns a status that its comment names;
+    RM_E_INVALID for NULL, unless the comment says what NULL means there;
+    when it fails, it has written nothing but the error, which has the status, a place and a text;
+    afterwards every object still works, can be destroyed, and no memory is left.
+"""
+import functools
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'tools'))
+from headers import HEADERS, ROOT, blank, functions  # noqa: E402
+from lint import TAG, comment_above  # noqa: E402
+from tap import Failed, check, report, run  # noqa: E402
+
+BUILD = ROOT / 'build/misuse'
+BY_HAND = (ROOT / 'tests/misuse.h').read_text()
+INCLUDES = ''.join(f'#include "{name}"\n' for name in HEADERS)
+MADE = set(re.findall(r'\b((?:arg|good|take|after)_\w+)\(', BY_HAND))
+BUILDS = {'sanitizers': '-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all'.split(),
+          'release': ['-O2']}
+OUT = {'out', 'sum', 'product', 'grant', 'wait_ns', 'count', 'size'}  # names of what is written
+
+# What is not tried, because it is undefined or waits for ever: 'function.parameter', 'struct' (its
+# fields) or 'struct.field', and the reason.  Nor is what holds for all: use after destroy or without
+# init, giving back a lock that is not held, lengths that are lies, pointers to nothing.
+UNDEFINED = {
+    'rm_clock': 'a clock is checked by what takes an rm_env, not each time it is read',
+    'rm_random': 'the same',
+    'rm_allocator': 'the same',
+    'rm_log_event.count': 'the length of an array that the caller has',
+    'rm_sleep.ns': 'until INT64_MAX: sleeps without end',
+    'rm_cond_wait.until_ns': 'INT64_MAX waits without end',
+    'rm_virtual_clock_await.count': 'waits until there are so many waits',
+    'rm_free.size': 'has to be that of the allocation',
+    'rm_free.allocator': 'has to be that of the allocation',
+    'rm_permit': 'a copy: it must not be made, says rm_breaker.h',
+    'rm_hist_init.memory': 'memory that is not aligned',
+    'rm_cache_load_set.load': 'a load that has ended',
+}
+
+# Where NULL has a meaning that the comment of the function does not tell.
+UNSAID = {
+    'rm_sleep': ['cancel'],  # "a token"
+    'rm_waitq_wait': ['cancel'],
+    'rm_waitq_add': ['cancel'],
+    'rm_waitq_wait_locked': ['cancel'],
+    'rm_sem_acquire': ['cancel'],
+    'rm_retry_call': ['cancel', 'desc'],
+}
+
+# What NULL makes wait on the system's clock: misused alone only, in a call that does not wait.
+ALONE = {'rm_sleep': 'clock', 'rm_retry_call': 'desc'}
+
+# The failures with which a function may write what it else writes on success only.
+WRITES = {
+    'rm_cache_get': ['RM_E_TOO_LARGE'],       # *size is what it takes
+    'rm_manager_status': ['RM_E_TOO_LARGE'],  # the first ones, and *count
+    'rm_breaker_record': ['RM_E_STALE'],      # the permit is cleared
+}
+
+# What is wrong in the headers: the failures that are expected until it is not any more.
+KNOWN = {
+    r'rm_waitq_init\(desc: .clock = zeroed\): crashes':
+        'rm_waitq_init takes a clock without callbacks',
+    r'rm_sem_init\(desc: .barge_ns = .*\): a failure wrote \*sem':
+        'rm_sem_init writes before it refuses',
+    r'rm_(abi1\w+_POOL_\w+|pool_create)\(desc: .name = .*\): returns RM_E_TOO_LARGE .* not name':
+        'the comment of rm_pool_create does not name RM_E_TOO_LARGE',
+    r'rm_(abi1\w+_CACHE_\w+|cache_create)\(desc: .name = .*\): returns RM_E_TOO_LARGE .* not name':
+        'the comment of rm_cache_create does not name RM_E_TOO_LARGE',
+}
+
+KINDS = {'int64_t': 'I64', 'uint64_t': 'U64', 'int32_t': 'I32', 'uint32_t': 'U32',
+         'size_t': 'SIZE', 'double': 'DOUBLE', 'const char *': 'STRING'}
+
+
+# >>the headers
+
+def split(parameters):
+    """The parameters, divided at the commas that are in no parentheses."""
+    parts, depth = [''], 0
+    for letter in ' '.join(parameters.split()):
+        depth += (letter == '(') - (letter == ')')
+        if letter == ',' and depth == 0:
+            parts.append('')
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip() != 'void']
+
+
+def declarator(text):
+    """(type, name) of a parameter or a field; the type of a callback is 'callback'."""
+    callback = re.search(r'\(\*(\w+)\)\(', text)
+    if callback:
+        return 'callback', callback.group(1)
+    kind, name = re.fullmatch(r'(.*?)(\w+)(?:\[.*\])?', ' '.join(text.split())).groups()
+    return kind.replace('struct ', '').strip(), name
+
+
+class Header:
+    """What is declared above the implementation of a header."""
+    def __init__(self, name):
+        self.name = name
+        self.text = (ROOT / name).read_text()
+        code = blank(self.text)
+        self.callbacks = set(re.findall(r'^typedef [^;{]*\(\*(rm_\w+)\)\(', code, re.M))
+        self.enums = {kind: re.findall(r'RM_\w+', body) for body, kind in re.findall(
+            r'^typedef enum \w+ \{([^}]*)\} (\w+);', code, re.M)}
+        self.structs = dict(re.findall(r'^typedef struct (rm_\w+) \{\n(.*?)^\}', code, re.M | re.S))
+        self.functions = functions(self.text)
+
+    def comment(self, offset):
+        return comment_above(self.text, offset)
+
+
+HEADER = [Header(name) for name in HEADERS]
+CALLBACKS = set().union(*(header.callbacks for header in HEADER))
+ENUMS = {kind: names for header in HEADER for kind, names in header.enums.items()}
+STRUCTS = {kind: body for header in HEADER for kind, body in header.structs.items()}
+COMMENTS = {name: ' '.join(header.comment(offset).split())
+            for header in HEADER for offset, _, name, _ in header.functions}
+PARAMETERS = {name: parameters for header in HEADER for _, _, name, parameters in header.functions}
+
+
+def comment(name):
+    """The contract of a function, with those that it refers to as `as rm_x`."""
+    said = COMMENTS[name]
+    return ' '.join([said] + [comment(other) for other in re.findall(r'\bas (rm_\w+)', said)])
+
+
+def returns(name):
+    """What the comment says after Returns:."""
+    parts = TAG.split(comment(name))
+    return ' '.join(text for tag, text in zip(parts[1::2], parts[2::2]) if tag == 'Returns')
+
+
+def nullable(name, parameter):
+    """Does the comment say what NULL means for this parameter?"""
+    first = parameter == declarator(split(PARAMETERS[name])[0])[1]
+    return parameter in ('error', 'errors', 'user', *UNSAID.get(name, [])) or re.search(
+        rf'\b{parameter} (may be |\((may be )?)?NULL|NULL is allowed'
+        + r'|^[^.]*\(NULL = ' * first, comment(name))
+
+
+# >>the program
+
+def fields(kind, prefix=''):
+    """(name, kind of values, last of an enum) of each field, those of structs in it included."""
+    for line in STRUCTS[kind].split(';'):
+        if not line.strip():
+            continue
+        first, *others = line.split(',') if '(*' not in line else [line]
+        base, name = declarator(first.strip())
+        for name in [name] + [declarator('x ' + other.strip())[1] for other in others]:
+            if f'{kind}.{name}' in UNDEFINED or base == 'bool':
+                continue
+            if base in STRUCTS:
+                yield from fields(base, f'{prefix}{name}.')
+            elif base == 'callback' or base in CALLBACKS:
+                yield prefix + name, 'FUNCTION', 0
+            elif base in ENUMS:
+                yield prefix + name, 'ENUM', ENUMS[base][-1]
+            elif base in KINDS or base.endswith('*'):
+                yield prefix + name, KINDS.get(base, 'POINTER'), 0
+            else:
+                raise Failed(f'{kind}.{name}: no values for {base}')
+
+
+def tables(kinds):
+    for kind in sorted(kinds):
+        rows = ''.join(f'    {{"{name}", offsetof({kind}, {name}), {values}, {last}}},\n'
+                       for name, values, last in fields(kind))
+        yield f'static const field fields_of_{kind}[] = {{\n{rows}}};\n'
+
+
+def mangled(kind):
+    """A type as part of a name: without const, a * as p."""
+    kind, stars = kind.replace('const', '').replace('*', ' ').split()[0], kind.count('*')
+    return kind + ('_' + 'p' * stars if stars else '')
+
+
+def makes_first(function):
+    """Is the first argument memory in which the function makes something?"""
+    return re.search('_(init|begin)$|^rm_thread_start$', function)
+
+
+def argument(function, number, text):
+    """C text that declares argument number `number` of a function and gives it its value."""
+    kind, name = declarator(text)
+    variable, value = f'a{number}', f'w, value_of(w, {number})'
+    base = kind.replace('const', '').replace('*', '').strip()
+    own, typed = f'arg_{function}__{name}', f'arg_{mangled(kind)}'
+    if kind == 'callback':
+        return f'    {text.replace(f"(*{name})", f"(*{variable})")} = {own}({value});\n'
+    if own not in MADE and '*' in kind and 'const' not in kind and (
+            name in OUT or number == 0 and makes_first(function)):
+        target = kind[:-1].strip()
+        return f'    {kind}{variable} = ({kind})arg_out({value}, "{name}", sizeof({target}));\n'
+    for there in (own, f'{typed}__{name}', typed):
+        if there in MADE:
+            plain = re.sub('const (?=rm_)', '', kind)
+            return f'    {plain} {variable} = {there}({value});\n'
+    if kind.count('*') == 1 and f'good_{base}' in MADE:
+        fields_of = 'NULL, 0' if base in UNDEFINED else f'FIELDS({base})'
+        return (f'    {base} s{number} = good_{base}(w);\n'
+                f'    {base} *{variable} = ({base} *)arg_struct({value}, &s{number}, '
+                f'sizeof s{number}, {fields_of});\n')
+    if kind in ENUMS:
+        return f'    {kind} {variable} = ({kind})arg_enum({value}, {ENUMS[kind][-1]});\n'
+    raise Failed(f'{function}: no argument for {text}: tests/misuse.h needs {typed} or {own}')
+
+
+def outs(function, parameters):
+    """C text that ends what a successful call has made."""
+    text = ''
+    for number, parameter in enumerate(parameters):
+        kind, name = declarator(parameter)
+        take = f'take_{mangled(kind)}'
+        if (name == 'out' or number == 0 and makes_first(function)) and take in MADE:
+            text += f'    if (result == RM_OK) {take}(w, a{number});\n'
+    return text
+
+
+def caller(function, kind, parameters):
+    """A C function that calls one public function with an argument misused."""
+    kind = kind.replace('RM_MUST_USE ', '')
+    variadic = '...' in parameters
+    names = [f'a{number}' for number in range(len(parameters) - variadic)]
+    parameters = parameters[:len(names)]
+    text = f'static void call_{function}(world *w) {{\n'
+    text += ''.join(argument(function, number, one) for number, one in enumerate(parameters))
+    text += '    if (!calling(w)) return;\n'
+    call = f'{function}({", ".join(names + ["(char *)w->scratch"] * variadic)})'
+    after = f'after_{function}'
+    if kind == 'void':
+        text += f'    {call};\n'
+    else:
+        text += f'    {kind} result = {call};\n    (void)result;\n'
+    if kind == 'rm_status':
+        text += '    judge(w, result);\n' + outs(function, parameters)
+    elif kind == 'bool':
+        text += '    if (!result) judge_outs(w);\n'
+    elif kind == 'const char *':
+        unknown = re.search(r'"(\w+)" for a number that is no', returns(function)).group(1)
+        enum = ENUMS[declarator(parameters[0])[0]]
+        odd = f'(int)a0 < 0 || (int)a0 > (int){enum[-1]}'
+        text += f'    judge_string(result, {odd}, "{unknown}");\n'
+    if re.search(r'\b0( for [^.;]*)? for NULL|\bfalse for NULL', returns(function)):
+        text += '    if (w->null) expect(!result, "not 0 for NULL");\n'
+    if after in MADE:
+        result = ['result'] if kind != 'void' else []
+        text += f'    {after}({", ".join(["w"] + result + names)});\n'
+    return text + '}\n\n'
+
+
+def bits(statuses):
+    return ' | '.join(f'1u << {status}' for status in sorted(set(statuses))) or '0'
+
+
+def contract(function, parameters):
+    said = returns(function)
+    names = [declarator(one)[1] for one in parameters if one != '...']
+    statuses = ['RM_OK'] + [one for one in ENUMS['rm_status'] if re.search(rf'\b{one}\b', said)]
+    if re.search(r"_fn's status|that of fn|first failure|status and error|status of the", said):
+        statuses.append('RM_E_REFUSED')  # what our callbacks fail with
+    null = bits(i for i, name in enumerate(names) if nullable(function, name))
+    alone = bits(i for i, name in enumerate(names) if name == ALONE.get(function))
+    flags = [re.search(r'RM_E_INVALID[^;.]* naming the field', said),
+             re.search(r'^ ?status,|handed in', said), 'rm_cache_load *' in ' '.join(parameters),
+             function.endswith('_after_fork_child')]
+    quoted = ', '.join(f'"{name}"' for name in names) or 'NULL'
+    return (f'    {{"{function}", call_{function}, (const char *const[]){{{quoted}}},\n'
+            f'     {len(names)}, {bits(statuses)},\n'
+            f'     {null}, {alone}, {bits(WRITES.get(function, []))}, '
+            f'{", ".join("true" if flag else "false" for flag in flags)}}},\n')
+
+
+def program():
+    """The text of the program that calls every function."""
+    callers, contracts, found = '', '', []
+    for header in HEADER:
+        for _, kind, function, parameters in header.functions:
+            try:
+                callers += caller(function, kind, split(parameters))
+            except Failed as missing:
+                found.append(str(missing))
+            contracts += contract(function, split(parameters))
+    check(not found, '\n'.join(found))
+    used = set(re.findall(r'FIELDS\((\w+)\)', callers))
+    return ('#include "misuse.h"\n\n' + '\n'.join(tables(used)) + '\n' + callers
+            + f'static const contract contracts[] = {{\n{contracts}}};\n\n'
+            'int main(void) {\n'
+            '    return run_all(contracts, sizeof contracts / sizeof *contracts);\n}\n')
+
+
+# >>rows
+
+def every_parameter():
+    for name in [*UNDEFINED, *UNSAID, *ALONE, *WRITES]:
+        check(name.split('.')[0] in {**PARAMETERS, **STRUCTS}, f'there is no {name}')
+    text = BY_HAND + program()
+    unused = [name for name in MADE if len(re.findall(rf'\b{name}\b', text)) < 2]
+    check(not unused, f'tests/misuse.h has, for nothing: {", ".join(unused)}')
+
+
+def misuse(build):
+    folder = BUILD / build
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {'calls.c': program(), 'rm.c': '#define RM_IMPLEMENTATION\n' + INCLUDES}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    run('gcc', '-std=gnu11', '-Wall', '-Wextra', '-Werror', *BUILDS[build], f'-I{ROOT}',
+        f'-I{ROOT}/tests', *[folder / name for name in texts], '-pthread', '-lm',
+        '-o', folder / 'run')
+    said = run(folder / 'run', env={'ASAN_OPTIONS': 'allocator_may_return_null=1'})
+    failures = re.findall(r'^# (rm_\w+\(.*)', said, re.M)
+    check(all(any(re.match(one, failure) for one in KNOWN) for failure in failures), said)
+    for one, reason in KNOWN.items():
+        check(any(re.match(one, failure) for failure in failures), f'not any more: {one}: {reason}')
+    return '\n'.join([said.splitlines()[-1]] + [f'known: {reason}' for reason in KNOWN.values()])
+
+
+def rows():
+    yield 'an argument for every parameter, and no other', every_parameter
+    for build in BUILDS:
+        name = f'every function with every argument misused, {build}'
+        yield name, functools.partial(misuse, build)
+
+
+if __name__ == '__main__':
+    sys.exit(report(list(rows())))
