@@ -73,8 +73,8 @@ typedef struct fiber {
 /* The accesses to 8 bytes that matter for races, as TSan keeps them. */
 typedef struct cell {
     uint32_t epoch;
-    uint32_t next;
-    uint64_t slots[4]; /* clock << 32 | fiber << 16 | flags << 8 | which of the bytes */
+    uint16_t next, last; /* to be replaced; last written */
+    uint64_t slots[4];   /* clock << 32 | fiber << 16 | flags << 8 | which of the bytes */
 } cell;
 
 enum { WRITE = 1, ATOMIC = 2, FREED = 4 };
@@ -103,6 +103,7 @@ typedef struct site {
 static struct state {
     /* this schedule */
     uint64_t seed, random;
+    bool changed; /* a fiber became ready, or its priority changed */
     bool tso, pct, time_runs, failed, tracing, torture, soak;
     uint32_t epoch;
     int self, live; /* live: fibers that are not done and joined */
@@ -241,8 +242,14 @@ static void clock_join(clocks *into, const clocks *from) {
 
 /* >>scheduling */
 
+static void set_ready(fiber *f) {
+    f->state = READY;
+    S->changed = true;
+}
+
 static int pick(void) {
     int ready[FIBERS], count = 0, i, best;
+    S->changed = false;
     for (i = 0; i < FIBERS; ++i)
         if (S->fibers[i].state == READY) ready[count++] = i;
     if (count == 0) return -1;
@@ -266,7 +273,7 @@ static void set_time(int64_t now) {
     for (i = 0; i < FIBERS; ++i) {
         fiber *f = &S->fibers[i];
         if (f->state != BLOCKED || f->deadline > now) continue;
-        f->state = READY;
+        set_ready(f);
         f->timed_out = true;
     }
 }
@@ -357,27 +364,25 @@ static void flush(void) {
 
 /* A place where another fiber may go on. often: 4 for synchronisation, more for plain accesses. */
 static void point(uint32_t often) {
-    int i, index = S->self;
+    fiber *any;
+    uint64_t chance;
+    int i;
     if (S->live < 2) return;
     if (++S->points > POINTS && !S->soak) fail("livelock: more than %d points", (int)POINTS);
-    if (S->tso && below(4) == 0) {
-        i = (int)below(FIBERS);
-        if (S->fibers[i].stores > 0) drain(&S->fibers[i]);
-    }
-    if (below(256) == 0) { /* a spurious wake-up */
-        i = (int)below(FIBERS);
-        if (S->fibers[i].state == BLOCKED && S->fibers[i].deadline != 0 &&
-            S->fibers[i].on != NULL && S->fibers[i].timed_out == false)
-            S->fibers[i].state = READY;
-    }
+    chance = next_random() >> 16;
+    any = &S->fibers[chance % FIBERS];
+    if (S->tso && any->stores > 0 && (chance >> 3 & 3) == 0) drain(any);
+    if ((chance >> 5 & 255) == 0 && any->state == BLOCKED) set_ready(any); /* for no reason */
     if (S->pct) {
-        for (i = 0; i < 3; ++i)
-            if (S->points == S->changes[i]) S->fibers[S->self].priority = (uint32_t)i;
-        index = pick();
-    } else if (below(often) == 0) {
-        index = pick();
+        for (i = 0; i < 3; ++i) {
+            if (S->points != S->changes[i]) continue;
+            S->fibers[S->self].priority = (uint32_t)i;
+            S->changed = true;
+        }
+        if (S->changed) go_to(pick()); /* else this one is still the first */
+    } else if ((chance >> 13) % often == 0) {
+        go_to(pick());
     }
-    go_to(index);
 }
 
 /* Waits until woken, or until the deadline: false. May return for no reason. */
@@ -396,7 +401,7 @@ static bool sleep_on(const void *on, int64_t deadline) {
 static void wake(const void *on) {
     int i;
     for (i = 0; i < FIBERS; ++i)
-        if (S->fibers[i].state == BLOCKED && S->fibers[i].on == on) S->fibers[i].state = READY;
+        if (S->fibers[i].state == BLOCKED && S->fibers[i].on == on) set_ready(&S->fibers[i]);
 }
 
 void dst_point(void) {
@@ -436,9 +441,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
         memset(c, 0, sizeof *c);
         c->epoch = S->epoch;
     }
-    for (i = 0; i < 4; ++i)
-        if (c->slots[i] == word)
-            return; /* nothing has come in between, else this had a new clock */
+    if (c->slots[c->last] == word) return; /* nothing came in between, or its clock had moved */
     for (i = 0; i < 4; ++i) {
         const uint64_t slot = c->slots[i];
         const unsigned old = (unsigned)(slot >> 8 & 255), bytes = (unsigned)(slot & 255);
@@ -465,6 +468,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
     }
     if (to < 0) to = (int)(c->next++ % 4);
     c->slots[to] = word;
+    c->last = (uint16_t)to;
 }
 
 static void touch(const void *address, size_t size, unsigned flags, void *pc) {
@@ -867,7 +871,7 @@ int dst_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void
     memset(f, 0, sizeof *f);
     f->fn = fn;
     f->argument = argument;
-    f->state = READY;
+    set_ready(f);
     f->priority = (uint32_t)(next_random() >> 33) + 8;
     f->clock = self->clock;
     f->clock.at[index] = 1;
@@ -1018,7 +1022,7 @@ int dst_pthread_cond_signal(pthread_cond_t *p) {
     note("signal", p, 0, PC);
     for (i = 0; i < FIBERS; ++i)
         if (S->fibers[i].state == BLOCKED && S->fibers[i].on == p) waiting[count++] = i;
-    if (count > 0) S->fibers[waiting[below((uint32_t)count)]].state = READY;
+    if (count > 0) set_ready(&S->fibers[waiting[below((uint32_t)count)]]);
     point(4);
     return 0;
 }
