@@ -68,6 +68,59 @@ static inline int64_t fuzz_choose(fuzz_input *in, const int64_t *choices, size_t
 #define FUZZ_CHOOSE(in, ...) \
     fuzz_choose((in), (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
+/* >>text */
+
+/* The length of the character at p, 0 if it is none: decodes it and looks at the number. */
+static inline size_t fuzz_character(const unsigned char *p, size_t size) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    const size_t length = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : 4;
+    uint32_t code = length == 1 ? p[0] : p[0] & (0x7Fu >> length);
+    if (p[0] >> 6 == 2 || p[0] >= 0xF8 || length > size) return 0;
+    for (size_t i = 1; i < length; ++i) {
+        if (p[i] >> 6 != 2) return 0;
+        code = code << 6 | (p[i] & 0x3Fu);
+    }
+    if (code < least[length] || code > 0x10FFFF || code >> 11 == 0xD800 >> 11) return 0;
+    return length;
+}
+
+/* Copies text with U+FFFD for every byte that is not UTF-8; `to` has three times the room.
+   Returns the length. */
+static inline size_t fuzz_repair(char *to, const char *from, size_t size) {
+    size_t used = 0, length;
+    for (size_t i = 0; i<size; i += length> 0 ? length : 1) {
+        length = fuzz_character((const unsigned char *)from + i, size - i);
+        memcpy(to + used, length > 0 ? from + i : "\xEF\xBF\xBD", length > 0 ? length : 3);
+        used += length > 0 ? length : 3;
+    }
+    to[used] = '\0';
+    return used;
+}
+
+/* A string of up to most - 1 bytes, any but NUL. */
+static inline void fuzz_string(fuzz_input *in, char *to, uint32_t most) {
+    uint32_t size = fuzz_below(in, most);
+    while (size-- > 0) {
+        const uint32_t byte = fuzz_byte(in);
+        *to++ = (char)(byte == 0 ? ' ' : byte);
+    }
+    *to = '\0';
+}
+
+/* value * 10^-decimals without trailing zeros, by moving digits. */
+static inline void fuzz_decimal(char *to, uint64_t value, uint32_t decimals) {
+    char digits[48];
+    const int length = snprintf(digits, sizeof digits, "%0*" PRIu64, (int)decimals + 1, value);
+    int end = length;
+    while (end > length - (int)decimals && digits[end - 1] == '0')
+        --end;
+    memcpy(to, digits, (size_t)(length - (int)decimals));
+    to += length - (int)decimals;
+    if (end > length - (int)decimals) *to++ = '.';
+    memcpy(to, digits + length - (int)decimals, (size_t)(end - (length - (int)decimals)));
+    to[end - (length - (int)decimals)] = '\0';
+}
+
 /* >>clock: the target moves `now`; a wait asks wait_fn, or lets its time pass */
 
 typedef struct fuzz_clock {
