@@ -176,13 +176,17 @@ typedef struct fuzz_memory {
     uint64_t blocks; /* out now */
     uint64_t calls;
     uint64_t fail; /* the number of the call that is refused; 0 = none */
+    uint64_t refused;
 } fuzz_memory;
 
 static inline void *fuzz_alloc(size_t size, void *user) {
     fuzz_memory *memory = (fuzz_memory *)user;
     fuzz_block *block;
     CHECK(size > 0);
-    if (++memory->calls == memory->fail || size > FUZZ_HUGE) return NULL;
+    if (++memory->calls == memory->fail || size > FUZZ_HUGE) {
+        ++memory->refused;
+        return NULL;
+    }
     block = (fuzz_block *)malloc(sizeof *block + size);
     CHECK(block != NULL);
     memset(block + 1, 0xA5, size < 4096 ? size : 4096); /* nobody may count on zeros */
