@@ -230,7 +230,7 @@ static void trip_or_reset(int index) {
 }
 
 static void history(int count, void (*const threads[])(int)) {
-    begins = breaker->word >> 61 == 0 ? RM_BREAKER_STATE_CLOSED : RM_BREAKER_STATE_OPEN;
+    begins = rmi_breaker_state(breaker->word);
     first_generation = (uint32_t)rmi_breaker_bits(breaker->word);
     dst_go(count, threads);
     dst_linearizable(sizeof(model), model_apply);
@@ -458,10 +458,16 @@ DST(breaker, what_was_before_a_trip_is_seen_by_who_loses_to_it) {
     finish();
 }
 
-/* And those that change it by hand after a transition: their hook sees what was before. */
+/* And those that change it by hand after a transition: their event comes after what was before. */
 static void read_in_event(rm_breaker *b, const rm_breaker_event *event, void *user) {
     told(b, event, user);
-    if (event->from == RM_BREAKER_STATE_OPEN || event->generation > 2) DST_CHECK(told_plainly == 1);
+    if (event->generation > *(const uint64_t *)user) DST_CHECK(told_plainly == 1);
+}
+
+static void tell_and_reset(int index) {
+    (void)index;
+    told_plainly = 1;
+    DST_CHECK(rm_breaker_reset(breaker) == RM_OK);
 }
 
 static void reset_by_hand(int index) {
@@ -469,11 +475,30 @@ static void reset_by_hand(int index) {
     DST_CHECK(rm_breaker_reset(breaker) == RM_OK);
 }
 
+static void trip_by_hand(int index) {
+    (void)index;
+    DST_CHECK(rm_breaker_trip(breaker) == RM_OK);
+}
+
 DST(breaker, what_was_before_a_trip_is_seen_by_a_reset) {
     void (*const threads[])(int) = {tell_and_trip, reset_by_hand};
+    uint64_t first = 2;
     plain();
     desc.event_fn = read_in_event;
+    desc.user = &first;
     begin();
+    dst_go(2, threads);
+    finish();
+}
+
+DST(breaker, what_was_before_a_reset_is_seen_by_a_trip) {
+    void (*const threads[])(int) = {tell_and_reset, trip_by_hand};
+    uint64_t first = 3;
+    plain();
+    desc.event_fn = read_in_event;
+    desc.user = &first;
+    begin();
+    DST_CHECK(rm_breaker_trip(breaker) == RM_OK);
     dst_go(2, threads);
     finish();
 }

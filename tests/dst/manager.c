@@ -17,6 +17,7 @@ static int things_count;
 
 static void (*in_start)(void), (*in_stop)(void), (*in_health)(void);
 static int64_t health_ns;
+static int health_calls, seen_ready;
 
 static rm_status start(void *user, rm_deadline deadline, rm_error *error) {
     struct thing *t = (struct thing *)user;
@@ -45,6 +46,7 @@ static rm_status stop(void *user, rm_deadline deadline, rm_error *error) {
 static rm_health health(void *user, rm_error *reason) {
     const struct thing *t = (const struct thing *)user;
     DST_CHECK(t->running);
+    COUNT(&health_calls);
     if (in_health != NULL) in_health();
     if (health_ns > 0) (void)rm_sleep(NULL, health_ns, NULL);
     DST_CHECK(t->running);
@@ -89,7 +91,10 @@ static void check_all(rm_state phase, int running) {
     uint32_t i;
     DST_CHECK(manager->phase == phase && manager->visits == NULL);
     for (i = 0; i < manager->count; ++i) {
+        const rm_state state = manager->entries[i].state;
         DST_CHECK(manager->entries[i].running == running);
+        DST_CHECK(running ? state == RM_STATE_READY
+                          : state == RM_STATE_STOPPED || state == RM_STATE_REGISTERED);
         DST_CHECK(things[i].running == running && things[i].starts == things[i].stops + running);
     }
 }
@@ -104,18 +109,26 @@ static void finish(void) {
 
 static int started, stopped;
 
-static void start_all(int index) {
-    const rm_status status = rm_manager_start(manager, 0, NULL);
-    (void)index;
+/* A refusal is in the list as well. */
+static bool done(rm_status status, const rm_errors *errors) {
     DST_CHECK(status == RM_OK || status == RM_E_STATE);
-    if (status == RM_OK) COUNT(&started);
+    DST_CHECK(errors->count == (status == RM_OK ? 0 : 1));
+    DST_CHECK(status == RM_OK || errors->items[0].status == RM_E_STATE);
+    return status == RM_OK;
+}
+
+static void start_all(int index) {
+    rm_errors errors;
+    (void)index;
+    errors.count = 1; /* of a call before */
+    if (done(rm_manager_start(manager, 0, &errors), &errors)) COUNT(&started);
 }
 
 static void stop_all(int index) {
-    const rm_status status = rm_manager_stop(manager, 0, NULL);
+    rm_errors errors;
     (void)index;
-    DST_CHECK(status == RM_OK || status == RM_E_STATE);
-    if (status == RM_OK) COUNT(&stopped);
+    errors.count = 1;
+    if (done(rm_manager_stop(manager, 0, &errors), &errors)) COUNT(&stopped);
 }
 
 static void stop_and_start(int index) {
@@ -168,6 +181,7 @@ static void look(int index) {
         DST_CHECK(status[i].name[0] == (char)('a' + (int)i));
         DST_CHECK((status[i].health == RM_HEALTH_HEALTHY) == (status[i].state == RM_STATE_READY));
         DST_CHECK(status[i].last_error.status == RM_OK);
+        if (status[i].state == RM_STATE_READY) COUNT(&seen_ready);
     }
 }
 
@@ -177,6 +191,9 @@ DST(manager, health_hooks_beside_start_and_stop) {
     DST_CHECK(rm_manager_start(manager, 0, NULL) == RM_OK);
     dst_go(3, threads);
     check_all(RM_STATE_READY, 1);
+    DST_CHECK(health_calls == seen_ready);
+    look(0);
+    DST_CHECK(health_calls == seen_ready && seen_ready >= 2);
     finish();
 }
 
@@ -238,14 +255,15 @@ static void add_third(int index) {
     const rm_status status = rm_manager_add(manager, &resource, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_STATE || status == RM_E_EXISTS);
-    if (status == RM_OK) things_count = 3;
+    if (status != RM_OK) return;
+    things_count = 3;
+    DST_CHECK(rm_manager_add(manager, &resource, NULL) == RM_E_EXISTS);
 }
 
 static void find(int index) {
     rm_resource found;
     const rm_status status = rm_manager_get(manager, "c", &found);
-    (void)index;
-    DST_CHECK(status == RM_OK || status == RM_E_NOT_FOUND);
+    DST_CHECK(status == RM_OK || (status == RM_E_NOT_FOUND && index >= 0));
     if (status == RM_OK) DST_CHECK(found.user == &things[2] && found.name[0] == 'c');
 }
 
@@ -261,7 +279,7 @@ DST(manager, a_resource_is_added_beside_get_and_status) {
     void (*const threads[])(int) = {find, add_third, find_and_look};
     begin(2);
     dst_go(3, threads);
-    DST_CHECK(manager->count == 3);
+    find(-1); /* now it is there */
     finish();
 }
 
@@ -339,6 +357,9 @@ DST_TORTURE(manager, survives_every_failure_of_its_life) {
     memset(&errors, 0, sizeof errors);
     status = rm_manager_start(manager, RM_SEC(1), &errors);
     if (!held(status)) {
+        const rmi_managed *failed = manager->entries;
+        while (failed->state != RM_STATE_FAILED || failed->last_error.status != status)
+            DST_CHECK(++failed < manager->entries + THINGS);
         DST_CHECK(errors.items[0].status == status && manager->phase == RM_STATE_STOPPED);
         stop_at_last(); /* what could not be stopped on the way back */
         status = rm_manager_start(manager, RM_SEC(1), NULL);
