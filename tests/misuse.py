@@ -26,11 +26,16 @@ INCLUDES = ''.join(f'#include "{name}"\n' for name in HEADERS)
 MADE = set(re.findall(r'\b((?:arg|good|take|after)_\w+)\(', BY_HAND))
 BUILDS = {'sanitizers': '-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all'.split(),
           'release': ['-O2']}
+CALLBACK_MATRIX = ROOT / 'tests/unit/test_callbacks.c'
+WITH_HOOKS = ['pool', 'cache', 'breaker', 'retry', 'metrics', 'counter', 'gauge', 'histogram',
+              'manager', 'registry', 'waitq']
+PRIMITIVES = {'alloc_fn', 'free_fn', 'now_fn', 'coarse_fn', 'wall_fn', 'sleep_fn', 'wait_fn',
+              'next_fn', 'log_fn'}  # callbacks that must not call anything of ours
 OUT = {'out', 'sum', 'product', 'grant', 'wait_ns', 'count', 'size'}  # names of what is written
 
 # What is not tried, because it is undefined or waits for ever: 'function.parameter', 'struct' (its
-# fields) or 'struct.field', and the reason.  Nor is what holds for all: use after destroy or without
-# init, giving back a lock that is not held, lengths that are lies, pointers to nothing.
+# fields) or 'struct.field', and the reason.  Nor is what holds for all: use after destroy or
+# without init, giving back a lock that is not held, lengths that are lies, pointers to nothing.
 UNDEFINED = {
     'rm_clock': 'a clock is checked by what takes an rm_env, not each time it is read',
     'rm_random': 'the same',
@@ -311,6 +316,16 @@ def every_parameter():
     check(not unused, f'tests/misuse.h has, for nothing: {", ".join(unused)}')
 
 
+def callback_matrix():
+    """The other matrix, in C, has every function and every hook of the objects that have hooks."""
+    text = CALLBACK_MATRIX.read_text()
+    names = {name for name in PARAMETERS if re.match(f'rm_({"|".join(WITH_HOOKS)})_', name)}
+    for body in [*STRUCTS.values(), *PARAMETERS.values()]:
+        names |= set(re.findall(r'\(\*(\w+_fn)\)\(', body)) - PRIMITIVES
+    missing = sorted(name for name in names if not re.search(rf'\b{name}\b', text))
+    check(not missing, f'{CALLBACK_MATRIX.name} does not have {", ".join(missing)}')
+
+
 def misuse(build):
     folder = BUILD / build
     folder.mkdir(parents=True, exist_ok=True)
@@ -329,6 +344,7 @@ def misuse(build):
 
 
 def rows():
+    yield 'every function and hook is in the callback matrix', callback_matrix
     yield 'an argument for every parameter, and no other', every_parameter
     for build in BUILDS:
         name = f'every function with every argument misused, {build}'
