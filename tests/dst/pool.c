@@ -14,11 +14,12 @@
 
 enum { RESOURCES = 32, PERMITS = 32, FAR = 1000000 };
 
-static struct resource { int holders, alive; } resources[RESOURCES];
+static struct resource { int holders, alive, late; } resources[RESOURCES];
 static rm_pool *pool;
 static uint32_t made, alive, admitted, reported[PERMITS];
 static uint32_t creates_fail, checks_fail, resets_fail, guard_refuses; /* how many of the next */
 static uint32_t sealed;                                                /* no more creates */
+static uint32_t least;                                                 /* alive at any time */
 
 static bool one_of(uint32_t *left) {
     uint32_t n = LOAD(left);
@@ -38,6 +39,7 @@ static rm_status make(void **resource, rm_deadline deadline, rm_error *error, vo
     DST_CHECK(number < RESOURCES);
     DST_CHECK(ADD(&alive, 1) < pool->desc.max);
     resources[number].alive = 1;
+    resources[number].late = LOAD(&pool->closed) != 0; /* then nobody may get it */
     *resource = &resources[number];
     return RM_OK;
 }
@@ -47,7 +49,7 @@ static void end(void *resource, void *user) {
     (void)user;
     DST_CHECK(r->alive == 1 && r->holders == 0);
     r->alive = 0;
-    (void)ADD(&alive, UINT32_MAX);
+    DST_CHECK(ADD(&alive, UINT32_MAX) > least);
 }
 
 static rm_status validate(void *resource, void *user) {
@@ -136,7 +138,7 @@ static void finish(void) {
 
 static void use(const rm_lease *lease) {
     struct resource *r = (struct resource *)lease->resource;
-    DST_CHECK(r->alive == 1 && r->holders == 0);
+    DST_CHECK(r->alive == 1 && r->holders == 0 && !r->late);
     r->holders = 1; /* plain: a second holder is a race too */
     dst_point();
     r->holders = 0;
@@ -345,19 +347,30 @@ DST(pool, create_fails_while_others_wait) {
 
 static rm_status given_back[2];
 
+static rm_release given_back_as;
+
 static void gives_its_copy_back(int index) {
     rm_lease copy = held;
-    given_back[index] = rm_pool_release(pool, &copy, RM_RELEASE_OK);
+    given_back[index] = rm_pool_release(pool, &copy, given_back_as);
 }
 
-DST(pool, second_release_leaves_the_next_lease_alone) {
+static void give_back_twice(rm_release how) {
     void (*const threads[])(int) = {gives_its_copy_back, gives_its_copy_back, uses_twice};
     begin_plain(1);
     hold();
+    given_back_as = how;
     dst_go(3, threads);
     DST_CHECK(given_back[0] == RM_OK ? given_back[1] == RM_E_STALE
                                      : given_back[0] == RM_E_STALE && given_back[1] == RM_OK);
     finish();
+}
+
+DST(pool, second_release_leaves_the_next_lease_alone) {
+    give_back_twice(RM_RELEASE_OK);
+}
+
+DST(pool, second_broken_release_leaves_the_next_lease_alone) {
+    give_back_twice(RM_RELEASE_BROKEN);
 }
 
 /* ---- waits that end without a resource */
@@ -547,6 +560,19 @@ DST(pool, start_strands_nobody) {
     finish();
 }
 
+static void closes_starts_and_uses(int index) {
+    closes_at_once(index);
+    if (start() == RM_OK) DST_CHECK(use_once(RM_FOREVER, RM_RELEASE_OK) == RM_OK);
+}
+
+/* A try that found it closed gives the slot back that it had claimed for a moment. */
+DST(pool, reopening_beside_a_try_strands_nobody) {
+    void (*const threads[])(int) = {tries_unless_closed, closes_starts_and_uses};
+    begin_plain(1);
+    dst_go(2, threads);
+    finish();
+}
+
 /* ---- maintain */
 
 static void maintains_in_8_ms(int index) {
@@ -570,6 +596,15 @@ DST(pool, expiry_meets_acquire) {
     void (*const threads[])(int) = {uses, uses, maintains_in_8_ms};
     begin_with_two_idle(0);
     dst_go(3, threads);
+    finish();
+}
+
+DST(pool, expiries_leave_the_minimum) {
+    void (*const threads[])(int) = {uses, maintains_in_8_ms, maintains_in_8_ms};
+    begin_with_two_idle(1);
+    least = 1;
+    dst_go(3, threads);
+    least = 0;
     finish();
 }
 

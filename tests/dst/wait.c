@@ -308,13 +308,22 @@ static void queue_finish(uint32_t free_units) {
     DST_CHECK(rm_waitq_destroy(&queue) == RM_OK);
 }
 
+static bool too_late; /* for any grant */
+
+static bool has_passed(rm_deadline deadline) {
+    return deadline.at_ns != 0 && rm_now(queue.desc.clock) >= deadline.at_ns;
+}
+
 static rm_status wait_and_give(rm_deadline deadline, rm_cancel *cancel) {
     uint64_t grant = 0;
     const rm_status status = rm_waitq_wait(&queue, NULL, deadline, cancel, &grant);
     scribble();
     DST_CHECK(grant == (status == RM_OK ? A_UNIT : 0));
-    if (status == RM_OK) give();
-    return status;
+    if (status == RM_E_TIMEOUT) DST_CHECK(has_passed(deadline) || dst_faults() > 0);
+    if (status != RM_OK) return status;
+    DST_CHECK(!too_late);
+    give();
+    return RM_OK;
 }
 
 static void waits(int index) {
@@ -361,6 +370,7 @@ static void done(rm_status status, uint64_t grant, void *user) {
     callback *c = (callback *)user;
     DST_CHECK(ADD(&c->calls, 1) == 0);
     DST_CHECK(grant == (status == RM_OK ? A_UNIT : 0));
+    if (status == RM_E_TIMEOUT) DST_CHECK(has_passed(c->waiter.deadline) || dst_faults() > 0);
     c->status = status;
     if (!c->keeps_memory) free(c);
     if (status == RM_OK) give(); /* calls back into the queue */
@@ -482,6 +492,75 @@ DST(waitq, expire_meets_grant) {
     dst_go(4, threads);
     (void)rm_waitq_expire(&queue);
     DST_CHECK(callbacks_done == 2);
+    queue_finish(1);
+}
+
+static void waits_for_50_us_or_a_token(int index) {
+    const rm_status status = wait_and_give(rm_deadline_after(NULL, RM_US(50)), &token);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT || status == RM_E_CANCELLED);
+}
+
+/* Gives to a queue whose head is over, if it comes so: then the head gets nothing. */
+static void gives_too_late(int index) {
+    dst_pass(RM_US(50));
+    rm_waitq_lock(&queue);
+    too_late = queue.head != NULL && rmi_waiter_over(queue.head, dst_now()) != RM_OK;
+    rm_waitq_unlock(&queue);
+    gives(index);
+}
+
+DST(waitq, unit_that_comes_too_late_is_not_granted) {
+    void (*const threads[])(int) = {waits_for_50_us_or_a_token, gives_too_late, cancels};
+    queue_begin(0);
+    dst_go(3, threads);
+    queue_finish(1);
+}
+
+static void waits_for_a_completion(int index) {
+    uint64_t grant = 0;
+    const rm_status status =
+        rm_waitq_wait(&queue, NULL, rm_deadline_after(NULL, RM_US(50)), &token, &grant);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT || status == RM_E_CANCELLED);
+    DST_CHECK(grant == (status == RM_OK ? A_UNIT : 0));
+}
+
+static void completes_too_late(int index) {
+    bool late;
+    uint32_t count;
+    (void)index;
+    dst_pass(RM_US(50));
+    rm_waitq_lock(&queue);
+    late = queue.head != NULL && rmi_waiter_over(queue.head, dst_now()) != RM_OK;
+    count = rm_waitq_complete(&queue, NULL, RM_OK, A_UNIT);
+    rm_waitq_unlock(&queue);
+    DST_CHECK(count == 0 || !late);
+}
+
+DST(waitq, completion_that_comes_too_late_is_none) {
+    void (*const threads[])(int) = {waits_for_a_completion, completes_too_late, cancels};
+    queue_begin_on(NULL, NULL, 0);
+    dst_go(3, threads);
+    queue_finish(0);
+}
+
+static void adds_for_50_us_then_waits(int index) {
+    adds_for_50_us(index);
+    dst_pass(RM_US(50));
+    waits(index);
+}
+
+static void gives_in_a_while(int index) {
+    DST_CHECK(rm_sleep(NULL, RM_MS(1), NULL) == RM_OK);
+    gives(index);
+}
+
+DST(waitq, waits_after_the_callbacks_it_caused) {
+    void (*const threads[])(int) = {adds_for_50_us_then_waits, gives_in_a_while};
+    queue_begin(0);
+    dst_go(2, threads);
+    DST_CHECK(callbacks_done == 1);
     queue_finish(1);
 }
 
@@ -620,7 +699,6 @@ static void waits_until_100(int index) {
     const rm_status status = wait_and_give(at_100, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT);
-    if (status == RM_E_TIMEOUT) DST_CHECK(rm_now(&clock_of_it) >= at_100.at_ns);
 }
 
 DST(virtual_clock, advance_meets_wait_and_release) {
