@@ -141,6 +141,7 @@ static void try_pool(void) {
     rm_pool_desc d = rm_pool_desc_default(), full;
     rm_pool *pool = NULL;
     rm_lease lease;
+    rm_status status;
     d.env = pick_env();
     d.name = pick_name(47);
     d.create_fn = fuzz_below(w.in, 8) == 1 ? NULL : create_fn;
@@ -160,7 +161,8 @@ static void try_pool(void) {
     refuse("idle_timeout_ns", d.idle_timeout_ns < 0 && d.idle_timeout_ns != RM_NONE);
     refuse("validate_after_ns", d.validate_after_ns < 0 && d.validate_after_ns != RM_STRICT);
     refuse("barge_ns", d.barge_ns < 0 && d.barge_ns != RM_STRICT);
-    if (!made(rm_pool_create(&d, &pool, &w.error), pool != NULL, 0)) return;
+    status = rm_pool_create(&d, &pool, &w.error);
+    if (!made(status, pool != NULL, 0)) return;
     CHECK(rm_pool_desc_get(pool, &full) == RM_OK);
     CHECK_EQ(d.max == 0 ? 10 : d.max, full.max);
     CHECK_EQ(d.idle_timeout_ns == 0 ? RM_MINUTES(10) : d.idle_timeout_ns, full.idle_timeout_ns);
@@ -192,7 +194,8 @@ static void try_cache(void) {
     refuse("max_bytes", d.max_bytes < 0 && d.max_bytes != RM_NONE);
     refuse("ttl_ns", d.ttl_ns < 0 && d.ttl_ns != RM_NONE);
     refuse("max_pins", d.max_pins > 1 << 24);
-    if (!made(rm_cache_create(&d, &cache, &w.error), cache != NULL, 0)) return;
+    status = rm_cache_create(&d, &cache, &w.error);
+    if (!made(status, cache != NULL, 0)) return;
     CHECK(rm_cache_desc_get(cache, &full) == RM_OK);
     CHECK_EQ(d.max_entries == 0 ? 10000 : d.max_entries, full.max_entries);
     CHECK_EQ(d.max_bytes == 0 ? 64 << 20 : d.max_bytes, full.max_bytes);
@@ -214,6 +217,7 @@ static void try_breaker(void) {
     rm_breaker *breaker = NULL;
     rm_breaker_stats stats;
     rm_permit permit;
+    rm_status status;
     d.env = pick_env();
     d.name = pick_name(47);
     d.open_ns = pick_i64();
@@ -230,12 +234,16 @@ static void try_breaker(void) {
     refuse("open_jitter_permille",
            (d.open_jitter_permille < 0 && d.open_jitter_permille != RM_NONE) ||
                d.open_jitter_permille > 1000);
-    if (!made(rm_breaker_create(&d, &breaker, &w.error), breaker != NULL, 0)) return;
+    status = rm_breaker_create(&d, &breaker, &w.error);
+    if (!made(status, breaker != NULL, 0)) return;
     CHECK_EQ(RM_OK, rm_breaker_acquire(breaker, &permit, NULL));
     CHECK_EQ(RM_OK, rm_breaker_record(breaker, &permit, RM_OUTCOME_FAILURE));
     CHECK_EQ(RM_OK, rm_breaker_trip(breaker));
-    CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(breaker, &permit, NULL));
-    CHECK(rm_breaker_stats_get(breaker, &stats) == RM_OK && stats.retry_after_ns > 0);
+    CHECK(rm_breaker_stats_get(breaker, &stats) == RM_OK);
+    if (w.env.clock != NULL) { /* else a rest of 1 ns may be over */
+        CHECK_EQ(RM_E_REJECTED, rm_breaker_acquire(breaker, &permit, NULL));
+        CHECK(stats.retry_after_ns > 0);
+    }
     CHECK(stats.retry_after_ns <= 2 * year + RM_MS(1));
     rm_breaker_destroy(breaker);
 }
@@ -272,7 +280,8 @@ static void try_manager(void) {
     rm_resource resource = rm_resource_make(NULL, "kind", &w);
     rm_status status;
     refuse("max_resources", d.max_resources > 65535);
-    if (!made(rm_manager_create(&d, &manager, &w.error), manager != NULL, 0)) return;
+    status = rm_manager_create(&d, &manager, &w.error);
+    if (!made(status, manager != NULL, 0)) return;
     resource.name = pick_name(47);
     status = rm_manager_add(manager, &resource, NULL);
     CHECK_EQ(resource.name == NULL || resource.name[0] == '\0' ? RM_E_INVALID
@@ -304,7 +313,8 @@ static void try_registry(void) {
     d.user = &w;
     refuse("max_entries", d.max_entries > 1 << 24);
     refuse("stripes", d.stripes > 256);
-    if (!made(rm_registry_create(&d, &registry, &w.error), registry != NULL, 0)) return;
+    status = rm_registry_create(&d, &registry, &w.error);
+    if (!made(status, registry != NULL, 0)) return;
     status = rm_registry_get(registry, "key", 3, &ref, NULL);
     if (d.max_key != 0 && d.max_key < 3)
         CHECK_EQ(RM_E_TOO_LARGE, status);
@@ -429,9 +439,11 @@ static void try_family(rm_metrics *metrics) {
 static void try_metrics(void) {
     rm_metrics_desc d = {pick_env(), pick_u32(), pick_u32()};
     rm_metrics *metrics = NULL;
+    rm_status status;
     refuse("max_families", d.max_families > 65535);
     refuse("max_series", d.max_series > 1 << 24);
-    if (!made(rm_metrics_create(&d, &metrics, &w.error), metrics != NULL, 0)) return;
+    status = rm_metrics_create(&d, &metrics, &w.error);
+    if (!made(status, metrics != NULL, 0)) return;
     w.memory.fail = w.memory.calls + fuzz_below(w.in, 8);
     try_family(metrics);
     CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));

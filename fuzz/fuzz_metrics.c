@@ -119,7 +119,7 @@ static void read_labels(reader *r, sample *s) {
             strcpy(s->le, value);
         } else {
             CHECK(used + strlen(name) + strlen(value) + 3 < KEY);
-            used += (size_t)sprintf(s->labels + used, "%s\1%s\2", name, value);
+            used += (size_t)snprintf(s->labels + used, KEY - used, "%s\1%s\2", name, value);
         }
     }
     read_text(r, "} ");
