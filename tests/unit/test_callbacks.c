@@ -301,8 +301,16 @@ static void pool_begin(void) {
     cell_check(rm_pool_acquire(pool, RM_NOWAIT, &held, NULL) == RM_OK, "nothing lent");
 }
 
+static bool pool_closed(void) {
+    const rm_resource resource = rm_pool_resource(pool);
+    return resource.health_fn(resource.user, NULL) == RM_HEALTH_UNHEALTHY;
+}
+
 static void pool_end(void) {
     rm_resource resource;
+    rm_pool_stats stats;
+    if (pool != NULL && pool_closed() && rm_pool_stats_get(pool, &stats) == RM_OK)
+        cell_check(stats.idle == 0, "a closed pool keeps a resource");
     fail_create = fail_validate = fail_reset = false;
     while (extras > 0)
         give_back();
@@ -352,7 +360,10 @@ static void pool_nothing_lent(void) {
 #define LENT (BIT(OK) | BIT(E_CLOSED) | BIT(E_FAILED))
 
 static void play_acquire(void) {
-    outer(borrow(RM_NOWAIT), LENT);
+    const rm_status status = borrow(RM_NOWAIT);
+    outer(status, LENT);
+    if (now.scene->hook == POOL_CREATE && pool_closed())
+        cell_check(status != RM_OK, "what was made for a closed pool is lent");
 }
 static void play_maintain(void) {
     outer(rm_pool_maintain(pool, none, NULL), LENT);
