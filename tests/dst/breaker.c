@@ -20,12 +20,15 @@ static rm_breaker_desc desc;
 
 enum { EVENTS = 32 };
 static struct { uint32_t told, from, to; } events[EVENTS];
+static int64_t latest_probe; /* when its call began */
 
 static void told(rm_breaker *b, const rm_breaker_event *event, void *user) {
     (void)user;
     DST_CHECK(b == breaker && event->generation > 1 && event->generation < EVENTS);
     DST_CHECK(COUNT(&events[event->generation].told) == 1);
     DST_CHECK((event->rest_ns > 0) == (event->to == RM_BREAKER_STATE_OPEN));
+    if (strcmp(event->reason, "probe_lost") == 0)
+        DST_CHECK(dst_now() >= GET(&latest_probe) + desc.probe_wait_ns);
     PUT(&events[event->generation].from, (uint32_t)event->from);
     PUT(&events[event->generation].to, (uint32_t)event->to);
 }
@@ -75,18 +78,21 @@ static void finish(void) {
 
 static uint32_t admitted, rejected, late, failed, ignored, probes_ok;
 
+static bool is_probe(const rm_permit *permit) {
+    return rmi_breaker_state(permit->word) == RM_BREAKER_STATE_HALF_OPEN;
+}
+
 static bool acquire(rm_permit *permit) {
+    const int64_t before = dst_now();
     const rm_status status = rm_breaker_acquire(breaker, permit, NULL);
     DST_CHECK(status == RM_OK || status == RM_E_REJECTED);
     if (status == RM_OK)
         COUNT(&admitted);
     else
         COUNT(&rejected);
+    if (status == RM_OK && is_probe(permit) && before > GET(&latest_probe))
+        PUT(&latest_probe, before);
     return status == RM_OK;
-}
-
-static bool is_probe(const rm_permit *permit) {
-    return rmi_breaker_state(permit->word) == RM_BREAKER_STATE_HALF_OPEN;
 }
 
 static bool record(rm_permit *permit, int outcome) {
@@ -282,11 +288,16 @@ static void record_two(int index) {
 DST(breaker, the_end_of_a_rest_lets_so_many_probes_through) {
     void (*const ask[])(int) = {acquire_one, acquire_one, acquire_one, acquire_one};
     void (*const answer[])(int) = {record_two, record_two};
+    rm_permit permit;
     plain();
     desc.probes = 2;
+    desc.probe_wait_ns = RM_FOREVER;
     begin_rested();
     dst_go(4, ask);
     DST_CHECK(admitted == 2 && rejected == 2);
+    dst_pass(2 * desc.open_ns);
+    DST_CHECK(rm_breaker_acquire(breaker, &permit, NULL) == RM_E_REJECTED);
+    ++rejected;
     DST_CHECK(stats().probes == 2 && stats().probes_out == 2 && !stats().probe_ready);
     dst_go(2, answer);
     DST_CHECK(probes_ok == 2 && stats().state == RM_BREAKER_STATE_CLOSED);
@@ -302,17 +313,21 @@ static void probe_and_forget(int index) {
     dst_pass(desc.probe_wait_ns / 2 + RM_MS(1));
 }
 
-DST(breaker, a_lost_probe_opens_it_once) {
+DST(breaker, lost_probes_open_it_once) {
     void (*const threads[])(int) = {probe_and_forget, probe_and_forget, probe_and_forget};
     rm_permit permit;
+    const uint32_t callers = 1 + dst_choose(3), probes = 1 + dst_choose(2);
+    const uint32_t out = callers < probes ? callers : probes;
+    rm_breaker_stats s;
     plain();
-    desc.probes = 1;
+    desc.probes = probes;
     desc.probe_wait_ns = RM_SEC(60);
     begin_rested();
-    dst_go(3, threads);
+    dst_go((int)callers, threads);
     dst_pass(desc.probe_wait_ns + RM_MS(1));
     DST_CHECK(!acquire(&permit)); /* it sees what is lost, if nobody has before */
-    DST_CHECK(admitted == 1 && stats().probes == 1 && stats().lost == 1 && stats().opened == 2);
+    s = stats();
+    DST_CHECK(admitted == out && s.probes == out && s.lost == out && s.opened == 2);
     finish();
 }
 
@@ -331,6 +346,7 @@ DST(breaker, a_probe_that_is_late_or_just_in_time) {
     plain();
     desc.probe_wait_ns = RM_SEC(60);
     desc.probes = 1;
+    desc.probe_successes = 2; /* after the first nobody is out, and nothing can be lost */
     begin_rested();
     dst_go(3, threads);
     s = stats();

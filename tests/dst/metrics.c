@@ -272,15 +272,21 @@ static void count_in_family(int index) {
     (void)index;
     family = add_one();
     count_in(1);
+    count_in(2);
 }
 
 /* A family and its series are on a page as a whole, or not at all. */
 static void check_page(const char *page) {
-    const char *head = strstr(page, "# HELP m h\n# TYPE m counter\n");
-    const char *line = strstr(page, "m{k=");
-    DST_CHECK((head != NULL) == (strstr(page, "# HELP m h") != NULL));
-    DST_CHECK(line == NULL || (head != NULL && strncmp(line, "m{k=\"b\"} ", 9) == 0));
-    if (line != NULL) DST_CHECK(number_in(page, "m{k=\"b\"} ") <= 1);
+    const char *head = strstr(page, "# HELP m h"), *line = strstr(page, "m{k=");
+    if (head == NULL)
+        DST_CHECK(line == NULL);
+    else
+        DST_CHECK(strncmp(head + 10, "\n# TYPE m counter\n", 18) == 0);
+    if (line != NULL) {
+        DST_CHECK(line == head + 28 && number_in(line, "m{k=\"b\"} ") <= 1);
+        line = strstr(line + 1, "m{k=");
+        if (line != NULL) DST_CHECK(number_in(line, "m{k=\"c\"} ") <= 1);
+    }
     DST_CHECK(strstr(page, "rm_metrics_refused_values_total 0\n") != NULL);
 }
 
@@ -343,6 +349,7 @@ static void render_things(int index) {
     line = strstr(page, "x{resource=\"");
     DST_CHECK(line == NULL || strncmp(line + 13, "\"} 5\n", 5) == 0);
     DST_CHECK((line != NULL) == (strstr(page, "# TYPE x gauge\n") != NULL));
+    DST_CHECK(line == NULL || strstr(page, "# TYPE x counter\n") == NULL);
 }
 
 DST(metrics, a_resource_is_removed_beside_its_visits) {
@@ -363,6 +370,23 @@ static void add_and_remove_other(int index) {
     add_thing("s", &other_alive);
     DST_CHECK(rm_metrics_remove_resource(metrics, "s") == RM_OK);
     other_alive = 0;
+}
+
+/* A family with the name of their statistic: one of the two is on a page, never both. */
+static void add_same_name(int index) {
+    (void)index;
+    (void)add(RM_METRIC_COUNTER, "x", NULL);
+}
+
+DST(metrics, a_family_takes_the_name_of_a_statistic) {
+    void (*const threads[])(int) = {render_things, add_same_name};
+    begin(1, 0);
+    alive = 1;
+    add_thing("r", &alive);
+    dst_go(2, threads);
+    render_things(0);
+    DST_CHECK(value_of(metrics->dropped_samples) >= 1);
+    finish();
 }
 
 DST(metrics, resources_come_and_go_beside_a_page) {
@@ -394,6 +418,39 @@ DST(metrics, a_resource_cannot_remove_itself) {
     dst_go(count, threads);
     DST_CHECK(alive == (count == 3 ? 0 : 1));
     finish();
+}
+
+/* ---- destroy */
+
+static int rendering;
+
+static void show_that_it_renders(void *user, rm_stat_fn visit, void *to) {
+    (void)user, (void)visit, (void)to;
+    PUT(&rendering, 1);
+}
+
+static void render_last(int index) {
+    char page[PAGE];
+    (void)index;
+    DST_CHECK(render(page) == RM_OK);
+}
+
+static void destroy_once_it_has_rendered(int index) {
+    (void)index;
+    while (!GET(&rendering))
+        DST_CHECK(rm_sleep(NULL, RM_US(1), NULL) == RM_OK);
+    while (rm_metrics_destroy(metrics) == RM_E_BUSY)
+        DST_CHECK(rm_sleep(NULL, RM_US(1), NULL) == RM_OK);
+}
+
+DST(metrics, destroy_is_busy_until_the_last_page_is_done) {
+    void (*const threads[])(int) = {render_last, destroy_once_it_has_rendered};
+    rm_resource resource = rm_resource_make("r", "thing", NULL);
+    resource.stats_fn = show_that_it_renders;
+    begin(1, 0);
+    DST_CHECK(rm_metrics_add_resource(metrics, &resource, NULL) == RM_OK);
+    dst_when_idle(NULL, NULL); /* the registry goes before the threads do */
+    dst_go(2, threads);
 }
 
 /* ---- torture */
