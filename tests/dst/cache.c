@@ -677,8 +677,9 @@ DST_TORTURE(cache, survives_every_failure_of_its_life) {
         if (get(i == 1 ? "b" : "a") == 0) DST_CHECK(dst_faults() > before);
     }
     if (held(get_or_load("b", RM_SEC(1), &pin, NULL), 0)) {
+        const uint64_t before = dst_faults();
         (void)rm_cache_delete(cache, "b", 1);
-        (void)held(set("b"), dst_faults());
+        (void)held(set("b"), before);
         (void)release(&pin);
     }
     dst_go(2, threads);
