@@ -490,7 +490,7 @@ typedef struct field {
     const char *name;
     size_t offset;
     kind kind;
-    int last; /* of an enumeration */
+    int64_t limit; /* the largest value, of an enumeration too */
 } field;
 
 typedef struct odd {
@@ -545,44 +545,49 @@ static size_t kind_size(kind k) {
     }
 }
 
-static int kind_values(kind k) {
-    switch (k) {
+static int field_values(const field *f) {
+    switch (f->kind) {
     case FUNCTION: return 1;
     case POINTER: return 2;
     case STRING: return ODD_STRINGS + 1;
     case DOUBLE: return ODD_DOUBLES;
-    default: return ODD_NUMBERS;
+    default: return ODD_NUMBERS + (f->limit < INT64_MAX ? 2 : 0);
     }
 }
 
-static void refuse_odd_enum(world *w, int64_t number, int last) {
-    if ((int32_t)number < 0 || (int32_t)number > last) w->expect = RM_E_INVALID;
+/* A number above its limit has to be refused, and so has a time below the named ones. */
+static void expect_refusal(world *w, kind k, const char *name, int64_t number, int64_t limit) {
+    const int64_t seen = k == U32 || k == ENUM ? (int64_t)(uint32_t)number : number;
+    if (seen > limit || (k == I64 && strstr(name, "_ns") != NULL && number < RM_STRICT))
+        w->expect = RM_E_INVALID;
+}
+
+/* Puts a number into a field: an odd one, its limit, or one more.  Returns its name. */
+static const char *misuse_number(world *w, const field *f, int value, char *field_at) {
+    const bool listed = value < ODD_NUMBERS;
+    const int64_t number = listed ? odd_numbers[value].value : f->limit + (value - ODD_NUMBERS);
+    const uint32_t small = (uint32_t)number;
+    expect_refusal(w, f->kind, f->name, number, f->limit);
+    if (kind_size(f->kind) == sizeof small) /* little and big endian alike */
+        memcpy(field_at, &small, sizeof small);
+    else
+        memcpy(field_at, &number, sizeof number);
+    return listed ? odd_numbers[value].what : value == ODD_NUMBERS ? "its limit" : "its limit + 1";
 }
 
 static void misuse_field(world *w, const field *f, int value, char *field_at) {
     const void *pointer = NULL;
-    static char what[128];
-    const char *how = "";
-    int64_t number;
+    char what[128];
+    const char *how = "an odd double";
     if (f->kind == POINTER || f->kind == STRING || f->kind == FUNCTION) {
         if (f->kind == POINTER && value == 1) pointer = w->zeroes;
         if (f->kind == STRING) pointer = odd_string(value);
         how = pointer == NULL ? "NULL" : f->kind == POINTER ? "zeroed" : "an odd string";
         memcpy(field_at, &pointer, sizeof pointer);
     } else if (f->kind == DOUBLE) {
-        how = "an odd double";
         memcpy(field_at, &odd_doubles[value], sizeof *odd_doubles);
-    } else { /* little or big endian alike: by way of a number of the same width */
-        const uint32_t small = (uint32_t)odd_numbers[value].value;
-        number = odd_numbers[value].value;
-        how = odd_numbers[value].what;
-        if (f->kind == ENUM) refuse_odd_enum(w, number, f->last);
-        if (f->kind == I64 && strstr(f->name, "_ns") != NULL && number < RM_STRICT)
-            w->expect = RM_E_INVALID;
-        if (kind_size(f->kind) == sizeof small)
-            memcpy(field_at, &small, sizeof small);
-        else
-            memcpy(field_at, &number, sizeof number);
+    } else {
+        how = misuse_number(w, f, value, field_at);
     }
     snprintf(what, sizeof what, ".%s = %s", f->name, how);
     misuse(w, what);
@@ -603,13 +608,13 @@ static void *arg_struct(world *w, int value, void *memory, size_t size, const fi
     }
     value -= 3;
     for (i = 0; i < count; ++i) {
-        if (value < kind_values(fields[i].kind)) {
+        if (value < field_values(&fields[i])) {
             w->fields = fields;
             w->field_count = count;
             misuse_field(w, &fields[i], value, (char *)memory + fields[i].offset);
             return memory;
         }
-        value -= kind_values(fields[i].kind);
+        value -= field_values(&fields[i]);
     }
     past_end(w);
     return memory;
@@ -652,7 +657,7 @@ static double arg_double(world *w, int value) {
 }
 static int arg_enum(world *w, int value, int last) {
     const int64_t number = odd_number(w, value, 0);
-    if (value > 0 && !w->done) refuse_odd_enum(w, number, last);
+    if (value > 0 && !w->done) expect_refusal(w, ENUM, "", number, last);
     return (int)number;
 }
 
@@ -1104,31 +1109,42 @@ static const void *arg_rm_registry_remove__key(world *w, int value) {
         expect(rm_registry_put(w->registry, &ref) == RM_OK, "not put");
     return arg_void_p(w, value);
 }
+/* A reference that was put: of an entry that is there, of one that was removed, or of a registry
+   that is no more. */
+static rm_registry_ref put_ref(rm_registry *registry, bool removed, bool gone) {
+    rm_registry_ref ref, copy;
+    memset(&ref, 0, sizeof ref);
+    expect(rm_registry_get(registry, "old", 3, &ref, NULL) == RM_OK, "not borrowed");
+    copy = ref;
+    expect(rm_registry_put(registry, &ref) == RM_OK, "not put");
+    if (removed) expect(rm_registry_remove(registry, "old", 3) == RM_OK, "not removed");
+    if (gone) expect(rm_registry_destroy(registry) == RM_OK, "not destroyed");
+    return copy;
+}
 static rm_registry_ref *arg_rm_registry_ref_p(world *w, int value) {
-    rm_registry *registry = need_registry(w, &w->registry);
+    static const char *const names[] = {"zeroed",
+                                        "all bits set",
+                                        "a copy of one that was put",
+                                        "of an entry that was removed",
+                                        "of another registry",
+                                        "of a registry that was destroyed"};
+    rm_registry *registry = need_registry(w, &w->registry), *gone = NULL;
     rm_registry_ref *odd = (rm_registry_ref *)(void *)w->scratch;
+    if (value > 7) past_end(w);
+    if (w->done) return NULL;
     expect(rm_registry_get(registry, "key", 3, &w->ref, NULL) == RM_OK, "not borrowed");
     if (value == 1) return (rm_registry_ref *)null(w);
-    if (value > 5) past_end(w);
+    if (value >= 2) misuse(w, names[value - 2]);
     if (value >= 2) w->expect = RM_E_STALE;
-    if (value == 2) misuse(w, "zeroed");
-    if (value == 3) {
-        rm_registry_ref put;
-        misuse(w, "a copy of one of an entry that was removed");
-        expect(rm_registry_get(registry, "old", 3, &put, NULL) == RM_OK, "not borrowed");
-        *odd = put;
-        expect(rm_registry_put(registry, &put) == RM_OK, "not put");
-        expect(rm_registry_remove(registry, "old", 3) == RM_OK, "not removed");
-    }
-    if (value == 4) {
-        misuse(w, "of another registry");
-        expect(rm_registry_get(need_registry(w, &w->other_registry), "key", 3, &w->other_ref,
-                               NULL) == RM_OK,
-               "not borrowed");
+    memset(odd, value == 3 ? 0xFF : 0, sizeof *odd);
+    if (value == 4 || value == 5) *odd = put_ref(registry, value == 5, false);
+    if (value == 6) {
+        registry = need_registry(w, &w->other_registry);
+        expect(rm_registry_get(registry, "key", 3, &w->other_ref, NULL) == RM_OK, "not borrowed");
         *odd = w->other_ref;
+    } else if (value == 7) {
+        *odd = put_ref(need_registry(w, &gone), false, true);
     }
-    if (value == 5) misuse(w, "all bits set");
-    if (value == 5) memset(odd, 0xFF, sizeof *odd);
     keep(w, "ref", value == 0 ? &w->ref : odd, sizeof *odd);
     return value == 0 ? &w->ref : odd;
 }
@@ -1363,13 +1379,23 @@ static size_t arg_rm_cache_get__capacity(world *w, int value) {
     misuse(w, names[value]);
     return sizes[value];
 }
+/* A pin that was released: of a cache, or of one that is no more. */
+static rm_cache_pin released_pin(rm_cache *cache, bool gone) {
+    rm_cache_pin pin, copy;
+    memset(&pin, 0, sizeof pin);
+    expect(rm_cache_acquire(cache, "key", 3, &pin) == RM_OK, "not pinned");
+    copy = pin;
+    expect(rm_cache_release(cache, &pin) == RM_OK, "not released");
+    if (gone) expect(rm_cache_destroy(cache) == RM_OK, "not destroyed");
+    return copy;
+}
 static rm_cache_pin *arg_rm_cache_pin_p(world *w, int value) {
-    static const char *const names[] = {"zeroed", "a copy of one that was released",
+    static const char *const names[] = {"zeroed",           "a copy of one that was released",
                                         "of another cache", "with a slot that is none",
-                                        "all bits set"};
-    rm_cache *cache = need_cache(w, &w->cache);
-    rm_cache_pin copy, *odd = (rm_cache_pin *)(void *)w->scratch;
-    if (value > 6) past_end(w);
+                                        "all bits set",     "of a cache that was destroyed"};
+    rm_cache *cache = need_cache(w, &w->cache), *gone = NULL;
+    rm_cache_pin *odd = (rm_cache_pin *)(void *)w->scratch;
+    if (value > 7) past_end(w);
     if (w->done) return NULL;
     expect(rm_cache_acquire(cache, "key", 3, &w->pin) == RM_OK, "not pinned");
     if (value == 1) return (rm_cache_pin *)null(w);
@@ -1377,9 +1403,7 @@ static rm_cache_pin *arg_rm_cache_pin_p(world *w, int value) {
     if (value >= 2) w->expect = value <= 3 ? RM_E_STALE : RM_E_FOREIGN;
     memset(odd, value == 6 ? 0xFF : 0, sizeof *odd);
     if (value == 3) {
-        expect(rm_cache_acquire(cache, "key", 3, &copy) == RM_OK, "not pinned");
-        *odd = copy;
-        expect(rm_cache_release(cache, &copy) == RM_OK, "not released");
+        *odd = released_pin(cache, false);
     } else if (value == 4) {
         expect(rm_cache_acquire(need_cache(w, &w->other_cache), "key", 3, &w->other_pin) == RM_OK,
                "not pinned");
@@ -1387,6 +1411,9 @@ static rm_cache_pin *arg_rm_cache_pin_p(world *w, int value) {
     } else if (value == 5) {
         *odd = w->pin;
         odd->slot = UINT32_MAX;
+    } else if (value == 7) {
+        *odd = released_pin(need_cache(w, &gone), true);
+        (void)need_cache(w, &w->other_cache); /* perhaps where that one was */
     }
     keep(w, "pin", value == 0 ? &w->pin : odd, sizeof *odd);
     return value == 0 ? &w->pin : odd;
@@ -1860,7 +1887,7 @@ static void run_child(void) {
 
 /* Prints a line for each failure, and how much there was; what it means is for the caller. */
 static int run_all(const contract *contracts, size_t count) {
-    unsigned calls = 0;
+    unsigned calls = 0, parameters = 0;
     size_t i;
     at = (progress *)mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
                           0);
@@ -1871,8 +1898,9 @@ static int run_all(const contract *contracts, size_t count) {
         current = &contracts[i];
         run_child();
         calls += at->calls;
+        parameters += (unsigned)current->count;
     }
-    printf("%u functions, %u calls\n", (unsigned)count, calls);
+    printf("%u functions with %u parameters, %u calls\n", (unsigned)count, parameters, calls);
     return 0;
 }
 

@@ -119,7 +119,10 @@ class Header:
         self.callbacks = set(re.findall(r'^typedef [^;{]*\(\*(rm_\w+)\)\(', code, re.M))
         self.enums = {kind: re.findall(r'RM_\w+', body) for body, kind in re.findall(
             r'^typedef enum \w+ \{([^}]*)\} (\w+);', code, re.M)}
-        self.structs = dict(re.findall(r'^typedef struct (rm_\w+) \{\n(.*?)^\}', code, re.M | re.S))
+        self.structs, self.said = {}, {}  # the fields; and with their comments, equally long
+        for match in re.finditer(r'^typedef struct (rm_\w+) \{\n(.*?)^\}', code, re.M | re.S):
+            self.structs[match.group(1)] = match.group(2)
+            self.said[match.group(1)] = self.text[match.start(2):match.end(2)]
         self.functions = functions(self.text)
 
     def comment(self, offset):
@@ -129,6 +132,7 @@ class Header:
 HEADER = [Header(name) for name in HEADERS]
 CALLBACKS = set().union(*(header.callbacks for header in HEADER))
 ENUMS = {kind: names for header in HEADER for kind, names in header.enums.items()}
+SAID = {kind: text for header in HEADER for kind, text in header.said.items()}
 STRUCTS = {kind: body for header in HEADER for kind, body in header.structs.items()}
 COMMENTS = {name: ' '.join(header.comment(offset).split())
             for header in HEADER for offset, _, name, _ in header.functions}
@@ -157,11 +161,24 @@ def nullable(name, parameter):
 
 # >>the program
 
+def limit(said):
+    """The largest value that is not refused, if the comment of a field says so."""
+    most = re.search(r'at most (\d[\d,]*)(\^\d+)?( days)?', said) or re.search(
+        r'\b0(?: to |\.\.)(\d+)(?!\d|\^)(\^)?( days)?', said)
+    if most is None:
+        return 'INT64_MAX'
+    number, power, days = most.groups()
+    number = int(number.replace(',', '')) ** int((power or '^1')[1:])
+    return f'INT64_C({number * (86400 * 10**9 if days else 1)})'
+
+
 def fields(kind, prefix=''):
-    """(name, kind of values, last of an enum) of each field, those of structs in it included."""
-    for line in STRUCTS[kind].split(';'):
-        if not line.strip():
-            continue
+    """(name, kind of values, limit) of each field, those of structs in it included."""
+    end = 0
+    for line in STRUCTS[kind].split(';')[:-1]:
+        end += len(line) + 1
+        comment = re.match(r' */\*(.*?)\*/', SAID[kind][end:], re.S)
+        most = limit(' '.join(comment.group(1).split()) if comment else '')
         first, *others = line.split(',') if '(*' not in line else [line]
         base, name = declarator(first.strip())
         for name in [name] + [declarator('x ' + other.strip())[1] for other in others]:
@@ -174,7 +191,7 @@ def fields(kind, prefix=''):
             elif base in ENUMS:
                 yield prefix + name, 'ENUM', ENUMS[base][-1]
             elif base in KINDS or base.endswith('*'):
-                yield prefix + name, KINDS.get(base, 'POINTER'), 0
+                yield prefix + name, KINDS.get(base, 'POINTER'), most
             else:
                 raise Failed(f'{kind}.{name}: no values for {base}')
 
