@@ -193,7 +193,9 @@ static void *arg_out(world *w, int value, const char *name, size_t size) {
 
 static void *give(size_t size, void *user) {
     world *w = (world *)user;
-    void *memory = size > ROOM ? NULL : malloc(size);
+    void *memory;
+    expect(size > 0 && size <= PTRDIFF_MAX, "asks for what no allocator has");
+    memory = size > ROOM ? NULL : malloc(size);
     if (memory != NULL) w->live += size;
     return memory;
 }
