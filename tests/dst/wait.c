@@ -486,6 +486,25 @@ DST(waitq, request_meets_add_and_grant) {
     queue_finish(1);
 }
 
+DST(waitq, request_meets_add) {
+    void (*const threads[])(int) = {adds_with_token, cancels};
+    queue_begin(0);
+    dst_go(2, threads);
+    DST_CHECK(callbacks_done == 1);
+    queue_finish(0);
+}
+
+DST(waitq, expire_reaches_those_behind_the_head) {
+    void (*const threads[])(int) = {adds_for_50_us, expires, expires};
+    queue_begin(0);
+    add_kept(0, NULL);
+    dst_go(3, threads);
+    expires(0);
+    DST_CHECK(callbacks_done == 1 && rm_waitq_expire(&queue) == INT64_MAX);
+    removes_the_first(0);
+    queue_finish(0);
+}
+
 DST(waitq, expire_meets_grant) {
     void (*const threads[])(int) = {adds_for_50_us, adds, expires, gives};
     queue_begin(0);
@@ -579,6 +598,7 @@ DST(waitq, close_meets_wait_add_and_release) {
     queue_begin(0);
     dst_go(4, threads);
     DST_CHECK(callbacks_done == 1);
+    DST_CHECK(adds_and_forgets(never, NULL) == RM_E_CLOSED);
     queue_finish(1);
 }
 
@@ -611,6 +631,47 @@ DST(waitq, callback_queues_again) {
     queue_begin(0);
     dst_go(3, threads);
     DST_CHECK(callbacks_done == 2);
+    queue_finish(1);
+}
+
+/* ---- barging: a head that finds its unit gone after barge_ns is owed the next one */
+
+static int64_t noted, failed_at; /* plain: this queue reads its clock and tries with its lock */
+
+static int64_t note_now(void *user) {
+    (void)user;
+    noted = rm_now(NULL);
+    return noted;
+}
+
+static bool take_or_note(void *owner, void *request, uint64_t *grant) {
+    const bool taken = take(owner, request, grant);
+    if (!taken) failed_at = noted;
+    return taken;
+}
+
+static const char *beaten_again(void *user) {
+    if (queue.head != NULL && failed_at - queue.head->since_ns >= queue.desc.barge_ns &&
+        !rm_waitq_must_queue(&queue))
+        return "newcomers may beat a head that was beaten after its time";
+    return queue_overslept(user);
+}
+
+static void gives_and_takes_it_back(int index) {
+    uint64_t grant;
+    gives(index);
+    dst_pass(RM_US(50));
+    if (rm_waitq_must_queue(&queue) || !take(NULL, NULL, &grant)) return;
+    gives_in_a_while(index); /* until then the head sleeps */
+}
+
+DST(waitq, head_that_was_beaten_is_owed_the_next_unit) {
+    void (*const threads[])(int) = {waits, gives_and_takes_it_back};
+    rm_clock clock = *rm_clock_system();
+    clock.now_fn = note_now;
+    queue_begin_on(&clock, take_or_note, 0);
+    dst_when_idle(beaten_again, NULL);
+    dst_go(2, threads);
     queue_finish(1);
 }
 
