@@ -768,6 +768,9 @@ static void after_rm_alloc(world *w, void *result, const rm_allocator *allocator
     rm_free(allocator, result, size);
 }
 
+static size_t arg_rm_alloc__size(world *w, int value) {
+    return arg_size_t(w, value);
+}
 static rm_allocator *arg_rm_free__allocator(world *w, int value) {
     if (value > 0) past_end(w);
     return &w->allocator;
@@ -1110,6 +1113,20 @@ static const void *arg_rm_registry_remove__key(world *w, int value) {
     if (rm_registry_get(need_registry(w, &w->registry), "key", 3, &ref, NULL) == RM_OK)
         expect(rm_registry_put(w->registry, &ref) == RM_OK, "not put");
     return arg_void_p(w, value);
+}
+/* A key above max_key is refused before it is read. */
+static size_t key_length(world *w, int value, rm_status refusal) {
+    if (value < 4) return length(w, value);
+    if (value > 4) past_end(w);
+    misuse(w, "SIZE_MAX");
+    w->expect = refusal;
+    return SIZE_MAX;
+}
+static size_t arg_rm_registry_get__size(world *w, int value) {
+    return key_length(w, value, RM_E_TOO_LARGE);
+}
+static size_t arg_rm_registry_remove__size(world *w, int value) {
+    return key_length(w, value, RM_E_NOT_FOUND);
 }
 /* A reference that was put: of an entry that is there, of one that was removed, or of a registry
    that is no more. */

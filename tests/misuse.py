@@ -61,8 +61,9 @@ UNSAID = {
     'rm_retry_call': ['cancel', 'desc'],
 }
 
-# What NULL makes wait on the system's clock: misused alone only, in a call that does not wait.
-ALONE = {'rm_sleep': 'clock', 'rm_retry_call': 'desc'}
+# What is not misused together with another parameter: NULL means the system's clock, on which it
+# would wait, or the system's memory, of which it would take much.
+ALONE = {'rm_sleep': 'clock', 'rm_retry_call': 'desc', 'rm_alloc': 'allocator'}
 
 # The failures with which a function may write what it else writes on success only.
 WRITES = {
