@@ -12,7 +12,7 @@
 #include "rm_pool.h"
 #include "fuzz.h"
 
-enum { BAD = 16, LONGEST = 256 };
+enum { BAD = 16, RECORD = 24, LONGEST = 12 * RECORD };
 
 static struct world {
     fuzz_input *in;
@@ -123,7 +123,7 @@ static bool made(rm_status status, bool has_out, uint64_t before) {
     for (int i = 0; i < w.bad_count; ++i)
         named = named || strcmp(w.bad[i], w.error.where) == 0;
     if (status == RM_E_NOMEM)
-        CHECK(w.memory.refused > 0);
+        CHECK(w.memory.refused > 0 && w.bad_count == 0); /* what is bad is seen before */
     else
         CHECK((status == RM_E_INVALID || status == RM_E_TOO_LARGE) && named);
     return false;
@@ -415,15 +415,15 @@ static void try_family(rm_metrics *metrics) {
     d.label_count = pick_u32();
     d.bound_count = pick_u32();
     d.bounds = d.bound_count == 0 ? NULL : bounds;
-    for (size_t i = 0; i < 64; ++i)
-        bounds[i] = d.bound_count < 8 ? pick_i64() : (int64_t)i;
     d.bins.first_decade = pick_u32();
     d.bins.last_decade = pick_u32();
     d.bins.per_decade = fuzz_below(w.in, 2) ? 0 : pick_u32();
     d.decimals = pick_u32();
+    for (size_t i = 0; i < 64; ++i)
+        bounds[i] = d.bound_count < 8 ? pick_i64() : (int64_t)i;
     refuse_metric(&d);
     status = rm_metrics_add(metrics, &d, &family, &w.error);
-    if (w.bad_count == 0 && status != RM_OK) { /* bounds, bins and labels that do not fit */
+    if (w.bad_count == 0 && status == RM_E_INVALID) { /* bounds, bins and labels that do not fit */
         refuse("labels", true), refuse("bounds", true), refuse("bins", true);
         refuse("decimals", true);
     }
@@ -449,13 +449,11 @@ static void try_metrics(void) {
     CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    fuzz_input in = {data, data + size};
-    if (size > LONGEST) return 0;
+static void try_one(fuzz_input *in) {
     memset(&w, 0, sizeof w);
-    w.in = &in;
+    w.in = in;
     w.time.now = RM_SEC(1);
-    switch (fuzz_below(&in, 10)) {
+    switch (fuzz_below(in, 10)) {
     case 0: try_pool(); break;
     case 1: try_cache(); break;
     case 2: try_breaker(); break;
@@ -467,5 +465,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     default: try_metrics(); break;
     }
     CHECK_EQ(0, w.memory.blocks); /* destroyed, or never made */
+}
+
+/* Each desc has RECORD bytes of the input, whether it takes them or not. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    for (size_t at = 0; at < size && at < LONGEST; at += RECORD) {
+        fuzz_input in = {data + at, data + (size - at < RECORD ? size : at + RECORD)};
+        try_one(&in);
+    }
     return 0;
 }

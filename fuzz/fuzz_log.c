@@ -123,11 +123,26 @@ static void check_line(const world *w, const char *line, size_t size, size_t cou
 
 /* >>events */
 
+/* Any time, or one next to 1 March of a year that ends a century. */
+static int64_t pick_time(fuzz_input *in) {
+    const int64_t day = RM_SEC(86400), any = (int64_t)pick_bits(in);
+    const int64_t march = FUZZ_CHOOSE(in, 0, -98556, -62032, -25508, 11017, 47541, 84065);
+    return march == 0 ? any : march * day + any % (2 * day);
+}
+
+/* Any bytes, few or many; or many characters of one to four bytes. */
+static void pick_name(fuzz_input *in, char *to) {
+    static const char *const characters[] = {"a", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
+    const uint32_t how = fuzz_below(in, 3);
+    if (how < 2) fuzz_string(in, to, how == 1 ? 80 : 6);
+    for (int i = 0; how == 2 && i < 19; ++i)
+        strcat(to, characters[fuzz_below(in, 4)]);
+}
+
 static void pick_event(world *w) {
-    const uint32_t long_names = fuzz_byte(w->in);
-    fuzz_string(w->in, w->component, long_names & 1 ? 80 : 6);
-    fuzz_string(w->in, w->name, long_names & 2 ? 80 : 6);
-    w->event.wall_ns = (int64_t)pick_bits(w->in) >> (long_names & 4 ? 0 : 2);
+    pick_name(w->in, w->component);
+    pick_name(w->in, w->name);
+    w->event.wall_ns = pick_time(w->in);
     w->event.component = w->component;
     w->event.event = w->name;
     w->event.level = (rm_log_level)fuzz_below(w->in, 7);

@@ -9,7 +9,7 @@
 
 enum {
     FAMILIES = 4,
-    SERIES = 4,
+    SERIES = 6,
     VALUES = 48,
     STATS = 6,
     RESOURCES = 2,
@@ -464,6 +464,13 @@ static void compare_page(size_t size) {
 
 /* >>operations */
 
+/* Lets one of the next allocations fail, or none. */
+static void fail_next(void) {
+    const uint32_t next = fuzz_below(w.in, 16);
+    w.memory.refused = 0;
+    w.memory.fail = next == 1 || next == 2 ? w.memory.calls + next : 0;
+}
+
 static bool same(const family *f, const rm_metric_desc *d, int labels, int bounds) {
     return f->type == d->type && strcmp(f->help, d->help) == 0 && f->labels == labels &&
            (f->type != RM_METRIC_HISTOGRAM || f->bounds == bounds);
@@ -506,8 +513,10 @@ static void do_add(void) {
         d.bounds = bounds == 0 ? NULL : bound_sets[bounds].bounds;
         d.bound_count = bounds == 0 ? 0 : bound_sets[bounds].count;
     }
+    fail_next();
     status = rm_metrics_add(w.metrics, &d, &real, &error);
-    CHECK_EQ(model_add(&d, labels, bounds), status);
+    w.memory.fail = 0;
+    CHECK_EQ(w.memory.refused > 0 ? RM_E_NOMEM : model_add(&d, labels, bounds), status);
     CHECK_EQ(status, error.status);
     if (status != RM_OK) return;
     while (f < w.families + w.family_count && f->real != real)
@@ -565,6 +574,7 @@ static series *find_series(family *f) {
     const char *const values[] = {texts[0], texts[1]};
     const uint32_t count = label_sets[f->labels].count;
     size_t key = 0, used = 0;
+    rm_status status;
     series *s;
     labels[0] = '\0';
     for (uint32_t i = 0; i < count; ++i) {
@@ -575,7 +585,11 @@ static series *find_series(family *f) {
     }
     memset(&handles, 0, sizeof handles);
     CHECK_EQ(RM_E_INVALID, with(f, values, count + 1, &handles));
-    CHECK_EQ(RM_OK, with(f, count == 0 ? NULL : values, count, &handles));
+    fail_next();
+    status = with(f, count == 0 ? NULL : values, count, &handles);
+    w.memory.fail = 0;
+    CHECK_EQ(w.memory.refused > 0 ? RM_E_NOMEM : RM_OK, status);
+    if (status != RM_OK) return NULL; /* as if it had not been asked for */
     s = count == 0 ? &f->series[0] : model_series(f, labels, key);
     s->c = handles.c;
     s->g = handles.g;
@@ -603,6 +617,7 @@ static void do_count(void) {
     double gauge;
     if (f >= w.families + w.family_count) return;
     s = find_series(f);
+    if (s == NULL) return;
     if (f->type == RM_METRIC_COUNTER) {
         const uint64_t n = (uint64_t)pick_int();
         CHECK_EQ(RM_OK, rm_counter_add(s->c, n));
