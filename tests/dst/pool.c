@@ -840,3 +840,41 @@ DST_TORTURE(pool, survives_every_failure_under_a_manager) {
     DST_CHECK(rm_manager_destroy(manager) == RM_OK);
     DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
 }
+
+static void gives_back_in_a_ms(void *user) {
+    (void)user;
+    DST_CHECK(rm_sleep(NULL, RM_MS(1), NULL) == RM_OK);
+    gives_back(0);
+}
+
+static void uses_unless_closed_or_failing(void *user) {
+    const rm_status status = use_once(RM_FOREVER, RM_RELEASE_OK);
+    (void)user;
+    DST_CHECK(status == RM_E_CLOSED || dst_faults() > 0);
+}
+
+/* Closed while one resource is out and somebody waits for it. */
+DST_TORTURE(pool, survives_every_failure_of_its_close) {
+    const rm_pool_desc desc = with_max(1);
+    rm_thread holder, waiter;
+    rm_status status = rm_pool_create(&desc, &pool, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status != RM_OK) return;
+    dst_when_idle(overslept, NULL);
+    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status == RM_OK) {
+        DST_CHECK(rm_thread_start(&waiter, uses_unless_closed_or_failing, NULL) == RM_OK ||
+                  dst_faults() > 0);
+        status = rm_thread_start(&holder, gives_back_in_a_ms, NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        if (status != RM_OK) gives_back(0);
+        (void)rm_sleep(NULL, RM_US(10), NULL); /* lets the other wait */
+        status = rm_pool_close(pool, RM_SEC(1), NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        rm_thread_join(&holder);
+        rm_thread_join(&waiter);
+        DST_CHECK(rm_pool_close(pool, RM_NOWAIT, NULL) == RM_OK && alive == 0);
+    }
+    finish();
+}
