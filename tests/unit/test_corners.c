@@ -81,14 +81,25 @@ static int corner_print(char *to, size_t size, const char *format, int precision
 
 static int live_blocks;
 
+/* Memory as it may come: not zero. */
 static void *corner_malloc(size_t size) {
+    void *memory = malloc(size);
     (void)__atomic_add_fetch(&live_blocks, 1, __ATOMIC_RELAXED);
-    return malloc(size);
+    if (memory != NULL) memset(memory, 0xA5, size);
+    return memory;
 }
 
 static void corner_free(void *pointer) {
     if (pointer != NULL) (void)__atomic_sub_fetch(&live_blocks, 1, __ATOMIC_RELAXED);
     free(pointer);
+}
+
+/* A refusal says which status it is, where it comes from and that no system call failed. */
+static void check_refusal(rm_status status, const rm_error *error) {
+    if (status == RM_OK) return;
+    CHECK_EQ(status, error->status);
+    CHECK_EQ(0, error->native);
+    CHECK(error->where[0] != '\0' && error->message[0] != '\0');
 }
 
 /* ---- a visitor, who comes at a step of this thread that holds no lock */
@@ -235,7 +246,10 @@ static void pool_end(void *resource, void *user) {
 
 static void pool_acquire(void) {
     rm_lease lease;
-    if (rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL) == RM_OK) leases[leases_out++] = lease;
+    rm_error error;
+    const rm_status status = rm_pool_acquire(pool, RM_NOWAIT, &lease, &error);
+    if (status == RM_OK) leases[leases_out++] = lease;
+    check_refusal(status, &error);
 }
 
 static void pool_release_as(rm_release how) {
@@ -254,21 +268,27 @@ static void pool_break(void) {
 }
 
 static void pool_maintain(void) {
+    rm_error error;
     const rm_deadline never = {0};
-    const rm_status status = rm_pool_maintain(pool, never, NULL);
+    const rm_status status = rm_pool_maintain(pool, never, &error);
     CHECK(status == RM_OK || status == RM_E_CLOSED || status == RM_E_BUSY);
+    check_refusal(status, &error);
 }
 
 static void pool_close(void) {
-    const rm_status status = rm_pool_close(pool, RM_NOWAIT, NULL);
+    rm_error error;
+    const rm_status status = rm_pool_close(pool, RM_NOWAIT, &error);
     CHECK(status == RM_OK || status == RM_E_BUSY);
+    check_refusal(status, &error);
 }
 
 static void pool_start(void) {
+    rm_error error;
     const rm_resource resource = rm_pool_resource(pool);
     const rm_deadline never = {0};
-    const rm_status status = resource.start_fn(resource.user, never, NULL);
+    const rm_status status = resource.start_fn(resource.user, never, &error);
     CHECK(status == RM_OK || status == RM_E_CLOSED || status == RM_E_BUSY);
+    check_refusal(status, &error);
 }
 
 /* Closes, and starts again a few steps later. */
@@ -358,6 +378,71 @@ TEST(pool, that_is_closed_and_started_meanwhile_keeps_count) {
         for (pool_gap = 1; pool_gap <= 6; ++pool_gap)
             CHECK(at_every_step(pool_begin_empty, calls[act], pool_close_and_start, pool_finish) >=
                   0);
+}
+
+static bool pool_refuses, pool_unfit;
+
+static rm_status pool_make_or_not(void **resource, rm_deadline deadline, rm_error *error,
+                                  void *user) {
+    if (pool_refuses) return rm_error_set(error, RM_E_REFUSED, 5, "db", "no");
+    return pool_make(resource, deadline, error, user);
+}
+
+static rm_status pool_validate(void *resource, void *user) {
+    (void)resource, (void)user;
+    return pool_unfit ? RM_E_FAILED : RM_OK;
+}
+
+/* Counts one of each thing that a pool counts; the last is a failure to make a resource. */
+static void pool_live_through_all(void) {
+    rm_lease lease;
+    pool_acquire();
+    pool_break();
+    pool_acquire();
+    pool_release();
+    pool_unfit = true;
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL));
+    pool_unfit = false;
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease, RM_RELEASE_OK));
+    rm_virtual_clock_advance(&pool_time, RM_SEC(2));
+    pool_maintain();
+    pool_refuses = true;
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL));
+    pool_refuses = false;
+}
+
+TEST(pool, of_a_child_has_neither_counts_nor_failures_of_the_parent) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool_stats stats;
+    rm_error error;
+    rm_env env;
+    memset(&env, 0, sizeof env);
+    REQUIRE(rm_virtual_clock_init(&pool_time, 1, true) == RM_OK);
+    pool_clock = rm_virtual_clock_clock(&pool_time);
+    env.clock = &pool_clock;
+    desc.env = &env;
+    desc.create_fn = pool_make_or_not;
+    desc.validate_fn = pool_validate;
+    desc.validate_after_ns = RM_STRICT;
+    desc.idle_timeout_ns = RM_SEC(1);
+    desc.max = 1;
+    leases_out = 0;
+    REQUIRE(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+    pool_live_through_all();
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK(stats.created == 3 && stats.destroyed == 3 && stats.create_failures == 1);
+    CHECK(stats.broken == 1 && stats.invalid == 1 && stats.expired == 1 && stats.acquired == 3);
+    const rm_resource resource = rm_pool_resource(pool);
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &error));
+    CHECK(error.status == RM_E_REFUSED && error.native == 5);
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK_EQ(0, stats.created + stats.destroyed + stats.create_failures + stats.broken +
+                    stats.invalid + stats.expired + stats.rejected + stats.acquired);
+    CHECK_EQ(stats.max, stats.empty);
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    rm_virtual_clock_destroy(&pool_time);
 }
 
 TEST(pool, without_destroy_fn_drops_what_is_broken) {
@@ -985,6 +1070,117 @@ TEST(cache, takes_an_empty_value_without_an_address) {
     CHECK_EQ(RM_OK, rm_cache_destroy(cache));
 }
 
+static rm_cache *filled;
+static rm_cache_pin filled_pin;
+static bool filled_pinned;
+
+static void cache_begin(void) {
+    rm_cache_desc desc = rm_cache_desc_default();
+    desc.max_entries = 2;
+    desc.max_pins = 1;
+    CHECK_EQ(RM_OK, rm_cache_create(&desc, &filled, NULL));
+    CHECK_EQ(RM_OK, rm_cache_set(filled, "a", 1, "1", 1, 0, NULL));
+    CHECK_EQ(RM_OK, rm_cache_set(filled, "b", 1, "2", 1, 0, NULL));
+    filled_pinned = false;
+}
+
+static void cache_set_c(void) {
+    rm_error error;
+    const rm_status status = rm_cache_set(filled, "c", 1, "3", 1, 0, &error);
+    CHECK_EQ(RM_OK, status);
+    check_refusal(status, &error);
+}
+
+static void cache_delete_a(void) {
+    const rm_status status = rm_cache_delete(filled, "a", 1);
+    CHECK(status == RM_OK || status == RM_E_NOT_FOUND);
+}
+
+static rm_status cache_load_c(rm_cache_load *load, const void *key, size_t key_size,
+                              rm_deadline deadline, rm_error *error, void *user) {
+    (void)key, (void)key_size, (void)deadline, (void)error, (void)user;
+    return rm_cache_load_set(load, "4", 1);
+}
+
+static void cache_load(void) {
+    const rm_cache_loader loader = rm_cache_loader_make(cache_load_c, NULL);
+    rm_cache_pin pin;
+    rm_error error;
+    const rm_status status = rm_cache_get_or_load(filled, "c", 1, &loader, 0, &pin, &error);
+    check_refusal(status, &error);
+    /* a visit within the load is by the thread that loads */
+    CHECK(status == RM_OK || status == RM_E_FULL || status == RM_E_DEADLOCK);
+    if (status != RM_OK) return;
+    CHECK(!filled_pinned); /* there is one pin only */
+    filled_pinned = true;
+    filled_pin = pin;
+}
+
+static void cache_unpin(void) {
+    if (!filled_pinned) return;
+    filled_pinned = false;
+    CHECK_EQ(RM_OK, rm_cache_release(filled, &filled_pin));
+}
+
+static void cache_end(void) {
+    static const char *const keys[] = {"a", "b", "c"};
+    rm_cache_stats stats;
+    uint32_t found = 0;
+    char value[1];
+    CHECK_EQ(RM_OK, rm_cache_stats_get(filled, &stats));
+    for (int i = 0; i < 3; ++i)
+        found += rm_cache_get(filled, keys[i], 1, value, sizeof value, NULL) == RM_OK;
+    CHECK(stats.entries == found && found <= 2);
+    CHECK_EQ(filled_pinned, stats.pins);
+    CHECK_EQ(filled_pinned ? RM_E_BUSY : RM_OK, rm_cache_destroy(filled));
+    if (!filled_pinned) return;
+    cache_unpin();
+    CHECK_EQ(RM_OK, rm_cache_destroy(filled));
+}
+
+TEST(cache, keeps_count_whatever_another_thread_does_at_any_step) {
+    static void (*const calls[])(void) = {cache_set_c, cache_delete_a, cache_load, cache_unpin};
+    enum { CALLS = sizeof calls / sizeof *calls };
+    const int blocks = live_blocks;
+    for (int act = 0; act < CALLS; ++act)
+        for (int visit = 0; visit < CALLS; ++visit)
+            CHECK(at_every_step(cache_begin, calls[act], calls[visit], cache_end) >= 0);
+    CHECK_EQ(blocks, live_blocks);
+}
+
+static uint64_t shown_of[20];
+
+static void note_counter(const rm_stat *stat, void *user) {
+    static const char *const names[] = {"rm_cache_hits_total",          "rm_cache_misses_total",
+                                        "rm_cache_sets_total",          "rm_cache_loads_total",
+                                        "rm_cache_load_failures_total", "rm_cache_load_waits_total",
+                                        "rm_cache_removed_total"};
+    (void)user;
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+        if (strcmp(names[i], stat->name) == 0) shown_of[i] += (uint64_t)stat->value;
+}
+
+TEST(cache, shows_every_count_under_its_own_name) {
+    rm_cache *cache = NULL;
+    REQUIRE(rm_cache_create(NULL, &cache, NULL) == RM_OK);
+    rm_cache_stats *stats = &cache->stats;
+    uint64_t *const counts[] = {&stats->hits,  &stats->misses,        &stats->sets,
+                                &stats->loads, &stats->load_failures, &stats->load_waits};
+    uint64_t *const removed[] = {&stats->evicted, &stats->expired, &stats->replaced,
+                                 &stats->deleted, &stats->cleared, &stats->refused};
+    for (unsigned i = 0; i < 6; ++i) {
+        *counts[i] = 10 + i;
+        *removed[i] = 1u << i;
+    }
+    memset(shown_of, 0, sizeof shown_of);
+    const rm_resource resource = rm_cache_resource(cache);
+    resource.stats_fn(resource.user, note_counter, NULL);
+    for (unsigned i = 0; i < 6; ++i)
+        CHECK_EQ(10 + i, shown_of[i]);
+    CHECK_EQ(63, shown_of[6]);
+    CHECK_EQ(RM_OK, rm_cache_destroy(cache));
+}
+
 /* >>statistics of nothing ----------------------------------------------------------------- */
 
 static int shown;
@@ -1010,6 +1206,22 @@ TEST(resource, without_its_object_shows_nothing) {
     }
     CHECK_EQ(RM_OK, rm_cache_destroy(cache));
     CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+}
+
+TEST(create, without_a_place_for_the_result_is_refused_with_a_reason) {
+    const rm_pool_desc desc = rm_pool_desc_default();
+    rm_registry *registry;
+    rm_error error;
+    memset(&error, 0xFF, sizeof error);
+    check_refusal(rm_pool_create(NULL, &pool, &error), &error);
+    check_refusal(rm_pool_create(&desc, NULL, &error), &error);
+    check_refusal(rm_pool_create(&desc, &pool, &error), &error); /* has no create_fn */
+    check_refusal(rm_cache_create(NULL, NULL, &error), &error);
+    check_refusal(rm_breaker_create(NULL, NULL, &error), &error);
+    check_refusal(rm_metrics_create(NULL, NULL, &error), &error);
+    check_refusal(rm_manager_create(NULL, NULL, &error), &error);
+    check_refusal(rm_registry_create(NULL, &registry, &error), &error);
+    CHECK_EQ(RM_E_INVALID, error.status);
 }
 
 /* >>metrics ------------------------------------------------------------------------------- */
