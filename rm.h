@@ -311,7 +311,7 @@ RM_API int64_t rm_wall(const rm_clock *clock);
 
 struct rm_cancel;
 
-/* Sleeps ns (<= 0: not at all) on a clock (NULL = the system's); a token (may be NULL) ends it.
+/* Sleeps ns (<= 0: not at all) on a clock (NULL = the system's); cancel (may be NULL) ends it.
    Returns: RM_OK; RM_E_CANCELLED when the token was requested; RM_E_SYSTEM when the platform could
    not make a condition variable; RM_E_UNSUPPORTED from a clock that cannot sleep.
    Threads: any. Blocks: for ns. Allocates: no. */
@@ -746,7 +746,7 @@ typedef struct rm_waitq {
 } rm_waitq;
 
 /* Makes a queue; desc NULL = defaults.
-   Returns: RM_E_INVALID for NULL or a bad barge_ns; RM_E_SYSTEM with nothing made.
+   Returns: RM_E_INVALID for NULL, a bad barge_ns or a clock without now_fn or wait_fn; RM_E_SYSTEM with nothing made.
    Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_waitq_destroy. */
 RM_API RM_MUST_USE rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc);
 
@@ -760,7 +760,7 @@ RM_API rm_status rm_waitq_destroy(rm_waitq *q);
    Threads: any. Blocks: no. Allocates: no. */
 RM_API bool rm_waitq_must_queue(const rm_waitq *q);
 
-/* Waits for a unit.
+/* Waits for a unit; cancel may be NULL.
    Returns: RM_OK with *grant as try_fn or rm_waitq_complete wrote it; RM_E_TIMEOUT; RM_E_CANCELLED
    (both: nothing was granted); RM_E_FULL; RM_E_CLOSED; the status of rm_waitq_complete;
    RM_E_BUSY with RM_NO_THREADS; RM_E_SYSTEM; RM_E_INVALID for NULL.
@@ -768,8 +768,8 @@ RM_API bool rm_waitq_must_queue(const rm_waitq *q);
 RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline,
                                            rm_cancel *cancel, uint64_t *grant);
 
-/* Queues a completion callback instead of a thread. done_fn may run before this returns. Its
-   deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
+/* Queues a completion callback instead of a thread. done_fn may run before this returns. cancel may
+   be NULL. Its deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
    Returns: RM_OK: done_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_INVALID for NULL.
    Threads: any. Blocks: for a short lock, in done_fn. Allocates: no.
@@ -814,7 +814,8 @@ RM_API void rm_waitq_lock(rm_waitq *q);
    Threads: the one that holds it. Blocks: in done_fn. Allocates: no. */
 RM_API void rm_waitq_unlock(rm_waitq *q);
 
-/* As rm_waitq_wait, but with the lock held on entry and on return; it is free in between.
+/* As rm_waitq_wait, but with the lock held on entry and on return; it is free in between. cancel
+   may be NULL.
    Returns: as rm_waitq_wait.
    Threads: the one that holds the lock. Blocks: yes. Allocates: no. */
 RM_API RM_MUST_USE rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline deadline,
@@ -844,7 +845,7 @@ typedef struct rm_sem_desc {
 } rm_sem_desc;
 
 /* Makes a semaphore with all permits free; desc NULL = defaults.
-   Returns: RM_E_INVALID for NULL or a bad barge_ns; RM_E_SYSTEM with nothing made.
+   Returns: as rm_waitq_init: RM_E_INVALID, RM_E_SYSTEM, with nothing made.
    Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_sem_destroy. */
 RM_API RM_MUST_USE rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc);
 
@@ -853,7 +854,7 @@ RM_API RM_MUST_USE rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc);
    Threads: owner. Blocks: no. Allocates: no. */
 RM_API rm_status rm_sem_destroy(rm_sem *sem);
 
-/* Takes a permit; timeout_ns 0 and RM_NOWAIT do not wait.
+/* Takes a permit; timeout_ns 0 and RM_NOWAIT do not wait. cancel may be NULL.
    Returns: RM_E_BUSY when there is none and it may not wait; RM_E_TIMEOUT; RM_E_CANCELLED;
    RM_E_FULL; RM_E_INVALID for NULL or a bad timeout; RM_E_SYSTEM.
    Threads: any. Blocks: up to timeout_ns. Allocates: no. Owns: the caller; rm_sem_release. */
@@ -902,13 +903,14 @@ RM_API RM_MUST_USE rm_status rm_registry_create(const rm_registry_desc *desc, rm
                                                 rm_error *error);
 
 /* Ends a registry and its objects; NULL is allowed.
-   Returns: RM_E_BUSY, with nothing done, while a reference is out.
+   Returns: RM_E_BUSY, with nothing done, while a reference is out, and from its own destroy_fn, for
+   which rm_registry_get makes nothing more.
    Threads: owner. Blocks: in destroy_fn. Allocates: no. Cost: O(entries). */
 RM_API rm_status rm_registry_destroy(rm_registry *registry);
 
 /* Borrows the object of a key and makes it when there is none. Two threads that meet on a new key
    may both run create_fn; one object wins, the other is destroyed at once.
-   Returns: RM_E_NOT_FOUND without create_fn; RM_E_FULL when the bound is reached and nothing can be
+   Returns: RM_E_NOT_FOUND without create_fn; RM_E_CLOSED in rm_registry_destroy; RM_E_FULL when the bound is reached and nothing can be
    evicted, also while other threads fill or empty the last places; RM_E_TOO_LARGE for a key above
    max_key; RM_E_NOMEM; RM_E_INVALID; create_fn's status.
    Threads: any. Blocks: for a short lock, in hooks. Allocates: on creation.
@@ -1358,6 +1360,18 @@ static inline bool rmi_cas64(uint64_t *p, uint64_t *expected, uint64_t v) {
     return done;
 }
 #endif
+
+/* A hook that this thread runs now, on its stack: an object may not be destroyed from inside. */
+typedef struct rmi_inside {
+    const void *object;
+    const struct rmi_inside *outer;
+} rmi_inside;
+
+static inline bool rmi_is_inside(const rmi_inside *at, const void *object) {
+    while (at != NULL && at->object != object)
+        at = at->outer;
+    return at != NULL;
+}
 
 /* Copies a NUL-terminated string into a fixed array, cut at a UTF-8 boundary. */
 static inline void rmi_copy_string(char *to, size_t size, const char *from) {
@@ -2640,6 +2654,9 @@ static void rmi_waitq_leave(rm_waitq *q, rm_waiter *waiter, rm_status status) {
 RM_API rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc) {
     if (q == NULL) return RM_E_INVALID;
     if (desc != NULL && desc->barge_ns < 0 && desc->barge_ns != RM_STRICT) return RM_E_INVALID;
+    if (desc != NULL && desc->clock != NULL &&
+        (desc->clock->now_fn == NULL || desc->clock->wait_fn == NULL))
+        return RM_E_INVALID;
     memset(q, 0, sizeof *q);
     if (desc != NULL) q->desc = *desc;
     if (q->desc.clock == NULL) q->desc.clock = rm_clock_system();
@@ -2902,6 +2919,7 @@ static bool rmi_sem_take(void *owner, void *request, uint64_t *grant) {
 
 RM_API rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc) {
     rm_waitq_desc queue;
+    rm_status status;
     if (sem == NULL) return RM_E_INVALID;
     memset(&queue, 0, sizeof queue);
     queue.try_fn = rmi_sem_take;
@@ -2911,8 +2929,10 @@ RM_API rm_status rm_sem_init(rm_sem *sem, const rm_sem_desc *desc) {
         queue.barge_ns = desc->barge_ns;
         queue.max_waiters = desc->max_waiters;
     }
+    status = rm_waitq_init(&sem->queue, &queue);
+    if (status != RM_OK) return status;
     sem->permits = sem->max = desc == NULL || desc->permits == 0 ? 1 : desc->permits;
-    return rm_waitq_init(&sem->queue, &queue);
+    return RM_OK;
 }
 
 RM_API rm_status rm_sem_destroy(rm_sem *sem) {
@@ -2978,6 +2998,7 @@ struct rm_registry {
     uint32_t free_head;
     uint32_t count;
     uint32_t hand;
+    bool closed; /* being destroyed: by its owner, whom no other thread disturbs */
 };
 
 static uint32_t rmi_power_of_two(uint32_t n) {
@@ -3020,6 +3041,7 @@ static void rmi_registry_clear(rm_registry *r) {
     }
     r->free_head = 1;
     r->count = 0;
+    r->closed = false;
 }
 
 RM_API rm_status rm_registry_create(const rm_registry_desc *desc, rm_registry **out,
@@ -3273,6 +3295,7 @@ RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, r
     }
     rm_mutex_unlock(&r->stripes[stripe]);
     if (found != 0) return RM_OK;
+    if (r->closed) return rm_error_set(error, RM_E_CLOSED, 0, "registry", "it is being destroyed");
     if (r->desc.create_fn == NULL)
         return rm_error_set(error, RM_E_NOT_FOUND, 0, "registry", "no such key");
     return rmi_registry_make(r, hash, key, (uint32_t)size, out, error);
@@ -3354,13 +3377,17 @@ RM_API uint32_t rm_registry_count(const rm_registry *r) {
 RM_API rm_status rm_registry_destroy(rm_registry *r) {
     uint32_t slot;
     if (r == NULL) return RM_OK;
+    if (r->closed) return RM_E_BUSY;
     for (slot = 0; slot < r->desc.max_entries; ++slot) {
         if (r->entries[slot].state == RMI_ENTRY_LIVE && r->entries[slot].refs > 0) return RM_E_BUSY;
     }
+    r->closed = true;
     for (slot = 0; slot < r->desc.max_entries; ++slot) {
         rmi_entry *entry = &r->entries[slot];
-        if (entry->state == RMI_ENTRY_LIVE)
-            rmi_registry_dispose(r, entry->key, entry->size, entry->value);
+        if (entry->state != RMI_ENTRY_LIVE) continue;
+        *rmi_registry_find(r, entry->hash, entry->key, entry->size) = entry->next;
+        entry->state = RMI_ENTRY_FREE; /* destroy_fn may look for it, and must not find it */
+        rmi_registry_dispose(r, entry->key, entry->size, entry->value);
     }
     rm_mutex_destroy(&r->free_mutex);
     rmi_registry_free(r, r->stripe_count);

@@ -369,7 +369,8 @@ RM_API RM_MUST_USE rm_status rm_retry_next(rm_retry *retry, rm_status status,
                                            int64_t retry_after_ns, int64_t *wait_ns);
 
 /* Calls fn until it succeeds or there is reason to give up, and sleeps in between. With a breaker
-   (may be NULL) every attempt needs its leave and is reported to it. fn is a hook.
+   (may be NULL) every attempt needs its leave and is reported to it. fn is a hook; desc NULL =
+   defaults; cancel may be NULL.
    Returns: RM_OK; the status and error of the last attempt that was made, or RM_E_REJECTED when the
    breaker let none through; RM_E_TIMEOUT when the deadline has passed before the first;
    RM_E_CANCELLED; RM_E_INVALID naming the field, or for fn NULL; what rm_sleep returned.

@@ -200,7 +200,7 @@ RM_API rm_status rm_abi1_define_RM_CACHE_IMPLEMENTATION_in_one_c_file(const rm_c
                                                                       rm_error *error);
 
 /* Makes an empty cache; desc NULL = defaults.
-   Returns: RM_E_INVALID naming the field; RM_E_NOMEM; RM_E_SYSTEM.
+   Returns: RM_E_INVALID naming the field; RM_E_TOO_LARGE for a long name; RM_E_NOMEM; RM_E_SYSTEM.
    Threads: owner. Blocks: no. Allocates: yes. Owns: the caller; rm_cache_destroy. */
 static inline RM_MUST_USE rm_status rm_cache_create(const rm_cache_desc *desc, rm_cache **out,
                                                     rm_error *error) {
@@ -208,7 +208,8 @@ static inline RM_MUST_USE rm_status rm_cache_create(const rm_cache_desc *desc, r
 }
 
 /* Ends a cache and its entries; NULL is allowed. What removed_fn would put in is refused.
-   Returns: RM_E_BUSY, with nothing done, while a pin is out or a load runs or is waited for.
+   Returns: RM_E_BUSY, with nothing done, while a pin is out or a load runs or is waited for, and from
+   inside its own hooks.
    Threads: owner. Blocks: in removed_fn. Allocates: no. Cost: O(entries). */
 RM_API rm_status rm_cache_destroy(rm_cache *cache);
 
@@ -391,6 +392,7 @@ struct rm_cache {
 };
 
 static uint32_t rmi_cache_numbers;
+static RMI_TLS const rmi_inside *rmi_cache_hooks; /* that run while no load shows it */
 
 /* >>core: entries */
 
@@ -520,9 +522,12 @@ static void rmi_cache_unref(rm_cache *cache, rmi_cache_entry *entry) {
 
 /* Gives up the lock, then tells of and frees what was removed under it. */
 static void rmi_cache_unlock(rm_cache *cache) {
+    const rmi_inside here = {cache, rmi_cache_hooks};
     rmi_cache_entry *entry = cache->removed, *next;
     cache->removed = NULL;
     rm_waitq_unlock(&cache->queue);
+    if (entry == NULL) return;
+    rmi_cache_hooks = &here;
     for (; entry != NULL; entry = next) {
         next = entry->next;
         if (cache->desc.removed_fn != NULL)
@@ -530,6 +535,7 @@ static void rmi_cache_unlock(rm_cache *cache) {
                                    entry->size, (rm_cache_cause)entry->cause, cache->desc.user);
         rmi_cache_free(cache, entry);
     }
+    rmi_cache_hooks = here.outer;
 }
 
 /* >>core: bounds and time */
@@ -1061,10 +1067,12 @@ static rm_status rmi_cache_stop(void *user, rm_deadline deadline, rm_error *erro
 static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     rm_cache *cache = (rm_cache *)user;
+    const rmi_inside here = {cache, rmi_cache_hooks};
     uint64_t bins[RMI_CACHE_LOAD_BINS];
     rm_cache_stats s;
     uint32_t i;
     if (visit == NULL || rm_cache_stats_get(cache, &s) != RM_OK) return;
+    rmi_cache_hooks = &here;
     rmi_show(visit, to, counter, "rm_cache_hits_total", "Look-ups that found a value.", NULL, NULL,
              s.hits);
     rmi_show(visit, to, counter, "rm_cache_misses_total", "Look-ups that found none.", NULL, NULL,
@@ -1086,6 +1094,7 @@ static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
     rmi_show(visit, to, gauge, "rm_cache_pins", "Pins that are out.", NULL, NULL, s.pins);
     rmi_show_times(visit, to, "rm_cache_load_seconds", "Time of loads, failed ones included.",
                    &cache->queue, &cache->load_times, bins);
+    rmi_cache_hooks = here.outer;
 }
 
 RM_API rm_resource rm_cache_resource(rm_cache *cache) {
@@ -1230,6 +1239,7 @@ RM_API rm_status rm_cache_after_fork_child(rm_cache *cache) {
 RM_API rm_status rm_cache_destroy(rm_cache *cache) {
     bool used;
     if (cache == NULL) return RM_OK;
+    if (rmi_is_inside(rmi_cache_hooks, cache)) return RM_E_BUSY;
     rm_waitq_lock(&cache->queue);
     used = cache->stats.pins > 0 || cache->loading > 0;
     if (!used) {

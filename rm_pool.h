@@ -189,7 +189,7 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
                                                                      rm_error *error);
 
 /* Makes a pool. No resource is made yet: rm_pool_maintain does that up to min.
-   Returns: RM_E_INVALID naming the field; RM_E_NOMEM; RM_E_SYSTEM.
+   Returns: RM_E_INVALID naming the field; RM_E_TOO_LARGE for a long name; RM_E_NOMEM; RM_E_SYSTEM.
    Threads: owner. Blocks: no. Allocates: yes. Owns: the caller; rm_pool_destroy. */
 static inline RM_MUST_USE rm_status rm_pool_create(const rm_pool_desc *desc, rm_pool **out,
                                                    rm_error *error) {
@@ -198,7 +198,8 @@ static inline RM_MUST_USE rm_status rm_pool_create(const rm_pool_desc *desc, rm_
 
 /* Closes a pool and frees it; NULL is allowed. The release of the last resource may still be on
    its way out when rm_pool_close returns: join its thread first.
-   Returns: RM_E_BUSY, closed but not freed, while a resource is out or a call is waiting.
+   Returns: RM_E_BUSY, closed but not freed, while a resource is out or a call is waiting, and from
+   inside its own hooks.
    Threads: owner. Blocks: in destroy_fn. Allocates: no. Cost: O(max). */
 RM_API rm_status rm_pool_destroy(rm_pool *pool);
 
@@ -334,6 +335,7 @@ struct rm_pool {
 };
 
 static uint32_t rmi_pool_numbers;
+static RMI_TLS const rmi_inside *rmi_pool_hooks; /* that run while no slot shows it */
 
 static uint32_t rmi_slot_state(uint64_t word) {
     return (uint32_t)(word & ((1u << RMI_SLOT_BITS) - 1));
@@ -615,17 +617,24 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
 }
 
 static void rmi_pool_report(rm_pool *pool, rm_permit *permit, rm_outcome outcome) {
-    if (pool->guard.report_fn != NULL) pool->guard.report_fn(permit, outcome, pool->guard.user);
+    const rmi_inside here = {pool, rmi_pool_hooks};
+    if (pool->guard.report_fn == NULL) return;
+    rmi_pool_hooks = &here;
+    pool->guard.report_fn(permit, outcome, pool->guard.user);
+    rmi_pool_hooks = here.outer;
 }
 
 /* Asks the guard; a refusal that it does not explain gets an error record all the same. */
 static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *error) {
+    const rmi_inside here = {pool, rmi_pool_hooks};
     rm_error refusal;
     rm_status status;
     memset(permit, 0, sizeof *permit);
     if (pool->guard.admit_fn == NULL) return RM_OK;
     refusal.status = RM_OK;
+    rmi_pool_hooks = &here;
     status = pool->guard.admit_fn(permit, &refusal, pool->guard.user);
+    rmi_pool_hooks = here.outer;
     if (status == RM_OK) return RM_OK;
     rmi_pool_count(&pool->rejected);
     if (refusal.status == RM_OK)
@@ -922,9 +931,11 @@ static void rmi_pool_stats_visit(void *user, rm_stat_fn visit, void *to) {
     static const char states[] = "Resources by state.";
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     rm_pool *pool = (rm_pool *)user;
+    const rmi_inside here = {pool, rmi_pool_hooks};
     uint64_t bins[RMI_POOL_WAIT_BINS];
     rm_pool_stats s;
     if (visit == NULL || rm_pool_stats_get(pool, &s) != RM_OK) return;
+    rmi_pool_hooks = &here;
     rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "in_use", s.in_use);
     rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "idle", s.idle);
     rmi_show(visit, to, gauge, "rm_pool_resources", states, "state", "creating", s.creating);
@@ -946,6 +957,7 @@ static void rmi_pool_stats_visit(void *user, rm_stat_fn visit, void *to) {
     rmi_show_times(visit, to, "rm_pool_wait_seconds",
                    "Time that acquires waited in the queue, timeouts included.", &pool->queue,
                    &pool->waits, bins);
+    rmi_pool_hooks = here.outer;
 }
 
 RM_API rm_resource rm_pool_resource(rm_pool *pool) {
@@ -1091,7 +1103,7 @@ RM_API rm_status rm_pool_destroy(rm_pool *pool) {
     rm_status status;
     if (pool == NULL) return RM_OK;
     status = rm_pool_close(pool, RM_NOWAIT, NULL);
-    if (status != RM_OK) return RM_E_BUSY;
+    if (status != RM_OK || rmi_is_inside(rmi_pool_hooks, pool)) return RM_E_BUSY;
     if (rmi_pool_waits(&pool->queue) || rmi_pool_waits(&pool->drain))
         return RM_E_BUSY; /* before either is gone: the caller may try again */
     (void)rm_waitq_destroy(&pool->queue);

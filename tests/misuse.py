@@ -52,14 +52,7 @@ UNDEFINED = {
 }
 
 # Where NULL has a meaning that the comment of the function does not tell.
-UNSAID = {
-    'rm_sleep': ['cancel'],  # "a token"
-    'rm_waitq_wait': ['cancel'],
-    'rm_waitq_add': ['cancel'],
-    'rm_waitq_wait_locked': ['cancel'],
-    'rm_sem_acquire': ['cancel'],
-    'rm_retry_call': ['cancel', 'desc'],
-}
+UNSAID = {}
 
 # What is not misused together with another parameter: NULL means the system's clock, on which it
 # would wait, or the system's memory, of which it would take much.
@@ -73,16 +66,7 @@ WRITES = {
 }
 
 # What is wrong in the headers: the failures that are expected until it is not any more.
-KNOWN = {
-    r'rm_waitq_init\(desc: .clock = zeroed\): crashes':
-        'rm_waitq_init takes a clock without callbacks',
-    r'rm_sem_init\(desc: .barge_ns = .*\): a failure wrote \*sem':
-        'rm_sem_init writes before it refuses',
-    r'rm_(abi1\w+_POOL_\w+|pool_create)\(desc: .name = .*\): returns RM_E_TOO_LARGE .* not name':
-        'the comment of rm_pool_create does not name RM_E_TOO_LARGE',
-    r'rm_(abi1\w+_CACHE_\w+|cache_create)\(desc: .name = .*\): returns RM_E_TOO_LARGE .* not name':
-        'the comment of rm_cache_create does not name RM_E_TOO_LARGE',
-}
+KNOWN = {}
 
 KINDS = {'int64_t': 'I64', 'uint64_t': 'U64', 'int32_t': 'I32', 'uint32_t': 'U32',
          'size_t': 'SIZE', 'double': 'DOUBLE', 'const char *': 'STRING'}

@@ -132,7 +132,8 @@ def tests():
     # most that run on wine wait: one more than there are cores
     steps(JOBS + 1, *(units(*variant) for variant in runners.items()))
     steps(JOBS, ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally))
-    steps(2, tool('matrix', 'tests/matrix.py'), tool('documentation', 'tools/doc_blocks.py'))
+    steps(2, tool('matrix', 'tests/matrix.py'), tool('misuse', 'tests/misuse.py'),
+          tool('documentation', 'tools/doc_blocks.py'))
     steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))
 
 

@@ -13,8 +13,8 @@
        called by rm_pool_create and its like.
    rm_breaker_destroy
        returns nothing, so it cannot refuse; a hook is a call on the object, and destroy is for an
-       owner who sees to it that there is none.  For the same reason the destroy of the other
-       objects is called where they can tell that they are in use: while something is lent.  */
+       owner who sees to it that there is none.  The other objects refuse to be destroyed from
+       inside their own hooks.  */
 #define RM_IMPLEMENTATION
 #include "rm_breaker.h"
 #include "rm_cache.h"
@@ -353,6 +353,10 @@ static void pool_lent_unfit(void) {
 static void pool_no_create(void) {
     fail_create = true;
 }
+static void pool_empty_and_no_create(void) {
+    cell_check(rm_pool_release(pool, &held, RM_RELEASE_BROKEN) == RM_OK, "release");
+    fail_create = true;
+}
 static void pool_nothing_lent(void) {
     cell_check(rm_pool_release(pool, &held, RM_RELEASE_OK) == RM_OK, "release");
 }
@@ -408,6 +412,9 @@ static const scene pool_scenes[] = {
     {"destroy_fn in rm_pool_close", POOL_DESTROY, pool_idle, play_close, NULL},
     {"destroy_fn in rm_pool_destroy", POOL_DESTROY, pool_nothing_lent, play_pool_destroy, NULL},
     {"admit_fn", ADMIT, NULL, play_acquire, NULL},
+    {"admit_fn with nothing lent", ADMIT, pool_nothing_lent, play_acquire, NULL},
+    {"report_fn with nothing lent", REPORT, pool_empty_and_no_create, play_acquire, NULL},
+    {"a visitor with nothing lent", VISIT, pool_nothing_lent, play_pool_stats, NULL},
     {"report_fn in rm_pool_release", REPORT, pool_lent, play_release, NULL},
     {"report_fn in rm_pool_acquire", REPORT, pool_no_create, play_acquire, NULL},
     {"a visitor of a pool's statistics", VISIT, NULL, play_pool_stats, NULL},
@@ -483,8 +490,8 @@ static rm_status call_pool_desc_default(void) {
 static const action pool_actions[] = {
     {"rm_pool_create", call_pool_create, BIT(OK)},
     {"rm_pool_destroy", call_pool_destroy, BIT(E_BUSY)},
-    {"rm_pool_close", call_pool_close, BIT(E_BUSY)},
-    {"rm_pool_close with time", call_pool_close_timed, BIT(E_TIMEOUT)},
+    {"rm_pool_close", call_pool_close, BIT(OK) | BIT(E_BUSY)},
+    {"rm_pool_close with time", call_pool_close_timed, BIT(OK) | BIT(E_TIMEOUT)},
     {"rm_pool_acquire", call_pool_acquire, LENT},
     {"rm_pool_acquire with time", call_pool_acquire_timed, LENT},
     {"rm_pool_acquire_until", call_pool_acquire_until, LENT},
@@ -494,7 +501,7 @@ static const action pool_actions[] = {
     {"rm_pool_stats_get", call_pool_stats_get, BIT(OK)},
     {"rm_pool_desc_get", call_pool_desc_get, BIT(OK)},
     {"rm_pool_resource and its start", call_pool_start, LENT | BIT(E_BUSY)},
-    {"rm_pool_resource and its stop", call_pool_stop, BIT(E_TIMEOUT)},
+    {"rm_pool_resource and its stop", call_pool_stop, BIT(OK) | BIT(E_TIMEOUT)},
     {"rm_pool_resource and its health", call_pool_health, BIT(OK)},
     {"rm_pool_desc_default", call_pool_desc_default, BIT(OK)},
 };
@@ -648,9 +655,10 @@ static const scene cache_scenes[] = {
     {"removed_fn of what has expired", CACHE_REMOVED, cache_old, play_get_expired, NULL},
     {"removed_fn in rm_cache_release", CACHE_REMOVED, cache_pinned_and_deleted, play_unpin, NULL},
     {"removed_fn in the stop of a cache", CACHE_REMOVED, NULL, play_cache_stop, NULL},
-    /* a second destroy inside the first: for an owner, there is no such thing */
+    {"removed_fn with nothing pinned", CACHE_REMOVED, cache_nothing_pinned, play_delete, NULL},
     {"removed_fn in rm_cache_destroy", CACHE_REMOVED, cache_nothing_pinned, play_cache_destroy,
-     "rm_cache_destroy"},
+     NULL},
+    {"a visitor with nothing pinned", VISIT, cache_nothing_pinned, play_cache_stats, NULL},
     {"a visitor of a cache's statistics", VISIT, NULL, play_cache_stats, NULL},
 };
 
@@ -1364,6 +1372,10 @@ static void registry_begin(void) {
 }
 
 static void registry_end(void) {
+    if (registry == NULL) {
+        cell_check(made == ended, "not every object was ended once");
+        return;
+    }
     if (held_ref.value != NULL) cell_check(rm_registry_put(registry, &held_ref) == RM_OK, "put");
     cell_check(visit_key("health") == RM_OK, "get");
     cell_check(rm_registry_remove(registry, "health", 6) == RM_OK, "remove");
@@ -1385,8 +1397,14 @@ static void play_each(void) {
     rm_registry_each(registry, registry_each, NULL);
 }
 
-/* Not destroy_fn in rm_registry_destroy: that is no time for calls on the registry. */
+static void play_registry_destroy(void) {
+    cell_check(rm_registry_put(registry, &held_ref) == RM_OK, "put");
+    cell_check(rm_registry_destroy(registry) == RM_OK, "destroy");
+    registry = NULL;
+}
+
 static const scene registry_scenes[] = {
+    {"destroy_fn in rm_registry_destroy", REGISTRY_DESTROY, NULL, play_registry_destroy, NULL},
     {"create_fn in rm_registry_get", REGISTRY_CREATE, NULL, play_get, NULL},
     {"create_fn in a full registry", REGISTRY_CREATE, registry_full, play_get, NULL},
     {"destroy_fn in rm_registry_remove", REGISTRY_DESTROY, NULL, play_remove, NULL},
@@ -1430,11 +1448,13 @@ static rm_status call_registry_count(void) {
 static const action registry_actions[] = {
     {"rm_registry_create", call_registry_create, BIT(OK)},
     {"rm_registry_destroy", call_registry_destroy, BIT(E_BUSY)},
-    {"rm_registry_get of that key", call_registry_get_same, BIT(OK) | BIT(E_FULL)},
-    {"rm_registry_get of another key", call_registry_get_other, BIT(OK) | BIT(E_FULL)},
+    {"rm_registry_get of that key", call_registry_get_same, BIT(OK) | BIT(E_FULL) | BIT(E_CLOSED)},
+    {"rm_registry_get of another key", call_registry_get_other,
+     BIT(OK) | BIT(E_FULL) | BIT(E_CLOSED)},
     {"rm_registry_put", call_registry_put, BIT(OK) | BIT(E_STALE)},
     {"rm_registry_remove", call_registry_remove_same, BIT(OK) | BIT(E_NOT_FOUND) | BIT(E_BUSY)},
-    {"rm_registry_remove of what is lent", call_registry_remove_held, BIT(E_BUSY)},
+    {"rm_registry_remove of what is lent", call_registry_remove_held,
+     BIT(E_BUSY) | BIT(E_NOT_FOUND)},
     {"rm_registry_each", call_registry_each, BIT(OK)},
     {"rm_registry_count", call_registry_count, BIT(OK)},
 };
