@@ -878,3 +878,25 @@ DST_TORTURE(pool, survives_every_failure_of_its_close) {
     }
     finish();
 }
+
+/* Nobody has forked here, and nothing was made. Without its locks not even the destroy works. */
+DST_TORTURE(pool, survives_every_failure_after_a_fork) {
+    const rm_pool_desc desc = with_max(1);
+    rm_status status = rm_pool_create(&desc, &pool, NULL);
+    int i;
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status != RM_OK) return;
+    for (i = 0; i < 3; ++i) {
+        status = rm_pool_after_fork_child(pool);
+        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        if (status == RM_OK) break;
+    }
+    if (status == RM_OK) {
+        const uint64_t before = dst_faults();
+        status = use_once(RM_NOWAIT, RM_RELEASE_OK);
+        DST_CHECK(status == RM_OK || dst_faults() > before);
+        finish();
+    } else {
+        rm_free(pool->env.allocator, pool->memory, pool->size);
+    }
+}
