@@ -657,6 +657,44 @@ TEST(waitq, ends_a_wait_whatever_another_thread_does_at_any_step) {
     CHECK(at_every_step(queue_begin_with_unit, queue_wait, queue_notify, queue_end_granted) > 1);
 }
 
+TEST(waitq, refuses_a_clock_that_cannot_tell_the_time_or_wait) {
+    rm_clock clock = fake_clock;
+    rm_waitq_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.clock = &clock;
+    clock.now_fn = NULL;
+    CHECK_EQ(RM_E_INVALID, rm_waitq_init(&queue, &desc));
+    clock.now_fn = fake_read;
+    clock.wait_fn = NULL;
+    CHECK_EQ(RM_E_INVALID, rm_waitq_init(&queue, &desc));
+    clock.wait_fn = fake_wait;
+    CHECK_EQ(RM_OK, rm_waitq_init(&queue, &desc));
+    CHECK_EQ(RM_OK, rm_waitq_destroy(&queue));
+}
+
+/* >>memory -------------------------------------------------------------------------------- */
+
+static size_t asked;
+
+static void *ask_for(size_t size, void *user) {
+    (void)user;
+    asked = size;
+    return NULL;
+}
+
+static void take_back(void *pointer, size_t size, void *user) {
+    (void)pointer, (void)size, (void)user;
+}
+
+TEST(memory, of_more_bytes_than_an_array_may_have_is_not_asked_for) {
+    const rm_allocator allocator = {ask_for, take_back, NULL};
+    asked = 0;
+    CHECK(rm_alloc(&allocator, (size_t)PTRDIFF_MAX + 1) == NULL);
+    CHECK(asked == 0);
+    CHECK(rm_alloc(&allocator, (size_t)PTRDIFF_MAX) == NULL);
+    CHECK(asked == (size_t)PTRDIFF_MAX);
+}
+
 /* >>registry ------------------------------------------------------------------------------ */
 
 static int objects_made, objects_live;
@@ -1673,11 +1711,18 @@ TEST(platform, without_the_nth_lock_a_child_is_told_and_may_try_again) {
         void *object = NULL;
         int n = 0;
         if (m->after_fork_child == NULL) continue;
+        const int before = live_locks;
         REQUIRE(m->make(&object, NULL) == RM_OK);
+        const int made = live_locks - before;
         for (;;) {
+            const int locks = live_locks;
             refuse(LOCK, ++n);
             const rm_status status = m->after_fork_child(object);
-            if (!was_refused()) break;
+            if (!was_refused()) {
+                CHECK_EQ(RM_OK, status);
+                CHECK_EQ(made, live_locks - locks); /* all of them are new */
+                break;
+            }
             if (!CHECK_EQ(RM_E_SYSTEM, status)) printf("# the %s's lock %d\n", m->name, n);
         }
         CHECK(n > 1);
