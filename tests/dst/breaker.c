@@ -24,7 +24,8 @@ static int64_t latest_probe; /* when its call began */
 
 static void told(rm_breaker *b, const rm_breaker_event *event, void *user) {
     (void)user;
-    DST_CHECK(b == breaker && event->generation > 1 && event->generation < EVENTS);
+    DST_CHECK(b == breaker && strcmp(event->name, desc.name) == 0);
+    DST_CHECK(event->generation > 1 && event->generation < EVENTS);
     DST_CHECK(COUNT(&events[event->generation].told) == 1);
     DST_CHECK((event->rest_ns > 0) == (event->to == RM_BREAKER_STATE_OPEN));
     if (strcmp(event->reason, "probe_lost") == 0)
@@ -335,8 +336,8 @@ static void probe_late(int index) {
     rm_permit permit;
     const bool probe = acquire(&permit);
     (void)index;
-    dst_pass(desc.probe_wait_ns / 2 + RM_MS(1));
-    if (probe) (void)record(&permit, OK);
+    dst_pass(desc.probe_wait_ns / 2 * (1 + dst_choose(2)) + RM_MS(1));
+    if (probe) (void)record(&permit, dst_choose(2) == 0 ? OK : IGNORE);
 }
 
 /* A probe in time closes it; one that comes late finds that it was given up. */
@@ -350,7 +351,8 @@ DST(breaker, a_probe_that_is_late_or_just_in_time) {
     begin_rested();
     dst_go(3, threads);
     s = stats();
-    DST_CHECK(s.lost == late && s.probes >= 1 && s.probes == probes_ok + late);
+    DST_CHECK(s.lost == late && s.probes >= 1 && s.probes <= admitted);
+    DST_CHECK(s.probes >= probes_ok + late);
     DST_CHECK(s.opened == 1 + s.lost);
     check_counters();
     finish();

@@ -342,8 +342,10 @@ static void stop_at_last(void) {
 
 DST_TORTURE(manager, survives_every_failure_of_its_life) {
     void (*const threads[])(int) = {look_under_torture, stop_under_torture};
+    rm_resource_status seen[THINGS];
     rm_errors errors;
     rm_status status;
+    uint32_t count = 0;
     int i;
     things_count = THINGS;
     if (!held(rm_manager_create(NULL, &manager, NULL))) {
@@ -357,9 +359,10 @@ DST_TORTURE(manager, survives_every_failure_of_its_life) {
     memset(&errors, 0, sizeof errors);
     status = rm_manager_start(manager, RM_SEC(1), &errors);
     if (!held(status)) {
-        const rmi_managed *failed = manager->entries;
+        const rm_resource_status *failed = seen;
+        DST_CHECK(rm_manager_status(manager, seen, THINGS, &count) == RM_OK && count == THINGS);
         while (failed->state != RM_STATE_FAILED || failed->last_error.status != status)
-            DST_CHECK(++failed < manager->entries + THINGS);
+            DST_CHECK(++failed < seen + THINGS);
         DST_CHECK(errors.items[0].status == status && manager->phase == RM_STATE_STOPPED);
         stop_at_last(); /* what could not be stopped on the way back */
         status = rm_manager_start(manager, RM_SEC(1), NULL);

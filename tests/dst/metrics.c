@@ -399,6 +399,22 @@ DST(metrics, resources_come_and_go_beside_a_page) {
     finish();
 }
 
+static void add_same_resource(int index) {
+    static int added_once;
+    rm_resource resource = rm_resource_make("r", "thing", &alive);
+    const rm_status status = rm_metrics_add_resource(metrics, &resource, NULL);
+    (void)index;
+    DST_CHECK(status == RM_E_EXISTS || (status == RM_OK && COUNT(&added_once) == 1));
+}
+
+DST(metrics, one_of_two_resources_has_the_name) {
+    void (*const threads[])(int) = {add_same_resource, add_same_resource};
+    begin(1, 0);
+    dst_go(2, threads);
+    DST_CHECK(metrics->resources != NULL && metrics->resources->next == NULL);
+    finish();
+}
+
 /* From inside it cannot wait for itself; but another thread may be removing it meanwhile. */
 static void show_and_remove(void *user, rm_stat_fn visit, void *to) {
     const rm_status status = rm_metrics_remove_resource(metrics, "r");
@@ -474,9 +490,20 @@ static void render_under_torture(int index) {
     (void)held(rm_metrics_render(metrics, &text));
 }
 
+/* The removal comes during a visit, unless the page has failed before that. */
+static void show_slowly(void *user, rm_stat_fn visit, void *to) {
+    PUT(&rendering, 1);
+    (void)rm_sleep(NULL, RM_US(2), NULL);
+    show(user, visit, to);
+}
+
 static void remove_under_torture(int index) {
-    rm_status status = rm_metrics_remove_resource(metrics, "r");
+    rm_status status;
+    int i;
     (void)index;
+    for (i = 0; i < 9 && !GET(&rendering); ++i)
+        (void)rm_sleep(NULL, RM_US(1), NULL);
+    status = rm_metrics_remove_resource(metrics, "r");
     if (status == RM_E_SYSTEM) { /* no condition variable to wait with: it is as it was */
         DST_CHECK(dst_faults() > 0);
         while (status == RM_E_SYSTEM) {
@@ -524,7 +551,7 @@ DST_TORTURE(metrics, survives_every_failure_of_its_life) {
     if (times != NULL && held(rm_histogram_with(times, values, 1, &time, NULL)))
         DST_CHECK(rm_histogram_observe(time, RM_MS(7)) == RM_OK);
     alive = 1;
-    resource.stats_fn = show;
+    resource.stats_fn = show_slowly;
     has_resource = held(rm_metrics_add_resource(metrics, &resource, NULL));
     dst_go(has_resource ? 2 : 1, threads);
     finish();
