@@ -216,7 +216,8 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
 /* Borrows a resource. timeout_ns 0 = desc.acquire_timeout_ns; RM_NOWAIT does not wait for others,
    but may make a resource. Cost of an uncontended pair with rm_pool_release: `make bench`.
    Returns: RM_E_TIMEOUT, RM_E_BUSY, RM_E_FULL, RM_E_CLOSED, RM_E_REJECTED, create_fn's status,
-   RM_E_INVALID, RM_E_SYSTEM; see ERRORS on top.
+   RM_E_INVALID, RM_E_SYSTEM; see ERRORS on top. RM_E_BUSY: each resource was taken when it was
+   looked at; beside calls that end resources, one may have been free all the time.
    Threads: any. Blocks: up to timeout_ns, and in the hooks. Allocates: no.
    Owns: the caller; rm_pool_release. Cost: O(max) when little is idle. */
 RM_API RM_MUST_USE rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *out,

@@ -131,7 +131,8 @@ def tests():
     steps(1, ('build', [make], exit_only))
     # most that run on wine wait: one more than there are cores
     steps(JOBS + 1, *(units(*variant) for variant in runners.items()))
-    steps(JOBS, ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally))
+    steps(JOBS, ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally),
+          tool('torture', 'tests/torture.py'))
     steps(2, tool('matrix', 'tests/matrix.py'), tool('misuse', 'tests/misuse.py'),
           tool('documentation', 'tools/doc_blocks.py'))
     steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))

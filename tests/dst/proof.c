@@ -418,6 +418,12 @@ DST_BUG(proof, a_use_after_free, 10) {
     dst_go(2, threads);
 }
 
+static int *nowhere;
+
+DST_BUG(proof, a_crash, 1) {
+    *nowhere = 7;
+}
+
 DST_BUG(proof, a_leak, 1) {
     DST_CHECK(malloc(10) != NULL);
 }
