@@ -746,7 +746,8 @@ typedef struct rm_waitq {
 } rm_waitq;
 
 /* Makes a queue; desc NULL = defaults.
-   Returns: RM_E_INVALID for NULL, a bad barge_ns or a clock without now_fn or wait_fn; RM_E_SYSTEM with nothing made.
+   Returns: RM_E_INVALID for NULL, a bad barge_ns or a clock without now_fn or wait_fn;
+   RM_E_SYSTEM with nothing made.
    Threads: owner. Blocks: no. Allocates: no. Owns: the caller; rm_waitq_destroy. */
 RM_API RM_MUST_USE rm_status rm_waitq_init(rm_waitq *q, const rm_waitq_desc *desc);
 
@@ -769,7 +770,8 @@ RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadli
                                            rm_cancel *cancel, uint64_t *grant);
 
 /* Queues a completion callback instead of a thread. done_fn may run before this returns. cancel may
-   be NULL. Its deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
+   be NULL. Its deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have
+   it too.
    Returns: RM_OK: done_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_INVALID for NULL.
    Threads: any. Blocks: for a short lock, in done_fn. Allocates: no.
@@ -910,9 +912,9 @@ RM_API rm_status rm_registry_destroy(rm_registry *registry);
 
 /* Borrows the object of a key and makes it when there is none. Two threads that meet on a new key
    may both run create_fn; one object wins, the other is destroyed at once.
-   Returns: RM_E_NOT_FOUND without create_fn; RM_E_CLOSED in rm_registry_destroy; RM_E_FULL when the bound is reached and nothing can be
-   evicted, also while other threads fill or empty the last places; RM_E_TOO_LARGE for a key above
-   max_key; RM_E_NOMEM; RM_E_INVALID; create_fn's status.
+   Returns: RM_E_NOT_FOUND without create_fn; RM_E_CLOSED in rm_registry_destroy; RM_E_FULL when the
+   bound is reached and nothing can be evicted, also while other threads fill or empty the last
+   places; RM_E_TOO_LARGE for a key above max_key; RM_E_NOMEM; RM_E_INVALID; create_fn's status.
    Threads: any. Blocks: for a short lock, in hooks. Allocates: on creation.
    Owns: the caller; rm_registry_put. Cost: O(max_entries) when full. */
 RM_API RM_MUST_USE rm_status rm_registry_get(rm_registry *registry, const void *key, size_t size,

@@ -208,8 +208,8 @@ static inline RM_MUST_USE rm_status rm_cache_create(const rm_cache_desc *desc, r
 }
 
 /* Ends a cache and its entries; NULL is allowed. What removed_fn would put in is refused.
-   Returns: RM_E_BUSY, with nothing done, while a pin is out or a load runs or is waited for, and from
-   inside its own hooks.
+   Returns: RM_E_BUSY, with nothing done, while a pin is out or a load runs or is waited for, and
+   from inside its own hooks.
    Threads: owner. Blocks: in removed_fn. Allocates: no. Cost: O(entries). */
 RM_API rm_status rm_cache_destroy(rm_cache *cache);
 

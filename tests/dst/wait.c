@@ -354,7 +354,7 @@ static void gives_in_50_us(int index) {
     (void)index;
 }
 
-/* ---- asynchronous waiters; their memory goes back in done_fn, if no remove may still look at it */
+/* ---- asynchronous waiters; done_fn frees their memory, unless a remove may still look at it */
 
 typedef struct callback {
     rm_waiter waiter;
