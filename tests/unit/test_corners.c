@@ -1443,6 +1443,64 @@ TEST(metrics, pass_over_a_missing_statistic_and_stop_at_the_end_of_the_page) {
     CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
 }
 
+static char long_name[130];
+
+static void show_limits(void *user, rm_stat_fn visit, void *to) {
+    rm_stat stat;
+    (void)user;
+    memset(&stat, 0, sizeof stat);
+    stat.help = "Help.";
+    stat.type = RM_STAT_GAUGE;
+    stat.value = 1;
+    stat.name = long_name;
+    visit(&stat, to);
+    stat.name = "most_decimals";
+    stat.decimals = 18;
+    visit(&stat, to);
+    stat.name = "too_many_decimals";
+    stat.decimals = 19;
+    visit(&stat, to);
+}
+
+TEST(metrics, show_names_of_127_bytes_and_18_decimals_and_no_more) {
+    rm_resource resource = rm_resource_make("odd", "thing", NULL);
+    REQUIRE(rm_metrics_create(NULL, &metrics, NULL) == RM_OK);
+    resource.stats_fn = show_limits;
+    CHECK_EQ(RM_OK, rm_metrics_add_resource(metrics, &resource, NULL));
+    memset(long_name, 'x', 127);
+    long_name[127] = '\0';
+    CHECK_EQ(3, rendered(long_name)); /* HELP, TYPE and the sample */
+    CHECK_EQ(1, rendered("x{resource=\"odd\"} 1\n"));
+    CHECK_EQ(1, rendered("most_decimals{resource=\"odd\"} 0.000000000000000001\n"));
+    CHECK_EQ(0, rendered("too_many_decimals{"));
+    long_name[127] = 'x';
+    CHECK_EQ(0, rendered("xxx"));
+    long_name[127] = '\0';
+    CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
+}
+
+TEST(metrics, say_what_they_refuse) {
+    rm_resource resource = rm_resource_make("", "thing", NULL);
+    rm_metrics_desc desc;
+    rm_error error;
+    memset(&desc, 0, sizeof desc);
+    desc.max_families = 65536;
+    check_refusal(rm_metrics_create(&desc, &metrics, &error), &error);
+    CHECK_STR("max_families", error.where);
+    desc.max_families = 0;
+    desc.max_series = (1u << 24) + 1;
+    check_refusal(rm_metrics_create(&desc, &metrics, &error), &error);
+    CHECK_STR("max_series", error.where);
+    REQUIRE(rm_metrics_create(NULL, &metrics, NULL) == RM_OK);
+    check_refusal(rm_metrics_add_resource(NULL, &resource, &error), &error);
+    CHECK_STR("metrics", error.where);
+    check_refusal(rm_metrics_add_resource(metrics, NULL, &error), &error);
+    CHECK_STR("resource", error.where);
+    check_refusal(rm_metrics_add_resource(metrics, &resource, &error), &error);
+    CHECK_STR("name", error.where);
+    CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
+}
+
 static int renders;
 static rm_thread renderer, remover;
 static bool second_left;
