@@ -16,13 +16,15 @@ BENCHES   = $(patsubst %.c,build/%,$(wildcard bench/*.c))
 UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
 VARIANTS ?= plain clang asan tsan dist m32 musl wine
 DRIVERS   = $(basename $(notdir $(wildcard tests/drivers/*.c)))
+FUZZERS   = $(patsubst fuzz/fuzz_%.c,build/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 SCENARIOS = $(patsubst tests/%.c,build/%,$(filter-out %/dst.c,$(wildcard tests/dst/*.c)))
 TESTS     = $(foreach variant,$(VARIANTS),$(UNITS:%=build/unit/$(variant)/%.test)) \
             $(foreach variant,$(filter plain asan tsan,$(VARIANTS)),$(DRIVERS:%=build/unit/$(variant)/%.test))
 
-SETUPS    = setup-demo setup-bench setup-test setup-check
+SETUPS    = setup-demo setup-bench setup-test setup-check setup-check-deep
 
-.PHONY: help demo examples test check format bench dist install uninstall clean programs $(SETUPS)
+.PHONY: help demo examples test check check-deep coverage mutants format bench dist install \
+        uninstall clean programs fuzzers $(SETUPS)
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -39,11 +41,20 @@ examples: $(LESSONS:%.c=build/%) ## build and run every lesson in examples/
 test: setup-test ## build and run all tests; the last line is "N passed, N failed"
 	@MAKE="$(MAKE_COMMAND)" $(PYTHON) tests/run.py test
 
+check-deep: setup-check-deep ## what takes longer: 10 million schedules, fuzzing, coverage, mutants, analysers
+	@MAKE="$(MAKE_COMMAND)" $(PYTHON) tests/run.py check-deep
+
+coverage: setup-check-deep ## what the unit tests do not reach: lines, branches, conditions (MC/DC)
+	@$(PYTHON) tools/coverage.py
+
+mutants: setup-check-deep ## changes of the code that no test notices
+	@$(PYTHON) tools/mutants.py
+
 check: setup-check ## check format, contract comments, warnings and include cost
 	@$(PYTHON) tests/run.py check
 
 format: ## let clang-format rewrite the sources
-	clang-format -i $(HEADERS) $(shell find tests examples bench -name '*.[ch]')
+	clang-format -i $(HEADERS) $(shell find tests fuzz examples bench -name '*.[ch]')
 
 bench: $(BENCHES) ## build and run the benchmarks; the results go to build/bench.tsv
 	@printf 'area\tcase\tthreads\timplementation\tmetric\tvalue\n' > build/bench.tsv
@@ -94,7 +105,8 @@ build/bench/%: bench/%.c | setup-bench
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(CFLAGS) -pthread $< -o $@ $(LDFLAGS) $(LIBS)
 
-programs: $(TESTS) $(SCENARIOS) $(EXAMPLES)
+programs: $(TESTS) $(SCENARIOS) $(FUZZERS:%=%.replay) $(EXAMPLES)
+fuzzers: $(FUZZERS)
 
 # One unit test, built in every variant.  Two compilers optimise in full; the other variants look for
 # something else, and each is optimised as far as that takes: most of the time goes into compiling.
@@ -138,6 +150,17 @@ build/dst/%.o: tests/dst/%.c tests/dst/symbols
 $(SCENARIOS): build/dst/%: build/dst/%.o build/dst/dst.o
 	$(CC) -no-pie $^ -o $@
 
+# A fuzz target, and the same as a program that runs over its corpus.
+build/fuzz/%: LIBS = $(if $(findstring /log,$@),-lcjson)
+build/fuzz/replay.o: fuzz/replay.c
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -g1 -c $< -o $@
+build/fuzz/%.replay: fuzz/fuzz_%.c build/fuzz/replay.o
+	$(CC) $(FLAGS) $(SANITIZE) -O0 -fsanitize=address,undefined -pthread $^ -o $@ $(LIBS)
+build/fuzz/%: fuzz/fuzz_%.c
+	@mkdir -p $(@D)
+	clang $(FLAGS) $(SANITIZE) -O1 -fsanitize=fuzzer,address,undefined -pthread $< -o $@ $(LIBS)
+
 $(UNITS:%=build/unit/dist/%.test) build/unit/dist/rm.o: build/dist/rm_all.h
 $(UNITS:%=build/unit/wine/%.test): | build/wine
 build/wine: # the home of Windows programs; made once, before several start at a time
@@ -145,4 +168,4 @@ build/wine: # the home of Windows programs; made once, before several start at a
 build/dist/rm_all.h: $(HEADERS) tools/dist.py tools/headers.py
 	$(PYTHON) tools/dist.py build/dist
 
--include $(wildcard build/examples/*.d build/bench/*.d build/unit/*/*.d build/dst/*.d)
+-include $(wildcard build/examples/*.d build/bench/*.d build/unit/*/*.d build/dst/*.d build/fuzz/*.d)

@@ -1363,6 +1363,12 @@ static inline bool rmi_cas64(uint64_t *p, uint64_t *expected, uint64_t v) {
 }
 #endif
 
+/* a - b at the ends of int64_t; not a + -b where -b does not exist. */
+static inline int64_t rmi_time_since(int64_t a, int64_t b) {
+    if (b == INT64_MIN) return a >= 0 ? INT64_MAX : a - b;
+    return rm_time_add(a, -b);
+}
+
 /* A hook that this thread runs now, on its stack: an object may not be destroyed from inside. */
 typedef struct rmi_inside {
     const void *object;
@@ -1682,12 +1688,6 @@ RM_API int64_t rm_time_add(int64_t a, int64_t b) {
     if (b > 0 && a > INT64_MAX - b) return INT64_MAX;
     if (b < 0 && a < INT64_MIN - b) return INT64_MIN;
     return a + b;
-}
-
-/* a - b, which is not a + -b where -b does not exist */
-static int64_t rmi_time_since(int64_t a, int64_t b) {
-    if (b == INT64_MIN) return a >= 0 ? INT64_MAX : a - b;
-    return rm_time_add(a, -b);
 }
 
 RM_API int64_t rm_time_mul(int64_t ns, int64_t factor) {

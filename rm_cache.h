@@ -962,7 +962,7 @@ static rm_status rmi_cache_lead(rm_cache *cache, rm_cache_load *load, const rm_c
     rmi_cache_unlock(cache);
     began = rm_now(cache->env.clock);
     status = rmi_cache_run(cache, load, loader, timeout_ns);
-    began = rm_now(cache->env.clock) - began;
+    began = rmi_time_since(rm_now(cache->env.clock), began);
     rm_waitq_lock(&cache->queue);
     if (load->ran) {
         ++cache->stats.loads;

@@ -213,8 +213,9 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
 
 /* >>acquire and release */
 
-/* Borrows a resource. timeout_ns 0 = desc.acquire_timeout_ns; RM_NOWAIT does not wait for others,
-   but may make a resource. Cost of an uncontended pair with rm_pool_release: `make bench`.
+/* Borrows a resource. timeout_ns 0 = desc.acquire_timeout_ns, counted from the guard's leave on;
+   RM_NOWAIT does not wait for others, but may make a resource. Cost of an uncontended pair with
+   rm_pool_release: `make bench`.
    Returns: RM_E_TIMEOUT, RM_E_BUSY, RM_E_FULL, RM_E_CLOSED, RM_E_REJECTED, create_fn's status,
    RM_E_INVALID, RM_E_SYSTEM; see ERRORS on top. RM_E_BUSY: each resource was taken when it was
    looked at; beside calls that end resources, one may have been free all the time.
@@ -438,7 +439,8 @@ static void rmi_pool_stamp(rm_pool *pool, rmi_slot *slot) {
 }
 
 static int64_t rmi_pool_unused_ns(rm_pool *pool, rmi_slot *slot) {
-    return rm_now_coarse(pool->env.clock) - (int64_t)RMI_LOAD64(&slot->used_ns, RELAXED);
+    return rmi_time_since(rm_now_coarse(pool->env.clock),
+                          (int64_t)RMI_LOAD64(&slot->used_ns, RELAXED));
 }
 
 /* Ends every idle resource of a closed pool. */
@@ -527,7 +529,7 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
     rm_waitq_lock(&pool->queue);
     last = pool->last_error;
     if (!pool->failing) last.status = RM_OK; /* one that is over explains nothing */
-    age = rm_now(pool->env.clock) - pool->last_error_ns;
+    age = rmi_time_since(rm_now(pool->env.clock), pool->last_error_ns);
     waiting = pool->queue.stats.waiting;
     rm_waitq_unlock(&pool->queue);
     if (status == RM_E_CLOSED)
@@ -575,10 +577,11 @@ static rm_deadline rmi_pool_create_deadline(rm_pool *pool, rmi_pool_ask *ask) {
 }
 
 /* Is the resource of a slot fit to be lent? Asks validate_fn when it was unused for long enough. */
-static bool rmi_pool_fit(rm_pool *pool, rmi_slot *slot) {
+static bool rmi_pool_fit(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask) {
     const int64_t after = pool->desc.validate_after_ns;
     if (pool->desc.validate_fn == NULL) return true;
     if (after != RM_STRICT && rmi_pool_unused_ns(pool, slot) < after) return true;
+    rmi_pool_ask_deadline(pool, ask); /* what validate_fn takes is of the time there is */
     return pool->desc.validate_fn(slot->resource, pool->desc.user) == RM_OK;
 }
 
@@ -589,7 +592,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     const bool made = rmi_slot_state(sequence) == RMI_SLOT_BUSY;
     sequence >>= RMI_SLOT_BITS;
     if (made) {
-        if (rmi_pool_fit(pool, slot)) return RM_OK;
+        if (rmi_pool_fit(pool, slot, ask)) return RM_OK;
         rmi_pool_count(&pool->invalid);
         rmi_pool_log(pool, RM_LOG_INFO, "invalid", NULL);
         RMI_STORE64(&slot->word, rmi_slot_word(sequence, RMI_SLOT_CLOSING), SEQ_CST);

@@ -19,6 +19,7 @@ JOBS = os.cpu_count() or 1
 UNITS = sorted(path.stem for path in (ROOT / 'tests/unit').glob('*.c'))
 DRIVERS = sorted(path.stem for path in (ROOT / 'tests/drivers').glob('*.c'))
 SCENARIOS = sorted(path.stem for path in (ROOT / 'tests/dst').glob('*.c') if path.stem != 'dst')
+FUZZERS = sorted(path.stem[5:] for path in (ROOT / 'fuzz').glob('fuzz_*.c'))
 EXAMPLES = sorted(path.stem for path in (ROOT / 'examples').glob('*.c'))
 ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'build/wine')}
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
@@ -132,7 +133,9 @@ def tests():
     # most that run on wine wait: one more than there are cores
     steps(JOBS + 1, *(units(*variant) for variant in runners.items()))
     steps(JOBS, ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally),
-          tool('torture', 'tests/torture.py'))
+          tool('torture', 'tests/torture.py'),
+          ('corpus', [[f'build/fuzz/{name}.replay', f'fuzz/corpus/{name}'] for name in FUZZERS],
+           tally))
     steps(2, tool('matrix', 'tests/matrix.py'), tool('misuse', 'tests/misuse.py'),
           tool('documentation', 'tools/doc_blocks.py'))
     steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))

@@ -15,7 +15,8 @@ from headers import HEADERS, ROOT, STRICT, blank, functions
 from tap import check, report, run
 
 SOURCES = [ROOT / name for name in HEADERS] + sorted(
-    path for folder in ('tests', 'examples', 'bench') for path in (ROOT / folder).rglob('*.[ch]'))
+    path for folder in ('tests', 'fuzz', 'examples', 'bench')
+    for path in (ROOT / folder).rglob('*.[ch]'))
 TEXTS = SOURCES + sorted(
     path for pattern in ('Makefile', '*.md', 'docs/*.md', 'tools/*', 'tests/*.py')
     for path in ROOT.glob(pattern) if path.is_file())

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that a make target finds what it needs: tools/setup.sh demo|bench|test|check
+# Sees to it that a make target finds what it needs: tools/setup.sh demo|bench|test|check|check-deep
 # Debian and Ubuntu: installs what is missing through apt.  Elsewhere: names the packages and stops.
 set -eu
 
@@ -7,9 +7,10 @@ libraries='cc make sqlite curl microhttpd'
 case ${1-} in
 demo) needs=$libraries ;;
 bench) needs="$libraries pkg-config apr glib uthash" ;;
-test) needs="$libraries g++ clang python pkg-config cmake sanitizers musl 32bit mingw wine" ;;
-check) needs="$libraries clang clang-format python" ;;
-*) echo "usage: tools/setup.sh demo|bench|test|check" >&2; exit 2 ;;
+test) needs="$libraries cjson g++ clang python pkg-config cmake sanitizers musl 32bit mingw wine" ;;
+check) needs="$libraries cjson clang clang-format python" ;;
+check-deep) needs="$libraries cjson clang clang19 python valgrind cppcheck" ;;
+*) echo "usage: tools/setup.sh demo|bench|test|check|check-deep" >&2; exit 2 ;;
 esac
 
 # Each need, how to see that it is there, and its packages.  "-": not there, the tests skip those rows.
@@ -20,6 +21,10 @@ make          tool:make                   make                       make       
 sqlite        header:sqlite3.h            libsqlite3-dev             sqlite-devel          sqlite        sqlite-dev        sqlite
 curl          header:curl/curl.h          libcurl4-openssl-dev       libcurl-devel         curl          curl-dev          curl
 microhttpd    header:microhttpd.h         libmicrohttpd-dev          libmicrohttpd-devel   libmicrohttpd libmicrohttpd-dev libmicrohttpd
+cjson         header:cjson/cJSON.h        libcjson-dev               cjson-devel           cjson         cjson-dev         cjson
+clang19       tool:clang-19               clang-19,llvm-19,libclang-rt-19-dev -            -             -                 -
+valgrind      tool:valgrind               valgrind                   valgrind              valgrind      valgrind          -
+cppcheck      tool:cppcheck               cppcheck                   cppcheck              cppcheck      cppcheck          cppcheck
 apr           library:apr-util-1          libapr1-dev,libaprutil1-dev apr-devel,apr-util-devel apr-util    apr-util-dev      apr-util
 glib          library:glib-2.0            libglib2.0-dev             glib2-devel           glib2         glib-dev          glib
 uthash        header:uthash.h             uthash-dev                 uthash-devel          uthash        uthash-dev        uthash

@@ -1233,6 +1233,46 @@ TEST(pool, tells_every_caller_that_nothing_can_be_made) {
     world_end(&w);
 }
 
+static void five_seconds(world *w) {
+    ADD(w->skew_ns, RM_SEC(5));
+}
+
+/* What the check takes is of the time that the acquire has. */
+TEST(pool, makes_another_in_the_time_that_the_check_has_left) {
+    world w;
+    rm_lease lease;
+    rm_pool_desc desc = world_desc(&w, 1);
+    desc.validate_fn = thing_validate;
+    if (!CHECK(world_open(&w, &desc))) return;
+    CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, 0, &lease, NULL));
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
+    ADD(w.skew_ns, RM_SEC(60));
+    w.validate_status = RM_E_FAILED;
+    w.inside = five_seconds;
+    const int64_t begins = w.clock.now_fn(w.clock.user);
+    CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, RM_SEC(7), &lease, NULL));
+    CHECK_EQ(begins + RM_SEC(7), w.deadline.at_ns);
+    w.inside = NULL;
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
+/* From one end of int64_t to the other, an age does not fit. */
+TEST(pool, tells_an_age_that_no_number_holds) {
+    world w;
+    rm_lease lease;
+    rm_error error;
+    rm_pool_desc desc = world_desc(&w, 1);
+    if (!CHECK(world_open(&w, &desc))) return;
+    w.skew_ns = -RM_SEC(1000) - RM_SEC(1); /* one second before the zero of the clock */
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, RM_SEC(1), &lease, &error));
+    w.skew_ns = INT64_MAX - RM_SEC(1000);
+    rm_pool_close(w.pool, RM_NOWAIT, NULL);
+    CHECK_EQ(RM_E_CLOSED, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
+    world_end(&w);
+}
+
 TEST(pool, makes_a_resource_with_the_deadline_of_its_acquire) {
     world w;
     caller c;
