@@ -1366,6 +1366,16 @@ TEST(metrics, tell_label_values_of_one_hash_apart) {
     }
 }
 
+TEST(metrics, take_long_values_that_look_the_same_for_one_series) {
+    REQUIRE(rm_metrics_create(NULL, &metrics, NULL) == RM_OK);
+    REQUIRE(metrics_add(RM_METRIC_COUNTER, "x_total", "label") == RM_OK);
+    CHECK_EQ(RM_OK, series("plain text of more than eight bytes"));
+    CHECK_EQ(RM_OK, series("\xFF 345678"));
+    CHECK_EQ(RM_OK, series("\xEF\xBF\xBD 345678"));
+    CHECK_EQ(1, rendered("x_total{label=\"\xEF\xBF\xBD 345678\"} 2\n"));
+    CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
+}
+
 static void metrics_begin(void) {
     rm_metrics_desc desc;
     memset(&desc, 0, sizeof desc);
