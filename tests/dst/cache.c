@@ -735,8 +735,10 @@ DST_TORTURE(cache, survives_every_failure_after_a_fork) {
     int i;
     small(2);
     if (!held(rm_cache_create(&desc, &cache, NULL), 0)) return;
-    for (i = 0; i < 3; ++i)
+    for (i = 0; i < 3; ++i) {
+        dst_forked();
         if (held(rm_cache_after_fork_child(cache), 0)) break;
+    }
     if (i < 3) (void)held(set("a"), 0);
     finish();
 }

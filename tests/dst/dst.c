@@ -112,6 +112,7 @@ static struct state {
     int64_t now;
     size_t used;
     size_t blocks, bytes;
+    int locks; /* mutexes and condition variables that were made and not destroyed */
     fiber fibers[FIBERS];
     const char *(*idle_fn)(void *);
     void *idle_user;
@@ -771,6 +772,10 @@ typedef struct block {
 
 enum { LIVE = 0x11FE, DEAD = 0xDEAD };
 
+void dst_forked(void) {
+    S->locks = 0;
+}
+
 size_t dst_blocks(void) {
     return S->blocks;
 }
@@ -924,6 +929,7 @@ int dst_pthread_mutex_init(pthread_mutex_t *p, const pthread_mutexattr_t *attrib
     (void)attributes;
     if (fault("pthread_mutex_init", PC)) return ENOMEM;
     plain(p, sizeof *m, WRITE, PC);
+    S->locks += m->magic != MUTEX; /* the child of a fork makes it again where it is */
     m->magic = MUTEX;
     m->owner = 0;
     return 0;
@@ -932,6 +938,7 @@ int dst_pthread_mutex_init(pthread_mutex_t *p, const pthread_mutexattr_t *attrib
 int dst_pthread_mutex_destroy(pthread_mutex_t *p) {
     mutex *m = mutex_of(p);
     if (m->owner != 0) fail("a mutex is destroyed that fiber %d holds", m->owner - 1);
+    S->locks -= m->magic == MUTEX;
     m->magic = GONE;
     return 0;
 }
@@ -984,6 +991,7 @@ static void cond_check(pthread_cond_t *p) {
 int dst_pthread_cond_init(pthread_cond_t *p, const pthread_condattr_t *attributes) {
     (void)attributes;
     if (fault("pthread_cond_init", PC)) return ENOMEM;
+    S->locks += *(uint32_t *)(void *)p != COND;
     *(uint32_t *)(void *)p = COND;
     return 0;
 }
@@ -994,6 +1002,7 @@ int dst_pthread_cond_destroy(pthread_cond_t *p) {
     for (i = 0; i < FIBERS; ++i)
         if (S->fibers[i].state == BLOCKED && S->fibers[i].on == p)
             fail("a condition variable is destroyed that fiber %d waits on", i);
+    S->locks -= *(uint32_t *)(void *)p == COND;
     *(uint32_t *)(void *)p = GONE;
     return 0;
 }
@@ -1243,6 +1252,7 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
         S->changes[i] = 1 + (int)below(8u << below(8));
     S->now = BEGINS;
     S->used = S->blocks = S->bytes = 0;
+    S->locks = 0;
     S->soak = scenario->kind == DST_IS_SOAK;
     S->idle_fn = NULL;
     S->ops = 0;
@@ -1266,6 +1276,10 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
     if (!S->failed && S->blocks > 0) {
         S->failed = true;
         (void)snprintf(S->message, sizeof S->message, "%zu blocks of memory are left", S->blocks);
+    } else if (!S->failed && S->locks > 0) {
+        S->failed = true;
+        (void)snprintf(S->message, sizeof S->message,
+                       "%d mutexes or condition variables were not destroyed", S->locks);
     }
     return !S->failed;
 }

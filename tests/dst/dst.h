@@ -14,7 +14,7 @@
         dst_when_idle callback says that somebody sleeps who should not;
       - it takes more points than it may (a livelock);
       - memory is used after free, freed twice, or left at the end; a mutex or condition variable
-        is misused.
+        is misused, or left at the end.
     Half of the schedules choose at random at every point, half give random priorities that change
     at three random points (PCT, Burckhardt et al. 2010). In TSO mode stores that are not seq_cst
     go through a store buffer per fiber, as on x86. Everything follows from the seed.            */
@@ -94,6 +94,10 @@ bool dst_fault(const char *site);
 
 /* How many faults there were so far in this schedule. */
 uint64_t dst_faults(void);
+
+/* Plays the child of a fork: the mutexes and condition variables that were made so far are made again
+   where they are, and need not be destroyed. */
+void dst_forked(void);
 
 /* Blocks and bytes that are allocated now. */
 size_t dst_blocks(void);

@@ -886,6 +886,7 @@ DST_TORTURE(pool, survives_every_failure_after_a_fork) {
     DST_CHECK(status == RM_OK || dst_faults() > 0);
     if (status != RM_OK) return;
     for (i = 0; i < 3; ++i) {
+        dst_forked();
         status = rm_pool_after_fork_child(pool);
         DST_CHECK(status == RM_OK || dst_faults() > 0);
         if (status == RM_OK) break;

@@ -424,6 +424,11 @@ DST_BUG(proof, a_crash, 1) {
     *nowhere = 7;
 }
 
+DST_BUG(proof, a_mutex_that_stays, 1) {
+    static pthread_mutex_t mutex;
+    DST_CHECK(pthread_mutex_init(&mutex, NULL) == 0);
+}
+
 DST_BUG(proof, a_leak, 1) {
     DST_CHECK(malloc(10) != NULL);
 }
