@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs all that make test or make check stands for, and adds up: tests/run.py test|check
+"""Runs all that a make target stands for, and adds up: tests/run.py test|check|check-deep
 
 A step shows one line; if something failed, also what its programs said, less the tests that passed.
 A program that crashes, hangs, stops early or announces no tests counts as failed.  The last line is
@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'buil
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
 
 
-def execute(*command, timeout=300):
+def execute(*command, timeout=1200):
     """Runs a command; returns its exit status and all it printed."""
     try:
         done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, timeout=timeout, text=True,
@@ -141,11 +141,40 @@ def tests():
     steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))
 
 
+def deep():
+    make = [os.environ.get('MAKE', 'make'), '-s', '-k', f'-j{JOBS}', 'programs', 'fuzzers',
+            'VARIANTS=plain dist']
+    steps(1, ('build', [make], exit_only))
+    scenarios = sum(len(re.findall(r'^DST\(', path.read_text(), re.M))
+                    for path in (ROOT / 'tests/dst').glob('*.c'))
+    schedules = ['--from', '1000000', '--schedules', str(10_000_000 // (2 * scenarios) + 1)]
+    steps(JOBS, ('schedules', [[f'build/dst/{name}', *schedules] for name in SCENARIOS], tally),
+          ('soak', [['build/dst/soak', '--from', str(4 * day)] for day in range(30)], tally))
+    for name in FUZZERS:
+        (ROOT / f'build/fuzz/corpus-{name}').mkdir(exist_ok=True)
+    fuzz = [[f'build/fuzz/{name}', '-max_total_time=60', '-max_len=300', '-timeout=5',
+             '-print_final_stats=1', f'build/fuzz/corpus-{name}', f'fuzz/corpus/{name}']
+            for name in FUZZERS]
+    steps(JOBS, ('fuzzing', fuzz, exit_only))
+    # not test_fork: its children leave memory behind, as they should
+    memcheck = ['valgrind', '-q', '--fair-sched=yes', '--error-exitcode=9', '--leak-check=full']
+    one = ROOT / 'build/dist/rm.c'
+    steps(JOBS, ('memcheck', [[*memcheck, f'build/unit/plain/{name}.test'] for name in UNITS
+                              if name != 'test_fork'], tally),
+          ('gcc -fanalyzer', [['gcc', '-std=c11', '-O1', '-fanalyzer', '-Werror', '-c', one, '-o',
+                               os.devnull]], exit_only),
+          ('cppcheck', [['cppcheck', '-q', '--std=c11', '--enable=warning,portability',
+                         '--error-exitcode=1', '--max-configs=1',
+                         '--suppressions-list=tests/cppcheck-exceptions.txt', one]], exit_only))
+    steps(1, ('coverage', [[sys.executable, 'tools/coverage.py']], exit_only),
+          ('mutants', [[sys.executable, 'tools/mutants.py', '--sample', '40']], exit_only))
+
+
 def checks():
     steps(1, tool('sources', 'tools/lint.py'), tool('include cost', 'tests/matrix.py', '--cost'))
 
 
 if __name__ == '__main__':
-    {'test': tests, 'check': checks}[sys.argv[1]]()
+    {'test': tests, 'check': checks, 'check-deep': deep}[sys.argv[1]]()
     print(f'{totals["passed"]} passed, {totals["failed"]} failed')
     sys.exit(totals['failed'] > 0 or totals['passed'] == 0)

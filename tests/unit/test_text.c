@@ -459,7 +459,11 @@ static const char *json_string(const char *p, const char *end, char *out, size_t
         }
         if (++p == end) return NULL;
         if (*p == 'u') {
-            if (end - p < 5 || sscanf(p + 1, "%4x", &code) != 1) return NULL;
+            char digits[5] = "", *stop;
+            if (end - p < 5) return NULL;
+            memcpy(digits, p + 1, 4);
+            code = (unsigned)strtoul(digits, &stop, 16);
+            if (*stop != '\0') return NULL;
             p += 4;
         } else if (*p == 'n') {
             code = '\n';
