@@ -95,8 +95,8 @@ bool dst_fault(const char *site);
 /* How many faults there were so far in this schedule. */
 uint64_t dst_faults(void);
 
-/* Plays the child of a fork: the mutexes and condition variables that were made so far are made again
-   where they are, and need not be destroyed. */
+/* Plays the child of a fork: the mutexes and condition variables that were made so far are made
+   again where they are, and need not be destroyed. */
 void dst_forked(void);
 
 /* Blocks and bytes that are allocated now. */
