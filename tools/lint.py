@@ -121,8 +121,9 @@ def warnings(path, compiler):
 
 def features(path):
     """docs/features.md names functions, files and tests that exist."""
-    tests = {f'{suite}.{name}' for test in ROOT.glob('tests/unit/*.c')
-             for suite, name in re.findall(r'^TEST\((\w+), (\w+)', test.read_text(), re.M)}
+    tests = {f'{suite}.{name}' for test in ROOT.glob('tests/*/*.c')
+             for suite, name in re.findall(r'^(?:TEST|DST|DST_\w+)\((\w+), (\w+)',
+                                           test.read_text(), re.M)}
     found = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         for name in re.findall(r'`([^`]+)`', line) if line.startswith('|') else []:
