@@ -112,7 +112,9 @@ static struct state {
     int64_t now;
     size_t used;
     size_t blocks, bytes;
-    int locks; /* mutexes and condition variables that were made and not destroyed */
+    int sync_count;
+    bool inside; /* a schedule runs */
+    int locks;   /* mutexes and condition variables that were made and not destroyed */
     fiber fibers[FIBERS];
     const char *(*idle_fn)(void *);
     void *idle_user;
@@ -313,6 +315,7 @@ static sync_t *sync_of(const void *address) {
     while (S->syncs[i].epoch == S->epoch && S->syncs[i].address != key)
         i = (i + 1) % SYNCS;
     if (S->syncs[i].epoch != S->epoch) {
+        if (++S->sync_count > SYNCS / 2) fail("more than %d atomics and locks", SYNCS / 2);
         memset(&S->syncs[i], 0, sizeof S->syncs[i]);
         S->syncs[i].epoch = S->epoch;
         S->syncs[i].address = key;
@@ -489,7 +492,8 @@ static void touch(const void *address, size_t size, unsigned flags, void *pc) {
 static void plain(const void *address, size_t size, unsigned flags, void *pc) {
     fiber *self = &S->fibers[S->self];
     unsigned i;
-    if (S->live < 2) return;
+    /* alone, only a torture wants to know, of use after free; nobody does while all wait */
+    if (S->live < 2 && !(S->torture && S->live == 1)) return;
     for (i = 0; i < self->stores; ++i) {
         if (self->buffer[i].address >= (uintptr_t)address + size ||
             (uintptr_t)address >= self->buffer[i].address + self->buffer[i].size)
@@ -826,7 +830,7 @@ void dst_free(void *pointer) {
         free(b);
         return;
     }
-    for (i = 0; S->live >= 2 && i < b->size; i += 8) {
+    for (i = 0; i < b->size; i += 8) {
         cell *c = cell_of((uintptr_t)pointer + i);
         memset(c, 0, sizeof *c);
         c->epoch = S->epoch;
@@ -865,12 +869,9 @@ static void fiber_main(void) {
     yield_cpu();
 }
 
-int dst_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
-                       void *argument) {
+static void start_fiber(pthread_t *thread, void *(*fn)(void *), void *argument, void *pc) {
     fiber *self = &S->fibers[S->self], *f;
     int index = 0;
-    (void)attributes;
-    if (fault("pthread_create", PC)) return EAGAIN;
     while (index < FIBERS && S->fibers[index].state != UNUSED)
         ++index;
     if (index == FIBERS) fail("a scenario has at most %d threads", FIBERS - 1);
@@ -889,8 +890,15 @@ int dst_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void
     ++S->live;
     memcpy(thread, &index, sizeof index);
     memset((char *)thread + sizeof index, 0x10, sizeof *thread - sizeof index); /* not 0 */
-    note("starts", NULL, (uint64_t)index, PC);
+    note("starts", NULL, (uint64_t)index, pc);
     point(4);
+}
+
+int dst_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
+                       void *argument) {
+    (void)attributes;
+    if (fault("pthread_create", PC)) return EAGAIN;
+    start_fiber(thread, fn, argument, PC);
     return 0;
 }
 
@@ -1102,14 +1110,11 @@ static void *start_main(void *argument) {
 void dst_go(int count, void (*const functions[])(int index)) {
     pthread_t threads[FIBERS];
     int i;
-    const bool torture = S->torture;
-    S->torture = false; /* the scenario's own threads are there */
     for (i = 0; i < count; ++i) {
         starts[i].fn = functions[i];
         starts[i].index = i;
-        (void)dst_pthread_create(&threads[i], NULL, start_main, &starts[i]);
+        start_fiber(&threads[i], start_main, &starts[i], PC);
     }
-    S->torture = torture;
     for (i = 0; i < count; ++i)
         (void)dst_pthread_join(threads[i], NULL);
 }
@@ -1189,12 +1194,12 @@ static void *pages(uintptr_t at, size_t size) {
 
 /* A crash is a failure of its schedule like any other; the handler has a stack of its own. */
 static void crashed(int signal_number) {
-    if (S->live == 0) abort(); /* not in a schedule */
+    if (!S->inside) abort();
     fail("signal %d: %s", signal_number, strsignal(signal_number));
 }
 
 static void catch_crashes(void) {
-    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM};
     struct sigaction action;
     stack_t stack;
     size_t i;
@@ -1252,7 +1257,7 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
         S->changes[i] = 1 + (int)below(8u << below(8));
     S->now = BEGINS;
     S->used = S->blocks = S->bytes = 0;
-    S->locks = 0;
+    S->locks = S->sync_count = 0;
     S->soak = scenario->kind == DST_IS_SOAK;
     S->idle_fn = NULL;
     S->ops = 0;
@@ -1270,12 +1275,16 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
     first->argument = scenario;
     memcpy(first->tls, S->tls_begin, S->tls_size);
     fiber_prepare(first, 0);
+    S->inside = true;
     jump(&S->main, first);
-    S->live = 0;
+    S->inside = false;
     S->all_points += (uint64_t)S->points;
     if (!S->failed && S->blocks > 0) {
         S->failed = true;
         (void)snprintf(S->message, sizeof S->message, "%zu blocks of memory are left", S->blocks);
+    } else if (!S->failed && S->live > 1) {
+        S->failed = true;
+        (void)snprintf(S->message, sizeof S->message, "%d threads were not joined", S->live - 1);
     } else if (!S->failed && S->locks > 0) {
         S->failed = true;
         (void)snprintf(S->message, sizeof S->message,
@@ -1404,18 +1413,17 @@ static bool run_faulty(dst_scenario *scenario, uint64_t seed, uint64_t from, uin
     return false;
 }
 
-/* Every call alone, every call and all after it, every call and one of the next eight. */
+/* Every call alone, every call and all after it, every call and one of the next eight. A run with
+   fewer than k calls is the end: its predecessor may have had few because it gave up at once. */
 static bool run_faults(dst_scenario *scenario, uint64_t seed, uint64_t *runs) {
     const uint64_t never = 0, always = UINT64_MAX;
-    uint64_t all, calls, k, also;
-    bool held = run_faulty(scenario, seed, 1, 0, never, &all);
-    calls = all;
-    for (k = 1; held && k <= calls; ++k, ++*runs)
+    uint64_t calls = 1, k, also;
+    bool held = true;
+    for (k = 1; held && k <= calls + 1; ++k, ++*runs)
         held = run_faulty(scenario, seed, k, k, never, &calls);
-    calls = all;
-    for (k = 1; held && k <= calls; ++k, ++*runs)
+    for (calls = k = 1; held && k <= calls + 1; ++k, ++*runs)
         held = run_faulty(scenario, seed, k, always, never, &calls);
-    for (k = 1; held && k <= all; ++k)
+    for (calls = k = 1; held && k <= calls + 1; ++k)
         for (also = k + 1; held && also <= k + 8; ++also, ++*runs)
             held = run_faulty(scenario, seed, k, k, also, &calls);
     return held;
@@ -1446,6 +1454,7 @@ static void show_sites(void) {
 }
 
 static bool run_any(dst_scenario *scenario, const options *o, int number) {
+    (void)alarm(900); /* what goes round and meets no point fails then, with its seed */
     switch (scenario->kind) {
     case DST_HOLDS: return run_holding(scenario, o, number);
     case DST_HAS_BUG:

@@ -424,6 +424,22 @@ DST_BUG(proof, a_crash, 1) {
     *nowhere = 7;
 }
 
+DST_BUG(proof, a_use_of_what_was_freed_before, 10) {
+    void (*const threads[])(int) = {read_shared, read_shared};
+    shared = (struct shared *)malloc(sizeof *shared);
+    free(shared);
+    dst_go(2, threads);
+}
+
+static void *nothing(void *argument) {
+    return argument;
+}
+
+DST_BUG(proof, a_thread_that_is_not_joined, 1) {
+    pthread_t thread;
+    DST_CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0);
+}
+
 DST_BUG(proof, a_mutex_that_stays, 1) {
     static pthread_mutex_t mutex;
     DST_CHECK(pthread_mutex_init(&mutex, NULL) == 0);
