@@ -32,7 +32,8 @@ enum {
     SITES = 4096
 };
 
-#define BEGINS INT64_C(1000000000000) /* the clock, ns */
+#define BEGINS INT64_C(1000000000000)     /* the monotonic clock, ns */
+#define WALL INT64_C(1700000000000000000) /* so much later is the wall clock */
 
 /* >>state: all in one block outside the program's own data, which is put back for each schedule */
 
@@ -599,8 +600,16 @@ static uint64_t atomic_load(const void *address, unsigned size, int order, void 
     if (S->live < 2) return get_value((uintptr_t)address, size);
     point(4);
     touch(address, size, ATOMIC, pc);
-    for (i = 0; i < self->stores; ++i)
-        if (self->buffer[i].address == (uintptr_t)address) found = &self->buffer[i];
+    for (i = 0; i < self->stores; ++i) {
+        const store *s = &self->buffer[i];
+        if (s->address == (uintptr_t)address && s->size == size) {
+            found = s;
+        } else if (s->address < (uintptr_t)address + size &&
+                   (uintptr_t)address < s->address + s->size) {
+            flush(); /* a part of it, or more: the processor would wait */
+            found = NULL;
+        }
+    }
     value = found != NULL ? found->value : get_value((uintptr_t)address, size);
     if (found == NULL && acquires(order)) acquire(address);
     note("load", address, value, pc);
@@ -996,9 +1005,28 @@ static void cond_check(pthread_cond_t *p) {
     if (magic != FRESH && magic != COND) fail("a condition variable is used that is not there");
 }
 
-int dst_pthread_cond_init(pthread_cond_t *p, const pthread_condattr_t *attributes) {
+/* An attribute is the clock on which a condition variable waits; the wall clock by default. */
+int dst_pthread_condattr_init(pthread_condattr_t *attributes) {
+    if (fault("pthread_condattr_init", PC)) return ENOMEM;
+    *(clockid_t *)(void *)attributes = CLOCK_REALTIME;
+    return 0;
+}
+
+int dst_pthread_condattr_setclock(pthread_condattr_t *attributes, clockid_t id) {
+    if (fault("pthread_condattr_setclock", PC)) return EINVAL;
+    *(clockid_t *)(void *)attributes = id;
+    return 0;
+}
+
+int dst_pthread_condattr_destroy(pthread_condattr_t *attributes) {
     (void)attributes;
+    return 0;
+}
+
+int dst_pthread_cond_init(pthread_cond_t *p, const pthread_condattr_t *attributes) {
     if (fault("pthread_cond_init", PC)) return ENOMEM;
+    ((clockid_t *)(void *)p)[1] =
+        attributes == NULL ? CLOCK_REALTIME : *(const clockid_t *)(const void *)attributes;
     S->locks += *(uint32_t *)(void *)p != COND;
     *(uint32_t *)(void *)p = COND;
     return 0;
@@ -1033,7 +1061,9 @@ int dst_pthread_cond_wait(pthread_cond_t *p, pthread_mutex_t *m) {
 }
 
 int dst_pthread_cond_timedwait(pthread_cond_t *p, pthread_mutex_t *m, const struct timespec *t) {
-    return cond_wait(p, m, (int64_t)t->tv_sec * 1000000000 + t->tv_nsec, PC);
+    const int64_t until = (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+    const bool wall = ((const clockid_t *)(const void *)p)[1] == CLOCK_REALTIME;
+    return cond_wait(p, m, wall ? until - WALL : until, PC);
 }
 
 int dst_pthread_cond_signal(pthread_cond_t *p) {
@@ -1056,6 +1086,8 @@ int dst_pthread_cond_broadcast(pthread_cond_t *p) {
 }
 
 int dst_sched_yield(void) {
+    S->fibers[S->self].priority = 3; /* above those that a change point has put last */
+    S->changed = true;
     point(1);
     return 0;
 }
@@ -1071,6 +1103,7 @@ int dst_clock_gettime(clockid_t id, struct timespec *out) {
     if (S->time_runs && S->live >= 2 && below(4) == 0) set_time(S->now + steps[below(5)]);
     now = S->now;
     if (id == CLOCK_MONOTONIC_COARSE) now -= now % 4000000;
+    if (id == CLOCK_REALTIME) now += WALL;
     out->tv_sec = (time_t)(now / 1000000000);
     out->tv_nsec = (long)(now % 1000000000);
     return 0;

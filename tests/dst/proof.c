@@ -1,5 +1,6 @@
 /* Proves the scheduler: known bugs are found within the schedules that are stated, and their
    correct twins are never accused.  Each pair differs in one line, chosen by `broken`. */
+#define _DEFAULT_SOURCE /* clock_gettime */
 #include "dst.h"
 
 #include <pthread.h>
@@ -295,7 +296,7 @@ static int permits = 1, granted;
 static bool waits;
 
 static void permit_use(int index) {
-    struct timespec until = {1000, 1000}; /* the clock begins at 1000 s */
+    struct timespec until;
     bool mine = false;
     (void)index;
     pthread_mutex_lock(&lock);
@@ -303,7 +304,8 @@ static void permit_use(int index) {
         --permits;
         mine = true;
     } else if (!waits) {
-        int result = 0;
+        int result = clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 1000;
         waits = true;
         while (!granted && result == 0)
             result = pthread_cond_timedwait(&changed, &lock, &until);
@@ -337,6 +339,24 @@ DST(proof, a_permit_that_comes_late_is_kept) {
 
 DST_BUG(proof, a_permit_that_comes_late_is_lost, 2000) {
     permit(true);
+}
+
+/* ---- a wait on the wrong clock */
+
+static void wait_a_second(int index) {
+    struct timespec until;
+    (void)index;
+    DST_CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    ++until.tv_sec;
+    pthread_mutex_lock(&lock);
+    DST_CHECK(pthread_cond_timedwait(&changed, &lock, &until) != 0); /* "changed" has the default */
+    pthread_mutex_unlock(&lock);
+    DST_CHECK(dst_now() >= INT64_C(1001000000000));
+}
+
+DST_BUG(proof, a_wait_on_the_wall_clock, 10) {
+    void (*const threads[])(int) = {wait_a_second};
+    dst_go(1, threads);
 }
 
 /* ---- locks in two orders */
