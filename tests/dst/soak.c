@@ -126,6 +126,13 @@ static void work(int index) {
 }
 
 static size_t page_size;
+static size_t most_early, most_late; /* bytes allocated in the second hour, and in the last */
+
+static void weigh(void) {
+    const int64_t hour = (dst_now() - INT64_C(1000000000000)) / RM_SEC(3600);
+    size_t *most = hour == 1 ? &most_early : hour == 23 ? &most_late : NULL;
+    if (most != NULL && dst_bytes() > *most) *most = dst_bytes();
+}
 
 static bool swallow(const char *data, size_t size, void *user) {
     (void)data, (void)user;
@@ -141,6 +148,7 @@ static void upkeep(int index) {
         rm_resource_status status[4];
         uint32_t count;
         text.flush_fn = swallow;
+        weigh();
         (void)rm_pool_maintain(pool, rm_deadline_after(NULL, RM_SEC(10)), NULL);
         (void)rm_cache_maintain(cache, 64);
         DST_CHECK(rm_manager_status(manager, status, 4, &count) == RM_OK && count == 3);
@@ -219,6 +227,8 @@ DST_SOAK(soak, a_day_of_mixed_load_ends_where_it_began) {
     DST_CHECK(c.hits > 10000 && c.loads > 10000 && c.load_waits > 10 && c.expired > 1000);
     DST_CHECK(p.broken > 100 && p.invalid > 10 && p.expired > 10 && p.waits > 10);
     DST_CHECK(page_size > 100000 && stale > 0);
+    DST_CHECK(most_early > 0 && most_late > 0);
+    DST_CHECK(most_late < most_early + most_early / 4); /* nothing has grown meanwhile */
     DST_CHECK(rm_manager_stop(manager, RM_SEC(10), NULL) == RM_OK);
     DST_CHECK(rm_manager_destroy(manager) == RM_OK);
     DST_CHECK(rm_metrics_destroy(metrics) == RM_OK);
