@@ -442,7 +442,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
     const fiber *self = &S->fibers[S->self];
     const uint64_t word = (uint64_t)self->clock.at[S->self] << 32 | (uint64_t)S->self << 16 |
                           (uint64_t)flags << 8 | mask;
-    int i, to = -1;
+    int i, to = -1, own = -1;
     if (c->epoch != S->epoch) {
         memset(c, 0, sizeof *c);
         c->epoch = S->epoch;
@@ -457,6 +457,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
             if (to < 0) to = i;
             continue;
         }
+        if (other == S->self) own = i;
         if ((bytes & mask) == 0) continue;
         if (old & FREED) {
             note("used after free", (void *)address, 0, pc);
@@ -472,7 +473,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
             (!(flags & ATOMIC) || (old & ATOMIC)))
             to = i;
     }
-    if (to < 0) to = (int)(c->next++ % 4);
+    if (to < 0) to = own >= 0 ? own : (int)(c->next++ % 4); /* rather forget what is ours */
     c->slots[to] = word;
     c->last = (uint16_t)to;
 }
