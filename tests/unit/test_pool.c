@@ -2408,6 +2408,19 @@ static int64_t value_of(const readings *r, const char *name, const char *state, 
     return -1;
 }
 
+TEST(pool, tells_the_middle_and_the_end_of_its_waits) {
+    world w;
+    rm_pool_stats s;
+    if (!CHECK(world_plain(&w, 1))) return;
+    for (int i = 1; i <= 100; ++i)
+        CHECK_EQ(RM_OK, rm_hist_record(&w.pool->waits, RM_MS(i)));
+    CHECK_EQ(RM_OK, rm_pool_stats_get(w.pool, &s));
+    CHECK(s.wait_p50_ns > RM_MS(45) && s.wait_p50_ns < RM_MS(55));
+    CHECK(s.wait_p99_ns > RM_MS(95) && s.wait_p99_ns < RM_MS(100));
+    CHECK_EQ(RM_MS(100), s.wait_max_ns);
+    world_end(&w);
+}
+
 TEST(pool, shows_its_statistics_to_a_visitor) {
     static readings r;
     world w;
@@ -2428,33 +2441,37 @@ TEST(pool, shows_its_statistics_to_a_visitor) {
     CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
     CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease[2]));
     CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[2]));
-    caller_queue(&c, &w, RM_MS(3), 1);
-    CHECK_EQ(RM_E_FULL, acquire(&w, 0, &other));
-    rm_virtual_clock_advance(&w.time, RM_MS(3));
-    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    watched.refuses = true;
-    CHECK_EQ(RM_E_REJECTED, acquire(&w, 0, &other));
-    CHECK_EQ(RM_E_REJECTED, acquire(&w, 0, &other));
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_BROKEN));
+    for (int i = 0; i < 7; ++i) { /* every count is another number */
+        caller_queue(&c, &w, RM_MS(3), 1);
+        if (i < 5) CHECK_EQ(RM_E_FULL, acquire(&w, 0, &other));
+        rm_virtual_clock_advance(&w.time, RM_MS(3));
+        CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    }
     CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, acquire(&w, 0, &lease[1]));
+    watched.refuses = true;
+    for (int i = 0; i < 6; ++i)
+        CHECK_EQ(RM_E_REJECTED, acquire(&w, 0, &other));
+    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_BROKEN));
     resource = rm_pool_resource(w.pool);
     resource.stats_fn(resource.user, NULL, NULL); /* nobody looks */
     resource.stats_fn(resource.user, read_stat, &r);
     CHECK_EQ(13, r.count);
     CHECK_EQ(1, value_of(&r, by_state, "in_use", gauge));
-    CHECK_EQ(1, value_of(&r, by_state, "idle", gauge));
+    CHECK_EQ(0, value_of(&r, by_state, "idle", gauge));
     CHECK_EQ(0, value_of(&r, by_state, "creating", gauge));
     CHECK_EQ(0, value_of(&r, by_state, "closing", gauge));
     CHECK_EQ(3, value_of(&r, "rm_pool_max", "", gauge));
     CHECK_EQ(0, value_of(&r, "rm_pool_waiting", "", gauge));
-    CHECK_EQ(3, value_of(&r, "rm_pool_acquired_total", "", counter));
-    CHECK_EQ(1, value_of(&r, "rm_pool_timeouts_total", "", counter));
-    CHECK_EQ(1, value_of(&r, "rm_pool_refused_total", "", counter));
-    CHECK_EQ(2, value_of(&r, "rm_pool_rejected_total", "", counter));
+    CHECK_EQ(4, value_of(&r, "rm_pool_acquired_total", "", counter));
+    CHECK_EQ(7, value_of(&r, "rm_pool_timeouts_total", "", counter));
+    CHECK_EQ(5, value_of(&r, "rm_pool_refused_total", "", counter));
+    CHECK_EQ(6, value_of(&r, "rm_pool_rejected_total", "", counter));
     CHECK_EQ(3, value_of(&r, "rm_pool_created_total", "", counter));
     CHECK_EQ(1, value_of(&r, "rm_pool_create_failures_total", "", counter));
-    CHECK_EQ(1, value_of(&r, "rm_pool_destroyed_total", "", counter));
-    CHECK_EQ(1, r.waits);
+    CHECK_EQ(2, value_of(&r, "rm_pool_destroyed_total", "", counter));
+    CHECK_EQ(7, r.waits);
     CHECK_EQ(RM_MS(3), r.longest);
     CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
     world_end(&w);
