@@ -90,7 +90,7 @@ ERRORS
     RM_E_INVALID    a bad argument or setting          other           what load_fn returned
 
 GLOBALS
-    One counter of cache numbers.
+    One counter of cache numbers; per thread the hooks of caches that it is in.
 */
 #include "rm.h"
 #if defined(RM_CACHE_VERSION) && RM_CACHE_VERSION != 100

@@ -94,7 +94,7 @@ ERRORS
     RM_E_FOREIGN   another pool's lease             other          what create_fn returned
 
 GLOBALS
-    One counter of pool numbers.
+    One counter of pool numbers; per thread the hooks of pools that it is in.
 */
 #include "rm.h"
 #if defined(RM_POOL_VERSION) && RM_POOL_VERSION != 100

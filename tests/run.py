@@ -167,7 +167,7 @@ def deep():
                          '--error-exitcode=1', '--max-configs=1',
                          '--suppressions-list=tests/cppcheck-exceptions.txt', one]], exit_only))
     steps(1, ('coverage', [[sys.executable, 'tools/coverage.py']], exit_only),
-          ('mutants', [[sys.executable, 'tools/mutants.py', '--sample', '100']], exit_only))
+          ('mutants', [[sys.executable, 'tools/mutants.py', '--sample', '60']], exit_only))
 
 
 def checks():
