@@ -692,6 +692,98 @@ TEST(manager, remembers_why_a_start_failed) {
     tear_down(manager);
 }
 
+/* What a hook of the next test fails with; its status is RM_OK when it succeeds. */
+static rm_error told[PARTS];
+static rm_health told_health[PARTS];
+
+static rm_status act_as_told(void *user, rm_deadline deadline, rm_error *error) {
+    const rm_error *e = (const rm_error *)user;
+    (void)deadline;
+    if (e->message[0] != '\0') *error = *e; /* else it says nothing */
+    return e->status;
+}
+
+static rm_health feel_as_told(void *user, rm_error *reason) {
+    const rm_error *e = (const rm_error *)user;
+    if (e->message[0] != '\0') *reason = *e;
+    return told_health[e - told];
+}
+
+static void tell(int at, rm_health feels, rm_status status, int32_t native, const char *says) {
+    told_health[at] = feels;
+    (void)rm_error_set(&told[at], status, native, "wire", "%s", says);
+}
+
+static rm_manager *build_told(int count) {
+    rm_manager *manager = build(0);
+    for (int i = 0; i < count; ++i) {
+        const char name[2] = {(char)('a' + i), '\0'};
+        rm_resource resource = rm_resource_make(name, "part", &told[i]);
+        resource.start_fn = resource.stop_fn = act_as_told;
+        resource.health_fn = feel_as_told;
+        tell(i, RM_HEALTH_HEALTHY, RM_OK, 0, "");
+        CHECK_EQ(rm_manager_add(manager, &resource, NULL), RM_OK);
+    }
+    return manager;
+}
+
+static void check_status(rm_manager *manager, int at, rm_state state, rm_health feels,
+                         int64_t since_ns) {
+    const rm_resource_status now = state_of(manager, (uint32_t)at);
+    CHECK_EQ(now.state, state);
+    CHECK_EQ(now.health, feels);
+    CHECK_EQ(now.since_ns, since_ns);
+    CHECK_EQ(now.last_error.status, told[at].status);
+    CHECK_EQ(now.last_error.native, told[at].native);
+    CHECK_STR(now.last_error.where, told[at].message[0] == '\0' ? "" : "wire");
+    CHECK_STR(now.last_error.message, told[at].message);
+}
+
+TEST(manager, shows_the_latest_cause_and_since_when) {
+    char long_text[160];
+    rm_manager *manager = build_told(1);
+    memset(long_text, 'x', sizeof long_text);
+    long_text[159] = '\0';
+    tell(0, RM_HEALTH_HEALTHY, RM_E_REFUSED, 111, "nobody listens");
+    CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_E_REFUSED);
+    check_status(manager, 0, RM_STATE_FAILED, RM_HEALTH_UNKNOWN, 1000);
+    rm_virtual_clock_advance(&time_machine, 5);
+    tell(0, RM_HEALTH_HEALTHY, RM_E_AUTH, -9, long_text);
+    CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_E_AUTH);
+    check_status(manager, 0, RM_STATE_FAILED, RM_HEALTH_UNKNOWN, 1005);
+    rm_virtual_clock_advance(&time_machine, 5);
+    tell(0, RM_HEALTH_HEALTHY, RM_OK, 0, "");
+    CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
+    CHECK_EQ(state_of(manager, 0).since_ns, 1010);
+    rm_virtual_clock_advance(&time_machine, 5);
+    tell(0, RM_HEALTH_DEGRADED, RM_E_BUSY, 7, "many wait");
+    check_status(manager, 0, RM_STATE_READY, RM_HEALTH_DEGRADED, 1010); /* health is no state */
+    tell(0, RM_HEALTH_HEALTHY, RM_E_FAILED, 8, "does not end");
+    CHECK_EQ(rm_manager_stop(manager, 0, NULL), RM_E_FAILED);
+    check_status(manager, 0, RM_STATE_FAILED, RM_HEALTH_UNKNOWN, 1015);
+    tell(0, RM_HEALTH_HEALTHY, RM_OK, 0, "");
+    CHECK_EQ(rm_manager_stop(manager, 0, NULL), RM_OK);
+    tear_down(manager);
+}
+
+TEST(manager, shows_for_each_part_its_own_cause_until_it_is_over) {
+    rm_manager *manager = build_told(4);
+    CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
+    tell(0, RM_HEALTH_DEGRADED, RM_E_BUSY, 1, "many wait");
+    tell(1, RM_HEALTH_UNHEALTHY, RM_OK, 0, ""); /* says nothing */
+    tell(2, RM_HEALTH_UNHEALTHY, RM_E_CLOSED, 2, "closed");
+    for (int i = 0; i < 4; ++i)
+        check_status(manager, i, RM_STATE_READY, told_health[i], 1000);
+    tell(0, RM_HEALTH_UNHEALTHY, RM_E_AUTH, 3, "password refused");
+    tell(2, RM_HEALTH_HEALTHY, RM_OK, 0, "");
+    for (int i = 0; i < 4; ++i)
+        check_status(manager, i, RM_STATE_READY, told_health[i], 1000);
+    tell(0, RM_HEALTH_HEALTHY, RM_OK, 0, "");
+    check_status(manager, 0, RM_STATE_READY, RM_HEALTH_HEALTHY, 1000);
+    CHECK_EQ(rm_manager_stop(manager, 0, NULL), RM_OK);
+    tear_down(manager);
+}
+
 TEST(manager, fills_what_fits_and_counts_all) {
     rm_manager *manager = build(3);
     rm_resource_status all[3];

@@ -2253,6 +2253,122 @@ TEST(pool, health_check) {
     world_end(&w);
 }
 
+/* ---- why it is not healthy ---- */
+
+static rm_error failure; /* of the next creates; its status is RM_OK when they succeed */
+
+static rm_status create_as_told(void **resource, rm_deadline deadline, rm_error *error,
+                                void *user) {
+    world *w = (world *)user;
+    if (failure.status == RM_OK) return thing_create(resource, deadline, error, user);
+    ADD(w->creates, 1);
+    *error = failure;
+    return failure.status;
+}
+
+/* A pool of `max` whose creates fail as `failure` says. */
+static bool world_failing(world *w, uint32_t max) {
+    rm_pool_desc desc = world_desc(w, max);
+    desc.create_fn = create_as_told;
+    memset(&failure, 0, sizeof failure);
+    return world_open(w, &desc);
+}
+
+static void fails_with(world *w, rm_status status, int32_t native, const char *message) {
+    rm_lease lease;
+    (void)rm_error_set(&failure, status, native, "wire", "%s", message);
+    CHECK_EQ(status, acquire(w, RM_NOWAIT, &lease));
+}
+
+static void check_health(world *w, rm_health health, const rm_error *expected) {
+    const rm_resource resource = rm_pool_resource(w->pool);
+    rm_error reason;
+    memset(&reason, 77, sizeof reason); /* left by whoever asked before */
+    CHECK_EQ(health, resource.health_fn(resource.user, &reason));
+    if (expected == NULL) return;
+    CHECK_EQ(expected->status, reason.status);
+    CHECK_EQ(expected->native, reason.native);
+    CHECK_STR(expected->where, reason.where);
+    CHECK_STR(expected->message, reason.message);
+}
+
+TEST(pool, shows_the_latest_cause_until_it_is_over) {
+    world w;
+    rm_lease lease;
+    REQUIRE(world_failing(&w, 1));
+    check_health(&w, RM_HEALTH_HEALTHY, NULL);
+    fails_with(&w, RM_E_REFUSED, 111, "nobody listens");
+    check_health(&w, RM_HEALTH_DEGRADED, &failure);
+    fails_with(&w, RM_E_AUTH, -9, "password refused");
+    check_health(&w, RM_HEALTH_DEGRADED, &failure);
+    failure.status = RM_OK;
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    check_health(&w, RM_HEALTH_HEALTHY, NULL);
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    check_health(&w, RM_HEALTH_HEALTHY, NULL);
+    w.create_status = RM_E_TIMEOUT; /* one that says nothing shows nothing from before */
+    CHECK_EQ(RM_E_TIMEOUT, acquire(&w, RM_NOWAIT, &lease));
+    (void)rm_error_set(&failure, RM_E_TIMEOUT, 0, "db", "create_fn failed: RM_E_TIMEOUT");
+    check_health(&w, RM_HEALTH_DEGRADED, &failure);
+    world_end(&w);
+}
+
+TEST(pool, shows_the_worst_of_what_is_wrong) {
+    world w;
+    gate g;
+    caller c[2];
+    rm_error closed;
+    memset(c, 0, sizeof c);
+    gate_init(&g);
+    REQUIRE(world_failing(&w, 1));
+    fails_with(&w, RM_E_REFUSED, 111, "nobody listens");
+    const rm_error refused = failure;
+    failure.status = RM_OK;
+    SET(w.at_create, &g);
+    caller_start(&c[0], &w, RM_FOREVER); /* is at it, so the last create is still the failed one */
+    gate_await(&g, 1);
+    caller_queue(&c[1], &w, RM_FOREVER, 1); /* waiting alone would be RM_E_BUSY */
+    check_health(&w, RM_HEALTH_DEGRADED, &refused);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    (void)rm_error_set(&closed, RM_E_CLOSED, 0, "db", "the pool is closed");
+    check_health(&w, RM_HEALTH_UNHEALTHY, &closed);
+    gate_open(&g);
+    CHECK_EQ(RM_E_CLOSED, caller_join(&c[0]));
+    CHECK_EQ(RM_E_CLOSED, caller_join(&c[1]));
+    world_end(&w);
+    gate_done(&g);
+}
+
+TEST(pool, shows_a_long_cause_whole_and_quotes_what_fits_of_it) {
+    world w;
+    rm_error error;
+    rm_lease lease, other;
+    const char *quote;
+    char text[sizeof error.message + 2] = "1"; /* and 79 characters of two bytes: 159 */
+    const rm_deadline passed = {1};
+    for (int i = 0; i < 79; ++i)
+        strcat(text, "\xC3\xA9");
+    REQUIRE(world_failing(&w, 2));
+    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    fails_with(&w, RM_E_REFUSED, 111, "nobody listens");
+    rm_virtual_clock_advance(&w.time, RM_SEC(5));
+    fails_with(&w, RM_E_AUTH, -9, text);
+    CHECK_STR(text, failure.message);
+    check_health(&w, RM_HEALTH_DEGRADED, &failure);
+    rm_virtual_clock_advance(&w.time, RM_MS(7));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
+    CHECK_EQ(-9, error.native);
+    quote = strstr(error.message, "; 7 ms ago: ");
+    if (CHECK(quote != NULL)) {
+        quote += strlen("; 7 ms ago: ");
+        CHECK_EQ(1, strlen(quote) % 2); /* no half of a character */
+        CHECK(strncmp(quote, text, strlen(quote)) == 0);
+        CHECK(strlen(error.message) >= sizeof error.message - 2);
+    }
+    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_end(&w);
+}
+
 TEST(pool, starts_and_stops_with_a_manager) {
     world w;
     rm_lease lease;
