@@ -1623,6 +1623,140 @@ TEST(breaker, is_a_resource_with_health_and_statistics) {
     world_close(&w);
 }
 
+static void check_health(rm_manager *manager, rm_health health, rm_status status,
+                         const char *message) {
+    rm_resource_status now;
+    uint32_t count;
+    CHECK_EQ(RM_OK, rm_manager_status(manager, &now, 1, &count));
+    CHECK_EQ(health, now.health);
+    CHECK_EQ(status, now.last_error.status);
+    CHECK_EQ(0, now.last_error.native);
+    CHECK_STR(status == RM_OK ? "" : "price", now.last_error.where);
+    CHECK_STR(message, now.last_error.message);
+}
+
+TEST(breaker, shows_why_it_is_not_healthy_until_it_is_over) {
+    world w;
+    rm_manager *manager = NULL;
+    rm_breaker_desc desc = small();
+    desc.name = "price";
+    REQUIRE(world_open(&w, desc));
+    REQUIRE(CHECK_EQ(RM_OK, rm_manager_create(NULL, &manager, NULL)));
+    const rm_resource resource = rm_breaker_resource(w.b);
+    CHECK_EQ(RM_OK, rm_manager_add(manager, &resource, NULL));
+    CHECK_EQ(RM_OK, rm_manager_start(manager, 0, NULL));
+    fail(&w, 2);
+    check_health(manager, RM_HEALTH_HEALTHY, RM_OK, "");
+    fail(&w, 1);
+    check_health(manager, RM_HEALTH_DEGRADED, RM_E_REJECTED, "the breaker is open");
+    w.now += RM_SEC(10);
+    CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_OK));
+    check_health(manager, RM_HEALTH_DEGRADED, RM_E_REJECTED, "the breaker is half_open");
+    CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_FAILURE));
+    check_health(manager, RM_HEALTH_DEGRADED, RM_E_REJECTED, "the breaker is open");
+    w.now += RM_SEC(10);
+    CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_OK));
+    CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_OK));
+    check_health(manager, RM_HEALTH_HEALTHY, RM_OK, "");
+    CHECK_EQ(RM_OK, rm_manager_stop(manager, 0, NULL));
+    CHECK_EQ(RM_OK, rm_manager_destroy(manager));
+    world_close(&w);
+}
+
+enum { STATES = 3, TOTALS = 10 };
+
+typedef struct shown { /* what a visitor of the statistics saw */
+    int64_t states[STATES], totals[TOTALS];
+} shown;
+
+static const char *const total_names[TOTALS] = {
+    "opened_total",    "rejected_total",      "failures_total",        "ignored_total",
+    "late_total",      "probes_total",        "probe_successes_total", "lost_total",
+    "fallbacks_total", "consecutive_failures"};
+
+static void show_stat(const rm_stat *stat, void *user) {
+    shown *s = (shown *)user;
+    const char *name = stat->name + strlen("rm_breaker_");
+    for (int i = 0; i < STATES; i++)
+        if (stat->label != NULL &&
+            strcmp(stat->label_value, rm_breaker_state_name((rm_breaker_state)i)) == 0)
+            s->states[i] = stat->value;
+    for (int i = 0; i < TOTALS; i++)
+        if (strcmp(name, total_names[i]) == 0) s->totals[i] = stat->value;
+}
+
+/* The visitor sees what stats_get says. */
+static rm_breaker_stats check_shown(world *w, rm_breaker_state state) {
+    const rm_breaker_stats now = stats_of(w->b);
+    const rm_resource resource = rm_breaker_resource(w->b);
+    const uint64_t totals[TOTALS] = {
+        now.opened, now.rejected,        now.failures, now.ignored,   now.late,
+        now.probes, now.probe_successes, now.lost,     now.fallbacks, now.consecutive_failures};
+    shown s;
+    memset(&s, 77, sizeof s);
+    resource.stats_fn(resource.user, show_stat, &s);
+    CHECK_EQ(state, now.state);
+    for (int i = 0; i < STATES; i++)
+        CHECK_EQ(i == (int)state, s.states[i]);
+    for (int i = 0; i < TOTALS; i++)
+        if (!CHECK_EQ(totals[i], s.totals[i])) printf("# %s\n", total_names[i]);
+    return now;
+}
+
+/* So many trips, late results and refusals, probes and lost ones: no count is another's. */
+static void count_apart(world *w) {
+    rm_permit permits[12];
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(RM_OK, one(w, RM_OUTCOME_IGNORE));
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(RM_OK, take(w, &permits[i]));
+    CHECK_EQ(RM_OK, rm_breaker_trip(w->b));
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(RM_E_STALE, rm_breaker_record(w->b, &permits[i], RM_OUTCOME_OK));
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(RM_E_REJECTED, take(w, &permits[i]));
+    CHECK_EQ(RM_SEC(10), check_shown(w, RM_BREAKER_STATE_OPEN).retry_after_ns);
+    w->now += RM_SEC(10);
+    for (int i = 0; i < 12; i++)
+        CHECK_EQ(RM_OK, take(w, &permits[i]));
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(RM_OK, rm_breaker_record(w->b, &permits[i], RM_OUTCOME_OK));
+    CHECK_EQ(8, check_shown(w, RM_BREAKER_STATE_HALF_OPEN).probes_out);
+    w->now += RM_SEC(20);
+    CHECK_EQ(RM_E_REJECTED, take(w, &permits[0])); /* the ninth; the rest are lost */
+    CHECK_EQ(RM_OK, rm_breaker_reset(w->b));
+}
+
+TEST(breaker, shows_every_count_under_its_own_name) {
+    world w;
+    script s = {&w, RM_E_TIMEOUT, RM_OK, 0, 0, false, RM_OK, ""};
+    rm_breaker_stats now;
+    rm_breaker_desc desc = small();
+    desc.failures = desc.probes = desc.probe_successes = 20;
+    REQUIRE(world_open(&w, desc));
+    count_apart(&w);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(RM_OK, rm_breaker_call(w.b, script_call, script_fallback, &s, NULL));
+    fail(&w, 7);
+    CHECK_EQ(RM_OK, one(&w, RM_OUTCOME_OK));
+    CHECK_EQ(RM_OK, rm_breaker_trip(w.b));
+    CHECK_EQ(RM_OK, rm_breaker_reset(w.b));
+    fail(&w, 1);
+    now = check_shown(&w, RM_BREAKER_STATE_CLOSED);
+    CHECK_EQ(7, now.generation);
+    CHECK_EQ(3, now.opened);
+    CHECK_EQ(9, now.rejected);
+    CHECK_EQ(10, now.failures);
+    CHECK_EQ(5, now.ignored);
+    CHECK_EQ(6, now.late);
+    CHECK_EQ(12, now.probes);
+    CHECK_EQ(4, now.probe_successes);
+    CHECK_EQ(8, now.lost);
+    CHECK_EQ(2, now.fallbacks);
+    CHECK_EQ(1, now.consecutive_failures);
+    world_close(&w);
+}
+
 TEST(breaker, states_have_names) {
     CHECK_STR("closed", rm_breaker_state_name(RM_BREAKER_STATE_CLOSED));
     CHECK_STR("open", rm_breaker_state_name(RM_BREAKER_STATE_OPEN));

@@ -2305,6 +2305,191 @@ TEST(cache, is_a_resource_with_statistics) {
     CHECK(rm_cache_resource(NULL).name == NULL);
 }
 
+/* The visitor sees what stats_get says. */
+static rm_cache_stats check_shown(world *w) {
+    const rm_cache_stats now = stats_of(w);
+    const rm_resource resource = rm_cache_resource(w->cache);
+    const uint64_t removed[6] = {now.evicted, now.expired, now.replaced,
+                                 now.deleted, now.cleared, now.refused};
+    shown s;
+    memset(&s, 77, sizeof s);
+    s.cache = w->cache;
+    s.others = 0;
+    resource.stats_fn(resource.user, show_stat, &s);
+    CHECK_EQ(now.hits, s.hits);
+    CHECK_EQ(now.misses, s.misses);
+    CHECK_EQ(now.sets, s.sets);
+    CHECK_EQ(now.loads, s.loads);
+    CHECK_EQ(now.load_failures, s.failures);
+    CHECK_EQ(now.load_waits, s.waits);
+    CHECK_EQ(now.entries, s.entries);
+    CHECK_EQ(now.bytes, s.bytes);
+    CHECK_EQ(now.pins, s.pins);
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(removed[i], s.removed[i]);
+    CHECK_EQ(now.loads, s.timed);
+    CHECK_EQ(0, s.others);
+    return now;
+}
+
+static void put_many(world *w, char first, int count, int64_t ttl_ns) {
+    for (int i = 0; i < count; i++) {
+        const char key[2] = {(char)(first + i), '\0'};
+        CHECK_EQ(RM_OK, put_for(w, key, "v", ttl_ns));
+    }
+}
+
+/* Loads that succeed, that are not kept, and that fail, the last one before two others. */
+static void load_many(world *w) {
+    gate g;
+    caller leader, waiters[2];
+    source from = source_of(w, "v");
+    for (int i = 0; i < 9; i++) {
+        const char key[2] = {(char)('0' + i), '\0'};
+        from.drops = i < 5 ? NULL : key;
+        CHECK_EQ(RM_OK, ask(&from, key).status);
+    }
+    from.drops = NULL;
+    from.status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, ask(&from, "x").status);
+    CHECK_EQ(RM_E_FAILED, ask(&from, "x").status);
+    gate_init(&g);
+    from.gate = &g;
+    leader = caller_of(&from, "x", 0);
+    caller_start(&leader);
+    gate_await(&g, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        waiters[i] = caller_of(&from, "x", 0);
+        caller_start(&waiters[i]);
+        rm_virtual_clock_await(&w->hands, i + 1);
+    }
+    gate_open(&g);
+    rm_thread_join(&leader.thread);
+    for (int i = 0; i < 2; i++)
+        rm_thread_join(&waiters[i].thread);
+    STORE(&w->threads, false);
+    gate_end(&g);
+}
+
+TEST(cache, shows_every_count_under_its_own_name) {
+    world w;
+    rm_cache_pin p;
+    rm_cache_stats now;
+    rm_cache_desc desc = small();
+    desc.max_entries = 10;
+    REQUIRE(world_open(&w, desc));
+    put_many(&w, 'a', 9, 0);
+    CHECK_EQ(9, rm_cache_clear(w.cache));
+    put_many(&w, 'a', 6, RM_SEC(1));
+    pass(&w, RM_SEC(2));
+    CHECK_EQ(6, rm_cache_maintain(w.cache, 0));
+    for (int i = 0; i < 8; i++) {
+        put_many(&w, 'a', 1, 0);
+        put_many(&w, 'z', 1, 0);
+        CHECK_EQ(RM_OK, drop(&w, "z"));
+    }
+    load_many(&w);
+    put_many(&w, 'A', 9, 0);
+    for (int i = 0; i < 12; i++)
+        CHECK_STR("v", look(&w, "A"));
+    CHECK_EQ(RM_OK, pin(&w, "A", &p));
+    now = check_shown(&w);
+    CHECK_EQ(13, now.hits);
+    CHECK_EQ(14, now.misses);
+    CHECK_EQ(40, now.sets);
+    CHECK_EQ(12, now.loads);
+    CHECK_EQ(3, now.load_failures);
+    CHECK_EQ(2, now.load_waits);
+    CHECK_EQ(5, now.evicted);
+    CHECK_EQ(6, now.expired);
+    CHECK_EQ(7, now.replaced);
+    CHECK_EQ(8, now.deleted);
+    CHECK_EQ(9, now.cleared);
+    CHECK_EQ(4, now.refused);
+    CHECK_EQ(10, now.entries);
+    CHECK_EQ(1, now.pins);
+    CHECK_EQ(10 * (RM_CACHE_OVERHEAD + 2), now.bytes);
+    CHECK_EQ(RM_OK, unpin(&w, &p));
+    world_close(&w);
+}
+
+TEST(cache, tells_the_middle_and_the_end_of_its_loads) {
+    world w;
+    rm_cache_stats now;
+    REQUIRE(world_open(&w, small()));
+    for (int i = 1; i <= 100; i++)
+        CHECK_EQ(RM_OK, rm_hist_record(&w.cache->load_times, RM_MS(i)));
+    now = stats_of(&w);
+    CHECK(now.load_p50_ns > RM_MS(45) && now.load_p50_ns < RM_MS(55));
+    CHECK(now.load_p99_ns > RM_MS(95) && now.load_p99_ns < RM_MS(100));
+    CHECK_EQ(RM_MS(100), now.load_max_ns);
+    world_close(&w);
+}
+
+/* ---- why a load failed, and that the cache's health is another matter ---- */
+
+static rm_error failure; /* of the loads; its status is RM_OK when they succeed */
+
+static rm_status load_as_told(rm_cache_load *load, const void *key, size_t key_size,
+                              rm_deadline deadline, rm_error *error, void *user) {
+    (void)key, (void)key_size, (void)deadline, (void)user;
+    if (failure.status == RM_OK) return rm_cache_load_set(load, "v", 1);
+    if (failure.message[0] != '\0') *error = failure; /* else it says nothing */
+    return failure.status;
+}
+
+static void check_load(world *w, rm_status status, int32_t native, const char *message) {
+    const rm_cache_loader loader = rm_cache_loader_make(load_as_told, NULL);
+    rm_cache_pin p;
+    rm_error error;
+    (void)rm_error_set(&failure, status, native, "wire", "%s", message);
+    memset(&error, 77, sizeof error); /* left by an earlier call */
+    CHECK_EQ(status, rm_cache_get_or_load(w->cache, "a", 1, &loader, 0, &p, &error));
+    if (status == RM_OK) {
+        CHECK_EQ(RM_OK, unpin(w, &p));
+        CHECK_EQ(RM_OK, drop(w, "a"));
+        return;
+    }
+    CHECK_EQ(status, error.status);
+    CHECK_EQ(native, error.native);
+    CHECK_STR(message[0] == '\0' ? "small" : "wire", error.where);
+    CHECK_STR(message[0] == '\0' ? "the load failed: RM_E_TIMEOUT" : message, error.message);
+}
+
+static void check_status(rm_manager *manager, rm_state state, rm_health health) {
+    rm_resource_status now;
+    uint32_t count;
+    CHECK_EQ(RM_OK, rm_manager_status(manager, &now, 1, &count));
+    CHECK_EQ(state, now.state);
+    CHECK_EQ(health, now.health);
+    CHECK_EQ(RM_OK, now.last_error.status);
+    CHECK_STR("", now.last_error.message);
+}
+
+TEST(cache, tells_why_the_latest_load_failed_and_stays_healthy) {
+    char long_text[160];
+    rm_manager *manager = NULL;
+    rm_resource resource;
+    world w;
+    memset(long_text, 'x', sizeof long_text);
+    long_text[159] = '\0';
+    REQUIRE(world_open(&w, small()));
+    resource = rm_cache_resource(w.cache);
+    REQUIRE(CHECK_EQ(RM_OK, rm_manager_create(NULL, &manager, NULL)));
+    CHECK_EQ(RM_OK, rm_manager_add(manager, &resource, NULL));
+    check_status(manager, RM_STATE_REGISTERED, RM_HEALTH_UNKNOWN);
+    CHECK_EQ(RM_OK, rm_manager_start(manager, 0, NULL));
+    check_load(&w, RM_E_REFUSED, 111, "nobody listens");
+    check_load(&w, RM_E_AUTH, -9, long_text);
+    check_status(manager, RM_STATE_READY, RM_HEALTH_HEALTHY);
+    check_load(&w, RM_OK, 0, "");
+    check_load(&w, RM_E_TIMEOUT, 0, ""); /* one that says nothing shows nothing from before */
+    CHECK_EQ(RM_OK, rm_manager_stop(manager, 0, NULL));
+    check_status(manager, RM_STATE_STOPPED, RM_HEALTH_UNKNOWN);
+    CHECK_EQ(RM_OK, rm_manager_destroy(manager));
+    world_close(&w);
+}
+
 TEST(cache, is_cleared_when_its_manager_stops) {
     rm_manager *manager = NULL;
     rm_resource resource, same;
