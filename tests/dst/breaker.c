@@ -637,3 +637,67 @@ DST_TORTURE(breaker, survives_every_failure_of_its_life) {
     if (token != NULL) rm_cancel_destroy(&cancel);
     finish();
 }
+
+/* The second trip begins the rest anew, without clock or chance too. */
+DST_TORTURE(breaker, survives_every_failure_of_a_second_trip) {
+    rm_permit permit;
+    int i;
+    plain();
+    desc.open_jitter_permille = 1000;
+    if (rm_breaker_create(&desc, &breaker, NULL) != RM_OK) {
+        DST_CHECK(dst_faults() > 0);
+        return;
+    }
+    for (i = 0; i < 2; ++i) {
+        DST_CHECK(rm_breaker_trip(breaker) == RM_OK);
+        DST_CHECK(stats().state == RM_BREAKER_STATE_OPEN);
+        dst_pass(RM_SEC(3000));
+        DST_CHECK(rm_breaker_acquire(breaker, &permit, NULL) == RM_E_REJECTED || dst_faults() > 0);
+    }
+    finish();
+}
+
+/* A probe is out while others ask, until it is lost; the next one is out at a fork. */
+DST_TORTURE(breaker, survives_every_failure_of_a_probe) {
+    rm_permit permit, other;
+    int i;
+    plain();
+    if (rm_breaker_create(&desc, &breaker, NULL) != RM_OK) {
+        DST_CHECK(dst_faults() > 0);
+        return;
+    }
+    DST_CHECK(rm_breaker_trip(breaker) == RM_OK);
+    for (i = 0; i < 2; ++i) {
+        rm_status status;
+        dst_pass(RM_SEC(3601));
+        status = rm_breaker_acquire(breaker, &permit, NULL);
+        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        DST_CHECK(rm_breaker_acquire(breaker, &other, NULL) == RM_E_REJECTED || dst_faults() > 0);
+        dst_pass(RM_SEC(3601));
+        if (i == 1) break;
+        DST_CHECK(rm_breaker_acquire(breaker, &other, NULL) == RM_E_REJECTED || dst_faults() > 0);
+        DST_CHECK(stats().lost == 1 || dst_faults() > 0);
+    }
+    DST_CHECK(rm_breaker_after_fork_child(breaker) == RM_OK &&
+              stats().state != RM_BREAKER_STATE_HALF_OPEN);
+    rm_breaker_destroy(breaker);
+}
+
+static bool gives_up;
+
+static bool is_worth_it(rm_status status, void *user) {
+    (void)user;
+    if (dst_fault("retryable_fn")) gives_up = true;
+    return status == RM_E_REFUSED && !gives_up;
+}
+
+DST_TORTURE(breaker, survives_every_failure_of_a_retry) {
+    rm_retry_desc retry = short_retries();
+    const rm_deadline deadline = {dst_now() + RM_SEC(10)};
+    rm_status status;
+    int tries = 0;
+    retry.jitter = RM_JITTER_EQUAL;
+    retry.retryable_fn = is_worth_it;
+    status = rm_retry_call(&retry, NULL, deadline, NULL, fail_twice, &tries, NULL);
+    DST_CHECK(status == RM_OK ? tries >= 3 && !gives_up : dst_faults() > 0);
+}

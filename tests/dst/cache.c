@@ -742,3 +742,26 @@ DST_TORTURE(cache, survives_every_failure_after_a_fork) {
     if (i < 3) (void)held(set("a"), 0);
     finish();
 }
+
+static rm_status slow_and_may_fail(const char *key, int number, rm_error *error) {
+    (void)rm_sleep(NULL, RM_MS(2), NULL);
+    return may_fail(key, number, error);
+}
+
+static void load_for_a_moment(int index) {
+    rm_cache_pin pin;
+    const rm_status status = get_or_load("c", RM_MS(1), &pin, NULL);
+    (void)index;
+    if (status != RM_E_TIMEOUT && held(status, 0)) (void)release(&pin);
+}
+
+/* One of them gives up on the load of the other. */
+DST_TORTURE(cache, survives_every_failure_of_a_long_load) {
+    void (*const threads[])(int) = {load_for_a_moment, load_for_a_moment};
+    small(2);
+    load_with = slow_and_may_fail;
+    if (!held(rm_cache_create(&desc, &cache, NULL), 0)) return;
+    dst_when_idle(overslept, NULL);
+    dst_go(2, threads);
+    finish();
+}

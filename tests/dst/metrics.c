@@ -574,3 +574,47 @@ DST_TORTURE(metrics, survives_every_failure_after_a_fork) {
     if (i == 3) family = NULL; /* "with nothing usable": it can be ended, and no more */
     finish();
 }
+
+static bool in_word(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+/* Gets one byte at a time of the page at *user, and may fail between words: then there is no page,
+   and no more of it may come. */
+static bool flush_byte(const char *data, size_t size, void *user) {
+    const char **at = (const char **)user;
+    DST_CHECK(*at != NULL && size == 1 && *data == **at);
+    ++*at;
+    if ((in_word((*at)[-1]) && in_word((*at)[0])) || !dst_fault("flush_fn")) return true;
+    *at = NULL;
+    return false;
+}
+
+DST_TORTURE(metrics, survives_every_failure_of_a_page) {
+    static const char *const label = "k", *const value = "a";
+    static char page[PAGE];
+    const int64_t bound = RM_MS(10);
+    rm_resource resource = rm_resource_make("r", "thing", &alive);
+    rm_metric_desc times = rm_metrics_describe(RM_METRIC_HISTOGRAM, "t:", "h");
+    rm_histogram time = {NULL};
+    const char *at = page;
+    char byte;
+    rm_text text = rm_text_make(&byte, 1);
+    if (dst_choose(4) == 0) return; /* one thread: one of the four schedules will do */
+    text.flush_fn = flush_byte;
+    text.user = &at;
+    times.decimals = 9;
+    times.labels = &label;
+    times.label_count = times.bound_count = 1;
+    times.bounds = &bound;
+    if (!held(rm_metrics_create(NULL, &metrics, NULL))) return;
+    if (held(rm_metrics_add(metrics, &times, &family, NULL)))
+        (void)held(rm_histogram_with(family, &value, 1, &time, NULL));
+    alive = 1;
+    resource.stats_fn = show;
+    (void)held(rm_metrics_add_resource(metrics, &resource, NULL));
+    DST_CHECK(render(page) == RM_OK);
+    DST_CHECK((rm_metrics_render(metrics, &text) == RM_OK) == (at != NULL));
+    DST_CHECK(at == NULL || *at == '\0');
+    finish();
+}

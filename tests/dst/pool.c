@@ -900,3 +900,32 @@ DST_TORTURE(pool, survives_every_failure_after_a_fork) {
         rm_free(pool->env.allocator, pool->memory, pool->size);
     }
 }
+
+/* What was idle is checked, and too much of it ended; a refusal asks for the time too. */
+DST_TORTURE(pool, survives_every_failure_of_its_upkeep) {
+    rm_pool_desc desc = with_max(1);
+    rm_error error;
+    rm_deadline soon;
+    rm_status status;
+    desc.validate_fn = validate;
+    desc.validate_after_ns = desc.idle_timeout_ns = RM_MS(1);
+    status = rm_pool_create(&desc, &pool, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status != RM_OK) return;
+    status = use_once(RM_SEC(1), RM_RELEASE_OK);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    dst_pass(RM_SEC(1));
+    status = rm_pool_acquire(pool, RM_SEC(1), &held, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    if (status == RM_OK) {
+        rm_lease lease;
+        status = rm_pool_acquire(pool, RM_NOWAIT, &lease, &error);
+        DST_CHECK(status == RM_E_BUSY && error.status == RM_E_BUSY);
+        gives_back(0);
+    }
+    dst_pass(RM_SEC(1));
+    soon = rm_deadline_after(NULL, RM_SEC(1));
+    DST_CHECK(rm_pool_maintain(pool, soon, NULL) == RM_OK);
+    DST_CHECK(alive == 0 || dst_faults() > 0);
+    finish();
+}

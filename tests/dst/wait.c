@@ -1165,3 +1165,42 @@ DST_TORTURE(registry, survives_every_failure_after_a_fork) {
     }
     registry_finish();
 }
+
+static bool may_go(void *value, void *user) {
+    (void)value, (void)user;
+    return !dst_fault("evictable_fn");
+}
+
+/* What may not go stays, and the registry is full. */
+DST_TORTURE(registry, survives_every_failure_of_an_eviction) {
+    rm_registry_desc desc;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.max_entries = 2;
+    desc.create_fn = make;
+    desc.destroy_fn = end;
+    desc.evictable_fn = may_go;
+    if (rm_registry_create(&desc, &registry, NULL) != RM_OK) {
+        DST_CHECK(dst_faults() > 0);
+        return;
+    }
+    for (i = 0; i < 5; ++i) {
+        const uint64_t before = dst_faults();
+        const rm_status status = visit("abcda"[i]);
+        DST_CHECK(is_due(status, RM_OK, before) && rm_registry_count(registry) <= 2);
+    }
+    registry_finish();
+}
+
+static void logged(const rm_log_event *event, void *user) {
+    DST_CHECK(event->wall_ns > 0 || dst_faults() > 0);
+    ++*(int *)user;
+}
+
+/* Without a clock an event is told all the same. */
+DST_TORTURE(log, survives_every_failure_of_the_clock) {
+    int count = 0;
+    const rm_log log = {logged, &count, RM_LOG_DEFAULT};
+    rm_log_emit(&log, NULL, RM_LOG_INFO, "test", "event", NULL, 0);
+    DST_CHECK(count == 1);
+}
