@@ -38,6 +38,7 @@ typedef struct dst_scenario {
     void (*run)(void);
     dst_kind kind;
     uint64_t found_within;
+    const char *expected;
     struct dst_scenario *next;
 } dst_scenario;
 
@@ -46,23 +47,24 @@ void dst_add(dst_scenario *scenario);
 /* A scenario that must hold under every schedule. It runs in fiber 0: sets up, starts threads (with
    dst_go or as the code under test does), checks and tears down. Static data, memory and time are
    as at program start each time. */
-#define DST(suite, name) DST_REGISTER(suite, name, DST_HOLDS, 0)
-/* One with a bug that must be found within so many schedules; DST_BUG_TSO: one that is not there
-   without store buffers. */
-#define DST_BUG(suite, name, within) DST_REGISTER(suite, name, DST_HAS_BUG, within)
-#define DST_BUG_TSO(suite, name, within) DST_REGISTER(suite, name, DST_HAS_TSO_BUG, within)
+#define DST(suite, name) DST_REGISTER(suite, name, DST_HOLDS, 0, "")
+/* One with a bug that must be found within so many schedules, and reported with this text;
+   DST_BUG_TSO: one that is not there without store buffers. */
+#define DST_BUG(suite, name, within, text) DST_REGISTER(suite, name, DST_HAS_BUG, within, text)
+#define DST_BUG_TSO(suite, name, within, text) \
+    DST_REGISTER(suite, name, DST_HAS_TSO_BUG, within, text)
 /* One that is run again and again under one schedule, each time with another call of the outside
    world failing: the k-th alone, the k-th and all after it, the k-th and one of the next eight. */
-#define DST_TORTURE(suite, name) DST_REGISTER(suite, name, DST_IS_TORTURE, 0)
+#define DST_TORTURE(suite, name) DST_REGISTER(suite, name, DST_IS_TORTURE, 0, "")
 /* One that runs once and long: no limit on points, and memory comes back to be used again. */
-#define DST_SOAK(suite, name) DST_REGISTER(suite, name, DST_IS_SOAK, 0)
+#define DST_SOAK(suite, name) DST_REGISTER(suite, name, DST_IS_SOAK, 0, "")
 
-#define DST_REGISTER(suite, name, kind, within)                                                  \
-    static void suite##_##name(void);                                                            \
-    __attribute__((constructor, no_sanitize("thread"))) static void suite##_##name##_add(void) { \
-        static dst_scenario scenario = {#suite "." #name, suite##_##name, kind, within, 0};      \
-        dst_add(&scenario);                                                                      \
-    }                                                                                            \
+#define DST_REGISTER(suite, name, kind, within, text)                                             \
+    static void suite##_##name(void);                                                             \
+    __attribute__((constructor, no_sanitize("thread"))) static void suite##_##name##_add(void) {  \
+        static dst_scenario scenario = {#suite "." #name, suite##_##name, kind, within, text, 0}; \
+        dst_add(&scenario);                                                                       \
+    }                                                                                             \
     static void suite##_##name(void)
 
 /* Fails the schedule unless the condition holds. */

@@ -4,6 +4,7 @@
 #include "dst.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -20,7 +21,7 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 /* ---- a message through a flag */
 
 static enum { SOUND, NO_RELEASE, NO_ACQUIRE } message_is;
-static uint32_t flag;
+static int flag;
 static int data;
 
 static void send(int index) {
@@ -33,7 +34,7 @@ static void send(int index) {
 }
 
 static void receive(int index) {
-    const uint32_t sent = message_is == NO_ACQUIRE ? LOAD(&flag, RELAXED) : LOAD(&flag, ACQUIRE);
+    const int sent = message_is == NO_ACQUIRE ? LOAD(&flag, RELAXED) : LOAD(&flag, ACQUIRE);
     (void)index;
     if (sent == 1) DST_CHECK(data == 42);
 }
@@ -48,12 +49,12 @@ DST(proof, a_message_released_and_acquired) {
     message();
 }
 
-DST_BUG(proof, a_message_without_release, 20) {
+DST_BUG(proof, a_message_without_release, 20, "data race") {
     message_is = NO_RELEASE;
     message();
 }
 
-DST_BUG(proof, a_message_without_acquire, 20) {
+DST_BUG(proof, a_message_without_acquire, 20, "data race") {
     message_is = NO_ACQUIRE;
     message();
 }
@@ -80,7 +81,7 @@ DST(proof, a_counter_under_a_mutex) {
     count_all(false);
 }
 
-DST_BUG(proof, a_counter_that_one_thread_does_not_lock, 10) {
+DST_BUG(proof, a_counter_that_one_thread_does_not_lock, 10, "data race") {
     count_all(true);
 }
 
@@ -108,7 +109,7 @@ DST(proof, a_handshake_that_is_seq_cst) {
     handshake(false);
 }
 
-DST_BUG_TSO(proof, a_handshake_that_is_released, 100) {
+DST_BUG_TSO(proof, a_handshake_that_is_released, 100, "alone[0] && alone[1]") {
     handshake(true);
 }
 
@@ -155,7 +156,7 @@ DST(proof, a_release_beside_a_parked_waiter) {
     hand_over(false);
 }
 
-DST_BUG_TSO(proof, a_release_that_loses_the_wake_up, 1000) {
+DST_BUG_TSO(proof, a_release_that_loses_the_wake_up, 1000, "deadlock") {
     hand_over(true);
 }
 
@@ -228,19 +229,19 @@ DST(proof, a_free_list_with_a_tag) {
     free_list(UINT32_MAX, false);
 }
 
-DST_BUG(proof, a_free_list_without_a_tag, 2000) {
+DST_BUG(proof, a_free_list_without_a_tag, 2000, "list_pop()") {
     free_list(0, false);
 }
 
-DST_BUG(proof, a_tag_of_one_bit, 20000) {
+DST_BUG(proof, a_tag_of_one_bit, 20000, "list_pop()") {
     free_list(1, false);
 }
 
-DST_BUG(proof, a_tag_of_two_bits, 100000) {
+DST_BUG(proof, a_tag_of_two_bits, 100000, "list_pop()") {
     free_list(3, false);
 }
 
-DST_BUG(proof, a_tag_from_a_stale_head, 100000) {
+DST_BUG(proof, a_tag_from_a_stale_head, 100000, "list_pop()") {
     free_list(UINT32_MAX, true);
 }
 
@@ -280,12 +281,12 @@ DST(proof, a_signal_for_each_item) {
     produce_and_consume();
 }
 
-DST_BUG(proof, a_signal_on_the_edge_only, 2000) {
+DST_BUG(proof, a_signal_on_the_edge_only, 2000, "deadlock") {
     cond_is = ON_THE_EDGE;
     produce_and_consume();
 }
 
-DST_BUG(proof, an_if_around_a_wait, 200) {
+DST_BUG(proof, an_if_around_a_wait, 200, "items >= 0") {
     cond_is = IF_FOR_WHILE;
     produce_and_consume();
 }
@@ -337,7 +338,7 @@ DST(proof, a_permit_that_comes_late_is_kept) {
     permit(false);
 }
 
-DST_BUG(proof, a_permit_that_comes_late_is_lost, 2000) {
+DST_BUG(proof, a_permit_that_comes_late_is_lost, 2000, "permits == 1") {
     permit(true);
 }
 
@@ -354,7 +355,7 @@ static void wait_a_second(int index) {
     DST_CHECK(dst_now() >= INT64_C(1001000000000));
 }
 
-DST_BUG(proof, a_wait_on_the_wall_clock, 10) {
+DST_BUG(proof, a_wait_on_the_wall_clock, 10, "dst_now() >=") {
     void (*const threads[])(int) = {wait_a_second};
     dst_go(1, threads);
 }
@@ -382,7 +383,7 @@ DST(proof, two_locks_in_one_order) {
     two_locks(false);
 }
 
-DST_BUG(proof, two_locks_crossed, 50) {
+DST_BUG(proof, two_locks_crossed, 50, "deadlock") {
     two_locks(true);
 }
 
@@ -417,7 +418,7 @@ DST(proof, a_reference_count) {
     reference_count(false);
 }
 
-DST_BUG(proof, a_reference_count_in_two_steps, 50) {
+DST_BUG(proof, a_reference_count_in_two_steps, 50, "blocks of memory are left") {
     reference_count(true);
 }
 
@@ -426,13 +427,18 @@ static void read_shared(int index) {
     DST_CHECK(shared->value == 7);
 }
 
-static void free_shared(int index) {
-    (void)index;
-    free(shared);
+static void read_when_told(int index) {
+    if (LOAD(&flag, ACQUIRE) == 1) read_shared(index);
 }
 
-DST_BUG(proof, a_use_after_free, 10) {
-    void (*const threads[])(int) = {read_shared, free_shared};
+static void free_and_tell(int index) {
+    (void)index;
+    free(shared);
+    STORE(&flag, 1, RELEASE);
+}
+
+DST_BUG(proof, a_use_after_free, 10, "use after free") {
+    void (*const threads[])(int) = {read_when_told, free_and_tell};
     shared = (struct shared *)malloc(sizeof *shared);
     shared->value = 7;
     dst_go(2, threads);
@@ -440,33 +446,166 @@ DST_BUG(proof, a_use_after_free, 10) {
 
 static int *nowhere;
 
-DST_BUG(proof, a_crash, 1) {
+DST_BUG(proof, a_crash, 1, "Segmentation fault") {
     *nowhere = 7;
 }
 
-DST_BUG(proof, a_use_of_what_was_freed_before, 10) {
+DST_BUG(proof, a_use_of_what_was_freed_before, 10, "use after free") {
     void (*const threads[])(int) = {read_shared, read_shared};
     shared = (struct shared *)malloc(sizeof *shared);
     free(shared);
     dst_go(2, threads);
 }
 
+DST_BUG(proof, a_leak, 1, "1 blocks of memory") {
+    DST_CHECK(malloc(10) != NULL);
+}
+
+static size_t most = SIZE_MAX; /* read so that no compiler sees, and warns */
+
+DST(proof, a_calloc_of_more_than_there_is) {
+    DST_CHECK(calloc(LOAD(&most, RELAXED) / 16 + 1, 17) == NULL); /* 16 bytes, if nobody looks */
+}
+
+/* ---- locks */
+
+DST_BUG(proof, a_mutex_that_stays_locked, 1, "still locked") {
+    pthread_mutex_lock(&lock);
+}
+
+DST_BUG(proof, a_locked_mutex_that_is_destroyed, 1, "destroyed that fiber 0 holds") {
+    pthread_mutex_lock(&lock);
+    pthread_mutex_destroy(&lock);
+}
+
+DST_BUG(proof, a_mutex_that_is_only_zeroed, 1, "mutex is used that was not initialized") {
+    pthread_mutex_lock((pthread_mutex_t *)calloc(1, sizeof lock));
+}
+
+DST_BUG(proof, a_condition_variable_that_is_only_zeroed, 1, "variable is used that was not") {
+    pthread_cond_signal((pthread_cond_t *)calloc(1, sizeof changed));
+}
+
+DST_BUG(proof, a_mutex_that_is_initialized_twice, 1, "initialized twice") {
+    DST_CHECK(pthread_mutex_init(&lock, NULL) == 0);
+    DST_CHECK(pthread_mutex_init(&lock, NULL) == 0);
+}
+
+DST_BUG(proof, a_mutex_that_stays, 1, "1 mutexes or condition variables were not destroyed") {
+    DST_CHECK(pthread_mutex_init(&lock, NULL) == 0);
+}
+
+static void locks_of_a_child(bool one_stays) {
+    DST_CHECK(pthread_mutex_init(&lock, NULL) == 0);
+    DST_CHECK(pthread_mutex_init(&other, NULL) == 0);
+    pthread_mutex_lock(&lock);
+    dst_forked();
+    DST_CHECK(pthread_mutex_init(&lock, NULL) == 0);
+    if (!one_stays) DST_CHECK(pthread_mutex_destroy(&lock) == 0);
+    DST_CHECK(pthread_mutex_destroy(&other) == 0); /* of the parent: it does not count */
+}
+
+DST(proof, a_child_makes_its_locks_again) {
+    locks_of_a_child(false);
+}
+
+DST_BUG(proof, a_mutex_that_stays_in_a_child, 1, "1 mutexes or condition variables were not") {
+    locks_of_a_child(true);
+}
+
+/* ---- threads */
+
 static void *nothing(void *argument) {
     return argument;
 }
 
-DST_BUG(proof, a_thread_that_is_not_joined, 1) {
+static pthread_t start(void *(*fn)(void *)) {
     pthread_t thread;
-    DST_CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0);
+    DST_CHECK(pthread_create(&thread, NULL, fn, NULL) == 0);
+    return thread;
 }
 
-DST_BUG(proof, a_mutex_that_stays, 1) {
-    static pthread_mutex_t mutex;
-    DST_CHECK(pthread_mutex_init(&mutex, NULL) == 0);
+DST_BUG(proof, a_thread_that_is_not_joined, 1, "1 threads were not joined") {
+    (void)start(nothing);
 }
 
-DST_BUG(proof, a_leak, 1) {
-    DST_CHECK(malloc(10) != NULL);
+DST_BUG(proof, a_thread_that_is_joined_twice, 1, "join of what is no thread") {
+    const pthread_t first = start(nothing);
+    int i;
+    DST_CHECK(pthread_join(first, NULL) == 0);
+    for (i = 0; i < 7; ++i)
+        (void)start(nothing); /* one of them has the fiber that the first had */
+    DST_CHECK(pthread_join(first, NULL) == 0);
+}
+
+static void *count_one(void *argument) {
+    ++counter;
+    STORE(&flag, counter, RELAXED);
+    return argument;
+}
+
+/* Threads one after the other, of which each has to see what the one before did. */
+static void count_in_turn(int turns, bool last_is_hasty) {
+    int i;
+    for (i = 0; i < turns; ++i) {
+        const pthread_t thread = start(count_one);
+        while (last_is_hasty && LOAD(&flag, RELAXED) <= i)
+            sched_yield();
+        if (last_is_hasty && i == turns - 1) --counter; /* it was there, but is not joined */
+        DST_CHECK(pthread_join(thread, NULL) == 0);
+    }
+}
+
+DST(proof, more_threads_than_fibers_in_turn) {
+    count_in_turn(12, false);
+    DST_CHECK(counter == 12);
+}
+
+DST_BUG(proof, a_race_with_the_last_of_many, 1, "data race") {
+    count_in_turn(12, true);
+}
+
+static void count_in_two(int index) {
+    (void)index;
+    count_in_turn(2, false);
+}
+
+DST_BUG(proof, threads_in_turn_beside_others, 1, "data race") {
+    void (*const threads[])(int) = {count_in_two, count_in_two};
+    dst_go(2, threads);
+}
+
+static bool done;
+
+static void count_in_all(int index) {
+    while (index == 1 && !LOAD(&done, RELAXED))
+        sched_yield();
+    count_in_turn(index == 1 ? 1 : 5, false);
+    STORE(&done, true, RELAXED);
+}
+
+/* The second may not have a fiber that the first has joined: the race would not be seen. */
+DST_BUG(proof, a_thread_without_a_fiber, 1, "at most 7 threads at a time") {
+    void (*const threads[])(int) = {count_in_all, count_in_all};
+    dst_go(2, threads);
+}
+
+/* ---- fences */
+
+#if defined __GNUC__ && !defined __clang__
+#pragma GCC diagnostic ignored "-Wtsan" /* it warns that TSan does not see them either */
+#endif
+
+static void send_with_a_fence(int index) {
+    (void)index;
+    data = 42;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    STORE(&flag, 1, RELAXED);
+}
+
+DST_BUG(proof, a_message_with_a_fence, 1, "fences are not modelled") {
+    void (*const threads[])(int) = {send_with_a_fence, receive};
+    dst_go(2, threads);
 }
 
 /* ---- histories */
@@ -508,6 +647,6 @@ DST(proof, a_history_with_an_order) {
     history(false);
 }
 
-DST_BUG(proof, a_history_without_an_order, 100) {
+DST_BUG(proof, a_history_without_an_order, 100, "no order explains") {
     history(true);
 }
