@@ -396,6 +396,10 @@ extern "C" {
 
 /* >>private types ------------------------------------------------------------------------- */
 
+#ifndef RMI_BREAKER_GENERATION_BITS
+#define RMI_BREAKER_GENERATION_BITS 23 /* tests of the tag define fewer, no less than 2 */
+#endif
+
 /* The word: state:3, generation:23, payload:38. The payload is
      CLOSED     the consecutive failures
      OPEN       the end of the rest, in ms on the clock, modulo 2^38 (8.7 years)
@@ -404,7 +408,7 @@ extern "C" {
    transition tells of it. Times are compared modulo 2^38, as sequence numbers are. */
 enum {
     RMI_BREAKER_PAYLOAD = 38,
-    RMI_BREAKER_GENERATION = 23,
+    RMI_BREAKER_GENERATION = RMI_BREAKER_GENERATION_BITS,
     RMI_BREAKER_COUNT = 12, /* bits of out, and of successes */
     RMI_BREAKER_MAX_PROBES = 4095,
     RMI_BREAKER_SHARDS = 4,

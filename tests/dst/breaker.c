@@ -4,6 +4,8 @@
 
 #include "dst.h"
 
+#include "stale.h"
+
 /* Relaxed, so that the test's own books order nothing for the code under test. */
 #define GET(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define PUT(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -389,23 +391,8 @@ static void trip_and_reset(int index) {
     DST_CHECK(rm_breaker_reset(breaker) == RM_OK);
 }
 
-static void report_any_time(int index) {
-    const uint64_t given = rmi_breaker_bits(permits[index].word);
-    const uint64_t before = rmi_breaker_generation(breaker, GET(&breaker->word));
-    DST_CHECK(!record(&permits[index], FAILURE) || before == given);
-}
-
-/* With 2 bits of generation this is found: the fourth transition brings the first one back. */
 DST(breaker, a_generation_does_not_come_back) {
-    void (*const threads[])(int) = {report_any_time, trip_and_reset, trip_and_reset,
-                                    report_any_time};
-    plain();
-    begin();
-    DST_CHECK(acquire(&permits[0]));
-    permits[3] = permits[0]; /* while CLOSED a copy is as good as another permit */
-    dst_go(4, threads);
-    check_counters();
-    finish();
+    stale_permits_beside_trips();
 }
 
 /* What the header promises not to see: 2^23 transitions later, to the digit, it is a new permit. */
