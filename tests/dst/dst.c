@@ -494,12 +494,13 @@ static void touch(const void *address, size_t size, unsigned flags, void *pc) {
     }
 }
 
-/* A plain access. Those to the own stack are no points. */
+/* A plain access. Those to the own stack are no points, and those to constants nothing at all. */
 static void plain(const void *address, size_t size, unsigned flags, void *pc) {
     fiber *self = &S->fibers[S->self];
     unsigned i;
     /* alone, only a torture wants to know, of use after free; nobody does while all wait */
     if (S->live < 2 && !(S->torture && S->live == 1)) return;
+    if ((uintptr_t)address < (uintptr_t)__data_start) return;
     for (i = 0; i < self->stores; ++i) {
         if (self->buffer[i].address >= (uintptr_t)address + size ||
             (uintptr_t)address >= self->buffer[i].address + self->buffer[i].size)
@@ -573,6 +574,85 @@ int dst_memcmp(const void *a, const void *b, size_t size) {
     plain(a, size, 0, PC);
     plain(b, size, 0, PC);
     return memcmp(a, b, size);
+}
+size_t dst_strlen(const char *s) {
+    const size_t size = strlen(s);
+    plain(s, size + 1, 0, PC);
+    return size;
+}
+static int compare(const char *a, const char *b, size_t most, void *pc) {
+    size_t n = 0;
+    while (n < most && a[n] == b[n] && a[n] != '\0')
+        ++n;
+    n += n < most; /* the first that differs, or the end */
+    plain(a, n, 0, pc);
+    plain(b, n, 0, pc);
+    return strncmp(a, b, n);
+}
+int dst_strcmp(const char *a, const char *b) {
+    return compare(a, b, SIZE_MAX, PC);
+}
+int dst_strncmp(const char *a, const char *b, size_t most) {
+    return compare(a, b, most, PC);
+}
+char *dst_strchr(const char *s, int c) {
+    char *found = strchr(s, c);
+    plain(s, (found == NULL ? strlen(s) : (size_t)(found - s)) + 1, 0, PC);
+    return found;
+}
+double dst_strtod(const char *s, char **end) {
+    char *stop;
+    const double value = strtod(s, &stop);
+    plain(s, (size_t)(stop - s) + 1, 0, PC);
+    if (end != NULL) *end = stop;
+    return value;
+}
+size_t dst_fwrite(const void *data, size_t size, size_t count, FILE *stream) {
+    plain(data, size * count, 0, PC);
+    return fwrite(data, size, count, stream);
+}
+
+/* The strings that a format prints. */
+static void read_strings(const char *at, va_list arguments, void *pc) {
+    for (at = strchr(at, '%'); at != NULL; at = strchr(at + 1, '%')) {
+        int most = -1;
+        for (++at; strchr("diouxXcpsaAeEfFgG%", *at) == NULL; ++at) {
+            if (*at == '*') (void)va_arg(arguments, int);
+            if (*at == '.' && at[1] != '*') most = atoi(at + 1);
+            if (*at == '.' && at[1] == '*') most = va_arg(arguments, int), ++at;
+        }
+        if (*at == '\0') return;
+        if (*at == 's') {
+            const char *s = va_arg(arguments, const char *);
+            const size_t n = strnlen(s, most < 0 ? SIZE_MAX : (size_t)most);
+            plain(s, n + (most < 0 || n < (size_t)most), 0, pc);
+        } else if (strchr("aAeEfFgG", *at) != NULL) {
+            (void)va_arg(arguments, double);
+        } else if (*at != '%') {
+            (void)va_arg(arguments, long);
+        }
+    }
+}
+static int print(char *to, size_t size, const char *format, va_list arguments, void *pc) {
+    va_list copy;
+    int length;
+    va_copy(copy, arguments);
+    read_strings(format, copy, pc);
+    va_end(copy);
+    length = vsnprintf(to, size, format, arguments);
+    if (length >= 0) plain(to, (size_t)length < size ? (size_t)length + 1 : size, WRITE, pc);
+    return length;
+}
+int dst_vsnprintf(char *to, size_t size, const char *format, va_list arguments) {
+    return print(to, size, format, arguments, PC);
+}
+int dst_snprintf(char *to, size_t size, const char *format, ...) {
+    va_list arguments;
+    int length;
+    va_start(arguments, format);
+    length = print(to, size, format, arguments, PC);
+    va_end(arguments);
+    return length;
 }
 /* newer clangs call these */
 void *__tsan_memcpy(void *to, const void *from, size_t size) {
@@ -968,8 +1048,8 @@ static const char *name_of(uint32_t kind) {
     return kind == MUTEX ? "mutex" : "condition variable";
 }
 
-/* Zeroed memory is a static initializer, but only in static data. After a fork it may be a lock that
-   could not be made again. */
+/* Zeroed memory is a static initializer, but only in static data. After a fork it may be a lock
+   that could not be made again. */
 static lock *lock_of(void *p, uint32_t kind) {
     lock *l = (lock *)p;
     const bool is_static = (char *)p >= __data_start && (char *)p < _end;

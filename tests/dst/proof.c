@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -466,6 +467,94 @@ static size_t most = SIZE_MAX; /* read so that no compiler sees, and warns */
 DST(proof, a_calloc_of_more_than_there_is) {
     DST_CHECK(calloc(LOAD(&most, RELAXED) / 16 + 1, 17) == NULL); /* 16 bytes, if nobody looks */
 }
+
+/* ---- what libc reads and writes */
+
+static char text[16];
+static volatile double got; /* or the compiler drops calls */
+static enum call {
+    MEMCPY,
+    MEMMOVE,
+    MEMSET,
+    STRLEN,
+    STRCMP,
+    STRNCMP,
+    STRCHR,
+    STRTOD,
+    MEMCMP,
+    FWRITE,
+    PRINT_FROM,
+    PRINT_PART,
+    PRINT_TO
+} call_is;
+
+static void call_libc(int index) {
+    char line[16];
+    (void)index;
+    if (!broken) pthread_mutex_lock(&lock);
+    switch (call_is) {
+    case MEMCPY: memcpy(line, text, 4); break;
+    case MEMMOVE: memmove(line, text, 4); break;
+    case MEMSET: memset(text, '1', 4); break;
+    case STRLEN: got = (double)strlen(text); break;
+    case STRCMP: got = strcmp(text, "1234"); break;
+    case STRNCMP: got = strncmp("1234", text, 4); break;
+    case STRCHR: got = strchr(text, '4') == NULL; break;
+    case STRTOD: got = strtod(text, NULL); break;
+    case MEMCMP: got = memcmp(text, "1234", 4); break;
+    case FWRITE: got = (double)fwrite(text, 1, 4, stdin); break; /* fails */
+    case PRINT_FROM: got = snprintf(line, sizeof line, "%-*d%5.1f %% %s", 3, 7, 0.5, text); break;
+    case PRINT_PART: got = snprintf(line, sizeof line, "%.*s %c", 4, text, '!'); break;
+    case PRINT_TO: got = snprintf(text, sizeof text, "%d", 1234); break;
+    }
+    if (!broken) pthread_mutex_unlock(&lock);
+}
+
+static size_t write_at;
+
+static void write_text(int index) {
+    (void)index;
+    if (!broken) pthread_mutex_lock(&lock);
+    text[write_at] = '5';
+    if (!broken) pthread_mutex_unlock(&lock);
+}
+
+static void call_beside_a_write(int which, size_t at, bool locked) {
+    void (*const threads[])(int) = {call_libc, write_text};
+    memcpy(text, "1234", 5);
+    call_is = (enum call)which;
+    write_at = at;
+    broken = !locked;
+    dst_go(2, threads);
+}
+
+DST(proof, libc_under_a_mutex) {
+    call_beside_a_write((int)dst_choose(PRINT_TO + 1), 3, true);
+}
+
+DST(proof, libc_beside_what_it_does_not_touch) {
+    call_beside_a_write((int)dst_choose(PRINT_TO + 1), 5, false);
+}
+
+#define CALL_BUG(name, which)                 \
+    DST_BUG(proof, name, 10, "data race") {   \
+        call_beside_a_write(which, 3, false); \
+    }
+/* clang-format off */
+CALL_BUG(memcpy_beside_a_write, MEMCPY)
+CALL_BUG(memmove_beside_a_write, MEMMOVE)
+CALL_BUG(memset_beside_a_write, MEMSET)
+CALL_BUG(memcmp_beside_a_write, MEMCMP)
+CALL_BUG(strlen_beside_a_write, STRLEN)
+CALL_BUG(strcmp_beside_a_write, STRCMP)
+CALL_BUG(strncmp_beside_a_write, STRNCMP)
+CALL_BUG(strchr_beside_a_write, STRCHR)
+CALL_BUG(strtod_beside_a_write, STRTOD)
+CALL_BUG(fwrite_beside_a_write, FWRITE)
+CALL_BUG(a_string_printed_beside_a_write, PRINT_FROM)
+CALL_BUG(a_part_printed_beside_a_write, PRINT_PART)
+CALL_BUG(a_print_beside_a_write, PRINT_TO)
+/* clang-format on */
 
 /* ---- locks */
 
