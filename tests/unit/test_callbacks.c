@@ -3,18 +3,12 @@
    nothing left.
 
    An object has scenes (how a hook comes to be called) and actions (what is called from inside it);
-   the matrix is scenes x actions x outcomes.  tests/misuse.py checks that every function of these
-   objects is named here: a new one needs an action, or a reason to have none:
+   the matrix is scenes x actions x outcomes.
 
-   rm_pool_after_fork_child, rm_cache_after_fork_child, rm_breaker_after_fork_child,
-   rm_metrics_after_fork_child, rm_manager_after_fork_child, rm_registry_after_fork_child
-       "not from a hook of that object", says rm.h.
-   rm_abi1_define_RM_..._IMPLEMENTATION_in_one_c_file
-       called by rm_pool_create and its like.
-   rm_breaker_destroy
-       returns nothing, so it cannot refuse; a hook is a call on the object, and destroy is for an
-       owner who sees to it that there is none.  The other objects refuse to be destroyed from
-       inside their own hooks.  */
+   tests/misuse.py builds this file with a macro in front of every function, which notes what has
+   been called in which action and hook, and compares that with the declarations.  A new hook needs
+   a scene, named as "struct.field" or "function.parameter"; a new function needs an action that
+   names it and calls it, or a reason in misuse.py to have none.  */
 #define RM_IMPLEMENTATION
 #include "rm_breaker.h"
 #include "rm_cache.h"
@@ -37,7 +31,7 @@ enum { RETURNS, FAILS, SLEEPS, OUTCOMES };
 
 typedef struct scene {
     const char *name;
-    int hook;              /* the one that is called in play */
+    const char *hook;      /* the one that is called in play */
     void (*prepare)(void); /* may be NULL */
     void (*play)(void);
     const char *without; /* an action that is undefined there; NULL = none, "" = all */
@@ -87,7 +81,16 @@ static void outer(rm_status status, uint32_t allowed) {
 }
 
 /* What every hook does first.  Returns what the hook is to return. */
-static rm_status in_hook(int hook);
+static rm_status in_hook(const char *hook);
+
+#ifdef CALLED
+/* A line for each call from inside a hook, for misuse.py. */
+static void called(const char *function) {
+    if (now.depth > 0)
+        printf("%s|%s|%s|%s\n", now.object->name, now.scene->hook, now.action->name, function);
+}
+#include CALLED
+#endif
 
 /* ---- the environment: virtual time that a wait moves on, and memory that is counted ---- */
 
@@ -132,7 +135,7 @@ static const rm_clock virtual_clock = {read_time,       read_time,      read_tim
 static const rm_allocator allocator = {count_alloc, count_free, NULL};
 static const rm_env env = {&allocator, &virtual_clock, NULL, NULL};
 
-static rm_status in_hook(int hook) {
+static rm_status in_hook(const char *hook) {
     rm_status status;
     char what[64];
     if (!now.armed || now.depth > 0 || hook != now.scene->hook) return RM_OK;
@@ -207,7 +210,9 @@ static void run_matrix(const object *o) {
 
 /* ---- guards and statistics, which pool and cache share ---- */
 
-enum { ADMIT = 100, REPORT, VISIT };
+static const char ADMIT[] = "rm_guard.admit_fn";
+static const char REPORT[] = "rm_guard.report_fn";
+static const char VISIT[] = "rm_stat_fn";
 
 static rm_status guard_admit(rm_permit *permit, rm_error *error, void *user) {
     (void)permit, (void)error, (void)user;
@@ -230,7 +235,10 @@ static const rm_deadline none = {0};
 
 /* ---- pool ---- */
 
-enum { POOL_CREATE, POOL_DESTROY, POOL_VALIDATE, POOL_RESET };
+static const char POOL_CREATE[] = "rm_pool_desc.create_fn";
+static const char POOL_DESTROY[] = "rm_pool_desc.destroy_fn";
+static const char POOL_VALIDATE[] = "rm_pool_desc.validate_fn";
+static const char POOL_RESET[] = "rm_pool_desc.reset_fn";
 
 static rm_pool *pool;
 static rm_lease held, extra[4];
@@ -515,7 +523,8 @@ TEST(callbacks, of_pools) {
 
 /* ---- cache ---- */
 
-enum { CACHE_LOAD, CACHE_REMOVED };
+static const char CACHE_LOAD[] = "rm_cache_loader.load_fn";
+static const char CACHE_REMOVED[] = "rm_cache_desc.removed_fn";
 
 static rm_cache *cache;
 static rm_cache_pin pinned, extra_pin;
@@ -728,6 +737,7 @@ static rm_status call_cache_resource(void) {
 }
 static rm_status call_cache_values(void) {
     (void)rm_cache_loader_make(cache_load, NULL);
+    (void)rm_cache_cause_name(RM_CACHE_CAUSE_EVICTED);
     return rm_cache_desc_default().max_entries > 0 ? RM_OK : RM_E_INTERNAL;
 }
 
@@ -751,7 +761,8 @@ static const action cache_actions[] = {
     {"rm_cache_stats_get", call_cache_stats_get, BIT(OK)},
     {"rm_cache_desc_get", call_cache_desc_get, BIT(OK)},
     {"rm_cache_resource, its stop and statistics", call_cache_resource, BIT(OK)},
-    {"rm_cache_desc_default", call_cache_values, BIT(OK)},
+    {"rm_cache_desc_default, rm_cache_loader_make and rm_cache_cause_name", call_cache_values,
+     BIT(OK)},
 };
 
 TEST(callbacks, of_caches) {
@@ -763,7 +774,12 @@ TEST(callbacks, of_caches) {
 
 /* ---- breaker and retry ---- */
 
-enum { BREAKER_EVENT, BREAKER_CLASSIFY, BREAKER_FN, BREAKER_FALLBACK, RETRY_FN, RETRYABLE };
+static const char BREAKER_EVENT[] = "rm_breaker_desc.event_fn";
+static const char BREAKER_CLASSIFY[] = "rm_breaker_desc.classify_fn";
+static const char BREAKER_FN[] = "rm_breaker_call.fn";
+static const char BREAKER_FALLBACK[] = "rm_breaker_call.fallback_fn";
+static const char RETRY_FN[] = "rm_retry_call.fn";
+static const char RETRYABLE[] = "rm_retry_desc.retryable_fn";
 
 static rm_breaker *breaker;
 static rm_permit permit;
@@ -991,10 +1007,11 @@ static const action breaker_actions[] = {
     {"rm_breaker_call that fails", call_breaker_call_failing, BIT(E_FAILED) | BIT(E_REJECTED)},
     {"rm_breaker_trip", call_breaker_trip, BIT(OK)},
     {"rm_breaker_reset", call_breaker_reset, BIT(OK)},
-    {"rm_breaker_stats_get", call_breaker_stats_get, BIT(OK)},
+    {"rm_breaker_stats_get and rm_breaker_state_name", call_breaker_stats_get, BIT(OK)},
     {"rm_breaker_guard", call_breaker_guard, ADMITTED},
     {"rm_breaker_resource and its health", call_breaker_resource, BIT(OK)},
-    {"rm_breaker_desc_default", call_breaker_values, BIT(OK)},
+    {"rm_breaker_desc_default, rm_retry_desc_default and rm_breaker_classify", call_breaker_values,
+     BIT(OK)},
     {"rm_retry_begin and rm_retry_next", call_retry_next, BIT(OK)},
     {"rm_retry_call", call_retry_call, BIT(OK) | BIT(E_REJECTED) | BIT(E_TIMEOUT)},
 };
@@ -1008,7 +1025,8 @@ TEST(callbacks, of_breakers) {
 
 /* ---- metrics ---- */
 
-enum { METRICS_STATS, METRICS_FLUSH };
+static const char METRICS_STATS[] = "rm_resource.stats_fn";
+static const char METRICS_FLUSH[] = "rm_text.flush_fn";
 
 static rm_metrics *metrics;
 static rm_metrics_family *families[3];
@@ -1163,9 +1181,9 @@ static const action metrics_actions[] = {
     {"rm_metrics_create", call_metrics_create, BIT(OK)},
     {"rm_metrics_destroy", call_metrics_destroy, BIT(E_BUSY)},
     {"rm_metrics_add and rm_metrics_describe", call_metrics_add, BIT(OK)},
-    {"rm_counter_with, _add and _value", call_counter, BIT(OK)},
-    {"rm_gauge_with, _set, _add and _value", call_gauge, BIT(OK)},
-    {"rm_histogram_with and _observe", call_histogram, BIT(OK)},
+    {"rm_counter_with, rm_counter_add and rm_counter_value", call_counter, BIT(OK)},
+    {"rm_gauge_with, rm_gauge_set, rm_gauge_add and rm_gauge_value", call_gauge, BIT(OK)},
+    {"rm_histogram_with and rm_histogram_observe", call_histogram, BIT(OK)},
     {"rm_metrics_add_resource", call_add_resource, BIT(OK)},
     {"rm_metrics_remove_resource of its own", call_remove_own, REMOVED},
     {"rm_metrics_remove_resource of another", call_remove_other, REMOVED},
@@ -1183,7 +1201,9 @@ TEST(callbacks, of_metrics) {
 
 /* ---- manager ---- */
 
-enum { MANAGER_START, MANAGER_STOP, MANAGER_HEALTH };
+static const char MANAGER_START[] = "rm_resource.start_fn";
+static const char MANAGER_STOP[] = "rm_resource.stop_fn";
+static const char MANAGER_HEALTH[] = "rm_resource.health_fn";
 
 static rm_manager *manager;
 static bool fail_last;
@@ -1311,7 +1331,9 @@ TEST(callbacks, of_managers) {
 
 /* ---- registry ---- */
 
-enum { REGISTRY_CREATE, REGISTRY_DESTROY, REGISTRY_EACH };
+static const char REGISTRY_CREATE[] = "rm_registry_desc.create_fn";
+static const char REGISTRY_DESTROY[] = "rm_registry_desc.destroy_fn";
+static const char REGISTRY_EACH[] = "rm_registry_each.fn";
 
 static rm_registry *registry;
 static rm_registry_ref held_ref;
@@ -1472,7 +1494,7 @@ TEST(callbacks, of_registries) {
 
 /* ---- wait queue ---- */
 
-enum { QUEUE_DONE };
+static const char QUEUE_DONE[] = "rm_waitq_add.done_fn";
 
 static rm_waitq queue;
 static rm_waiter waiters[8]; /* the first waits for long, the second is that of the scene */
@@ -1668,7 +1690,7 @@ static const action queue_actions[] = {
     {"rm_waitq_expire", call_waitq_expire, BIT(OK)},
     {"rm_waitq_close", call_waitq_close, BIT(OK)},
     {"rm_waitq_open", call_waitq_open, BIT(OK)},
-    {"rm_waitq_complete, _lock and _unlock", call_waitq_complete, BIT(OK)},
+    {"rm_waitq_complete, rm_waitq_lock and rm_waitq_unlock", call_waitq_complete, BIT(OK)},
     {"rm_waitq_stats_get", call_waitq_stats_get, BIT(OK)},
     {"rm_cancel_request", call_cancel_request, BIT(OK)},
 };
