@@ -1919,4 +1919,283 @@ TEST(platform, without_a_lock_to_wait_on_a_resource_stays_in_the_metrics) {
 }
 #endif
 
+/* >>small print --------------------------------------------------------------------------- */
+
+TEST(cache, of_a_child_forgets_what_other_threads_had_begun) {
+    rm_cache *cache = NULL;
+    REQUIRE(rm_cache_create(NULL, &cache, NULL) == RM_OK);
+    cache->loading = 1;
+    cache->closed = true; /* for its removed_fn, when it ends */
+    CHECK_EQ(RM_OK, rm_cache_after_fork_child(cache));
+    CHECK_EQ(RM_OK, rm_cache_set(cache, "key", 3, "value", 5, 0, NULL));
+    CHECK_EQ(RM_OK, rm_cache_destroy(cache));
+}
+
+TEST(cache, bounded_by_bytes_has_a_bucket_for_each_small_entry) {
+    rm_cache_desc desc = rm_cache_desc_default();
+    rm_cache *cache = NULL;
+    desc.max_entries = RM_NONE;
+    desc.max_bytes = (int64_t)33 * 2 * RM_CACHE_OVERHEAD;
+    REQUIRE(rm_cache_create(&desc, &cache, NULL) == RM_OK);
+    CHECK_EQ(64, cache->bucket_count);
+    CHECK_EQ(RM_OK, rm_cache_destroy(cache));
+}
+
+static char shown_text[2000];
+
+static void note_description(const rm_stat *stat, void *user) {
+    static const char *const types[] = {"counter", "gauge", "histogram"};
+    rm_text *text = (rm_text *)user;
+    rm_text_string(text, types[stat->type]);
+    rm_text_string(text, " ");
+    rm_text_string(text, stat->name);
+    if (stat->label != NULL) {
+        rm_text_string(text, " ");
+        rm_text_string(text, stat->label);
+        rm_text_string(text, "=");
+        rm_text_string(text, stat->label_value);
+    }
+    rm_text_string(text, ": ");
+    rm_text_string(text, stat->help);
+    rm_text_string(text, "\n");
+}
+
+static const char *descriptions(rm_resource resource) {
+    rm_text text = rm_text_make(shown_text, sizeof shown_text - 1);
+    resource.stats_fn(resource.user, note_description, &text);
+    shown_text[text.used] = '\0';
+    return shown_text;
+}
+
+TEST(pool, says_what_its_statistics_are) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool *made = NULL;
+    desc.create_fn = pool_make_or_not;
+    REQUIRE(rm_pool_create(&desc, &made, NULL) == RM_OK);
+    CHECK_STR("gauge rm_pool_resources state=in_use: Resources by state.\n"
+              "gauge rm_pool_resources state=idle: Resources by state.\n"
+              "gauge rm_pool_resources state=creating: Resources by state.\n"
+              "gauge rm_pool_resources state=closing: Resources by state.\n"
+              "gauge rm_pool_max: Resources at most.\n"
+              "gauge rm_pool_waiting: Acquires in the queue.\n"
+              "counter rm_pool_acquired_total: Leases.\n"
+              "counter rm_pool_timeouts_total: Acquires that ended without a resource in time.\n"
+              "counter rm_pool_refused_total: Acquires turned away by the bound on waiters.\n"
+              "counter rm_pool_rejected_total: Acquires refused by the guard.\n"
+              "counter rm_pool_created_total: Resources made.\n"
+              "counter rm_pool_create_failures_total: Failed creates.\n"
+              "counter rm_pool_destroyed_total: Resources ended.\n"
+              "histogram rm_pool_wait_seconds: Time that acquires waited in the queue, "
+              "timeouts included.\n",
+              descriptions(rm_pool_resource(made)));
+    CHECK_EQ(RM_OK, rm_pool_destroy(made));
+}
+
+TEST(cache, says_what_its_statistics_are) {
+    rm_cache *cache = NULL;
+    REQUIRE(rm_cache_create(NULL, &cache, NULL) == RM_OK);
+    CHECK_STR("counter rm_cache_hits_total: Look-ups that found a value.\n"
+              "counter rm_cache_misses_total: Look-ups that found none.\n"
+              "counter rm_cache_sets_total: Values set.\n"
+              "counter rm_cache_loads_total: Loads.\n"
+              "counter rm_cache_load_failures_total: Failed loads.\n"
+              "counter rm_cache_load_waits_total: Calls that waited for another's load.\n"
+              "counter rm_cache_removed_total cause=evicted: Entries removed.\n"
+              "counter rm_cache_removed_total cause=expired: Entries removed.\n"
+              "counter rm_cache_removed_total cause=replaced: Entries removed.\n"
+              "counter rm_cache_removed_total cause=deleted: Entries removed.\n"
+              "counter rm_cache_removed_total cause=cleared: Entries removed.\n"
+              "counter rm_cache_removed_total cause=refused: Entries removed.\n"
+              "gauge rm_cache_entries: Entries.\n"
+              "gauge rm_cache_bytes: Bytes charged.\n"
+              "gauge rm_cache_pins: Pins that are out.\n"
+              "histogram rm_cache_load_seconds: Time of loads, failed ones included.\n",
+              descriptions(rm_cache_resource(cache)));
+    CHECK_EQ(RM_OK, rm_cache_destroy(cache));
+}
+
+TEST(breaker, says_what_its_statistics_are) {
+    rm_breaker *made = NULL;
+    REQUIRE(rm_breaker_create(NULL, &made, NULL) == RM_OK);
+    CHECK_STR("gauge rm_breaker_state state=closed: 1 for the state the breaker is in.\n"
+              "gauge rm_breaker_state state=open: 1 for the state the breaker is in.\n"
+              "gauge rm_breaker_state state=half_open: 1 for the state the breaker is in.\n"
+              "gauge rm_breaker_consecutive_failures: Failures on record while closed.\n"
+              "counter rm_breaker_opened_total: Transitions to open.\n"
+              "counter rm_breaker_rejected_total: Calls refused.\n"
+              "counter rm_breaker_failures_total: Calls that failed.\n"
+              "counter rm_breaker_ignored_total: Calls whose outcome was ignored.\n"
+              "counter rm_breaker_late_total: Results too late to count.\n"
+              "counter rm_breaker_probes_total: Calls let through as probes.\n"
+              "counter rm_breaker_probe_successes_total: Probes that succeeded.\n"
+              "counter rm_breaker_lost_total: Probes that were not reported in time.\n"
+              "counter rm_breaker_fallbacks_total: Calls answered by the fallback.\n",
+              descriptions(rm_breaker_resource(made)));
+    rm_breaker_destroy(made);
+}
+
+/* What a refusal says: where and message. */
+static const char *said(rm_status status, const rm_error *error) {
+    rm_text text = rm_text_make(shown_text, sizeof shown_text - 1);
+    CHECK_EQ(RM_E_INVALID, status);
+    check_refusal(status, error);
+    rm_text_string(&text, error->where);
+    rm_text_string(&text, ": ");
+    rm_text_string(&text, error->message);
+    shown_text[text.used] = '\0';
+    return shown_text;
+}
+
+/* What make says of a desc with another value in one field. */
+#define CHECK_SAYS(text, type, start, make, field, value)   \
+    do {                                                    \
+        type desc = start();                                \
+        rm_error error;                                     \
+        desc.field = value;                                 \
+        CHECK_STR(text, said(make(&desc, &error), &error)); \
+    } while (0)
+
+static rm_pool_desc pool_setting(void) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    desc.create_fn = pool_make_or_not;
+    return desc;
+}
+
+static rm_status pool_create(const rm_pool_desc *desc, rm_error *error) {
+    return rm_pool_create(desc, &pool, error);
+}
+
+TEST(pool, says_what_a_setting_must_be) {
+    static const rm_guard half = {NULL, NULL, NULL};
+#define SAYS(text, field, value) \
+    CHECK_SAYS(text, rm_pool_desc, pool_setting, pool_create, field, value)
+    SAYS("create_fn: must be set", create_fn, NULL);
+    SAYS("max: must be at most 65535", max, 65536);
+    SAYS("min: must be at most max", min, 11);
+    SAYS("acquire_timeout_ns: must be a time, RM_NOWAIT or RM_FOREVER", acquire_timeout_ns, -9);
+    SAYS("idle_timeout_ns: must be a time or RM_NONE", idle_timeout_ns, -9);
+    SAYS("validate_after_ns: must be a time or RM_STRICT", validate_after_ns, -9);
+    SAYS("barge_ns: must be a time or RM_STRICT", barge_ns, -9);
+    SAYS("guard: must be given both callbacks", guard, &half);
+    SAYS("name: must be 1 to 47 bytes, or NULL for the default", name, "");
+#undef SAYS
+}
+
+static rm_cache_desc cache_setting(void) {
+    rm_cache_desc desc = rm_cache_desc_default();
+    desc.max_bytes = RM_NONE;
+    return desc;
+}
+
+static rm_status cache_create(const rm_cache_desc *desc, rm_error *error) {
+    return rm_cache_create(desc, &filled, error);
+}
+
+TEST(cache, says_what_a_setting_must_be) {
+    static const rm_guard half = {NULL, NULL, NULL};
+#define SAYS(text, field, value) \
+    CHECK_SAYS(text, rm_cache_desc, cache_setting, cache_create, field, value)
+    SAYS("max_entries: must be at most 2^31, or RM_NONE", max_entries, INT64_MAX);
+    SAYS("max_entries: must be a number when max_bytes is RM_NONE", max_entries, RM_NONE);
+    SAYS("max_bytes: must be a number of bytes or RM_NONE", max_bytes, -9);
+    SAYS("ttl_ns: must be a time or RM_NONE", ttl_ns, -9);
+    SAYS("max_pins: must be at most 2^24", max_pins, (1u << 24) + 1);
+    SAYS("guard: must be given both callbacks", guard, &half);
+#undef SAYS
+}
+
+static rm_status breaker_create(const rm_breaker_desc *desc, rm_error *error) {
+    rm_breaker *made = NULL;
+    return rm_breaker_create(desc, &made, error);
+}
+
+TEST(breaker, says_what_a_setting_must_be) {
+#define SAYS(text, field, value) \
+    CHECK_SAYS(text, rm_breaker_desc, rm_breaker_desc_default, breaker_create, field, value)
+    SAYS("name: must be 0 (breaker) or 1 to 47 bytes", name, "");
+    SAYS("open_ns: must be 0 (30 s) or up to 365 days", open_ns, -9);
+    SAYS("probe_wait_ns: must be 0 (open_ns), up to 365 days, or RM_FOREVER", probe_wait_ns, -9);
+    SAYS("probes: must be at most 4095", probes, 4096);
+    SAYS("probe_successes: must be at most 4095", probe_successes, 4096);
+    SAYS("open_jitter_permille: must be 0 (100), 1 to 1000, or RM_NONE", open_jitter_permille, -9);
+#undef SAYS
+}
+
+static rm_status retry_begin(const rm_retry_desc *desc, rm_error *error) {
+    rm_retry retry;
+    return rm_retry_begin(&retry, desc, rm_deadline_after(NULL, RM_SEC(1)), error);
+}
+
+TEST(retry, says_what_a_setting_must_be) {
+#define SAYS(text, field, value) \
+    CHECK_SAYS(text, rm_retry_desc, rm_retry_desc_default, retry_begin, field, value)
+    SAYS("cap_ns: must be 0 (30 s) or longer", cap_ns, -9);
+    SAYS("base_ns: must be 0 (1 s), up to cap_ns, or RM_NONE", base_ns, -9);
+    SAYS("max_retry_after_ns: must be 0 (5 min), longer, or RM_NONE", max_retry_after_ns, -9);
+    SAYS("max_retries: must be 0 (3), more, or RM_NONE", max_retries, -9);
+    SAYS("jitter: must be an rm_jitter", jitter, (rm_jitter)9);
+#undef SAYS
+}
+
+static const char *label_names[2];
+
+static rm_metric_desc metric_setting(void) {
+    rm_metric_desc desc = rm_metrics_describe(RM_METRIC_COUNTER, "m", "Help.");
+    desc.labels = label_names;
+    return desc;
+}
+
+static rm_status metric_add(const rm_metric_desc *desc, rm_error *error) {
+    return rm_metrics_add(metrics, desc, &family, error);
+}
+
+TEST(metrics, say_what_a_setting_must_be) {
+    static const int64_t bounds[] = {1, 5};
+    REQUIRE(rm_metrics_create(NULL, &metrics, NULL) == RM_OK);
+    label_names[0] = label_names[1] = "k";
+#define SAYS(text, field, value) \
+    CHECK_SAYS(text, rm_metric_desc, metric_setting, metric_add, field, value)
+    SAYS("name: must match [a-zA-Z_:][a-zA-Z0-9_:]*", name, "1");
+    SAYS("help: m needs a help text", help, "");
+    SAYS("type: 9 is none", type, (rm_metric_type)9);
+    SAYS("decimals: at most 18", decimals, 19);
+    SAYS("decimals: for histograms only", decimals, 9);
+    SAYS("bound_count: at most 64", bound_count, 65);
+    SAYS("bounds: bounds and bound_count do not agree", bounds, bounds);
+    SAYS("bins: for histograms only", bins.per_decade, 32);
+    SAYS("label_count: at most 8", label_count, 9);
+    SAYS("labels: k is there twice", label_count, 2);
+    label_names[1] = "1";
+    SAYS("labels: labels[1] is no label name, or one that is reserved", label_count, 2);
+    label_names[1] = NULL;
+    SAYS("labels: labels[1] is NULL", label_count, 2);
+#undef SAYS
+    rm_metric_desc desc = metric_setting();
+    rm_error error;
+    desc.labels = NULL;
+    desc.label_count = 1;
+    CHECK_STR("labels: NULL, but label_count is not 0", said(metric_add(&desc, &error), &error));
+    desc.bounds = bounds;
+    desc.bound_count = 2;
+    CHECK_STR("bounds: for histograms only", said(metric_add(&desc, &error), &error));
+    CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
+}
+
+static const rm_hist *bins_for(const int64_t *bounds, uint32_t count) {
+    rm_metric_desc desc = rm_metrics_describe(RM_METRIC_HISTOGRAM, "h", "Help.");
+    desc.bounds = bounds;
+    desc.bound_count = count;
+    CHECK_EQ(RM_OK, rm_metrics_add(metrics, &desc, &family, NULL));
+    return &rmi_metrics_stripe_at(family->fixed, 0)->hist;
+}
+
+TEST(metrics, have_bins_from_below_the_first_bound_to_above_the_last) {
+    static const int64_t bounds[] = {1000000, 1000000000};
+    REQUIRE(rm_metrics_create(NULL, &metrics, NULL) == RM_OK);
+    const rm_hist *hist = bins_for(bounds, 2);
+    CHECK_EQ(3, hist->first);
+    CHECK_EQ(10, hist->last);
+    CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
+}
+
 TEST_MAIN
