@@ -44,12 +44,15 @@ def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+TYPES = {name: kind.replace('const ', '')  # of fields, parameters and variables
+         for kind, name in reversed(re.findall(
+             r'\b(?!return|sizeof|else)([a-z]\w*(?: \w+)* \**)(\w+)(?=[;,)])', blank(SOURCES)))}
 TESTS_NOW = digest(''.join(TEXTS.values()))[:8]
 JOURNAL = OUT / 'verdicts.txt'
 
 NESTED = r'(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*'  # parentheses in three levels
 NAME = r'[&*]?[a-z_][\w.>\[\]-]*'
-PATTERNS = {  # what a class changes, in code without comments and strings: the last group
+PATTERNS = {  # what a class changes, the last group; only 'string' sees strings
     'operator': r' (==|!=|<=?|>=?|[-+*/%&|^]|<<|>>|[-+]=) '
                 r'|(?<=[\w)\]])(\+\+|--)|(\+\+|--)(?=[\w(])',
     'logic': r' (&&|\|\|)\s|\b(true|false)\b',
@@ -57,7 +60,7 @@ PATTERNS = {  # what a class changes, in code without comments and strings: the 
     'real': r'(?<![\w.])(\d+\.\d*(?:e-?\d+)?|\d+e-?\d+)',
     'string': r'"(?:\\.|%.)*(?:([^"\\%\n])(?:\\.|[^"\\\n])*)?"'  # the first plain character
               r"|'(?:\\.|(.))'",
-    'arguments': rf'(?:(?<=\w\()|(?<=, ))({NAME}, {NAME})(?=[,)])',
+    'arguments': rf'(?:(?<=\w\()|(?<=, ))(?=({NAME}, {NAME})[,)])',
     'field': r'[\w\[\]]+(?:->|\.)([a-z_]\w*)\b(?!\()',
     'condition': rf'\b(?:if|while) \(({NESTED})\)',
     'statement': r'(?:^ +|\) |else )((?:\(void\)|\*|\+\+|--)*\w[\w.>\[\]-]*'
@@ -81,12 +84,16 @@ def operation(code):
     return re.findall(r'RMI_([A-Z]+)\d', code)[-1]
 
 
+def type_of(expression):
+    return re.findall(r'^[&*]?', expression) + [TYPES.get(re.findall(r'\w+', expression)[-1])]
+
+
 def other_field(before, code, at):
-    """The next field of the same object in the function, and after the last the first."""
+    """The next field of the same type and object in the function, and after the last the first."""
     function = code[code.rfind('\n}', 0, at):code.index('\n}', at)]
     name = re.search(r'[\w\[\]]+(?:->|\.)$', code[:at])[0]
-    fields = list(dict.fromkeys(re.findall(rf'(?<!\w){re.escape(name)}([a-z_]\w*)\b(?!\()',
-                                           function)))
+    found = re.findall(rf'(?<!\w){re.escape(name)}([a-z_]\w*)\b(?!\()', function)
+    fields = [field for field in dict.fromkeys(found) if type_of(field) == type_of(before)]
     return fields[(fields.index(before) + 1) % len(fields)]
 
 
@@ -100,18 +107,17 @@ def replacements(kind, before, code, at):
     if kind == 'string':
         return ['-' if before == '_' else '_']
     if kind == 'arguments':
-        return [', '.join(reversed(before.split(', ')))]
+        first, second = before.split(', ')
+        return [f'{second}, {first}'] if type_of(first) == type_of(second) else []
     if kind == 'field':
         return [other_field(before, code, at)]
     if kind == 'condition':
         return [f'!({before})']
-    if kind == 'statement':
-        return [';']
     if kind == 'status':
         return ['RM_E_INTERNAL' if before == 'RM_OK' else 'RM_OK']
     if kind == 'order':
         return WEAKER.get(operation(code[:at]), RMW)[before].split()
-    return [SWAPS[before]]
+    return [SWAPS.get(before, ';')]
 
 
 def compiled_lines(header):
@@ -128,8 +134,7 @@ def compiled_lines(header):
     return lines
 
 
-def with_strings(text):
-    """The text with comments as spaces."""
+def with_strings(text):  # only comments are spaces
     return TOKEN.sub(lambda match: match[0] if match[0][0] in '"\'' else blank(match[0]), text)
 
 
