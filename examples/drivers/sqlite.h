@@ -277,7 +277,7 @@ static rm_status rmx_sqlite_status(const rmx_sqlite_connection *connection, int 
     case SQLITE_INTERRUPT: *advice = "stopped by its session"; return RM_E_CANCELLED;
     case SQLITE_NOMEM: *advice = "out of memory"; return RM_E_NOMEM;
     case SQLITE_READONLY:
-        if (!connection->writer) {
+        if (!connection->writer && code == SQLITE_READONLY) { /* not: the log cannot be written */
             *advice = "a read session cannot write: use rmx_sqlite_write";
             return RM_E_INVALID;
         }
@@ -310,9 +310,11 @@ static rm_status rmx_sqlite_status(const rmx_sqlite_connection *connection, int 
 }
 
 /* After these the connection may be of no use. The file may be another one by now (CANTOPEN,
-   READONLY_DBMOVED), or what is in memory no longer what is on disk. */
-static bool rmx_sqlite_breaks(int code) {
+   READONLY_DBMOVED), or what is in memory no longer what is on disk. SQLite opens a file that it
+   may not write for reading alone, and stays with that: the writer has to open it again. */
+static bool rmx_sqlite_breaks(const rmx_sqlite_connection *connection, int code) {
     switch (code & 0xff) {
+    case SQLITE_READONLY: return connection->writer || code != SQLITE_READONLY;
     case SQLITE_IOERR:
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -320,7 +322,7 @@ static bool rmx_sqlite_breaks(int code) {
     case SQLITE_PROTOCOL:
     case SQLITE_MISUSE:
     case SQLITE_INTERNAL: return true;
-    default: return code == SQLITE_READONLY_DBMOVED;
+    default: return false;
     }
 }
 
@@ -338,7 +340,7 @@ static rm_status rmx_sqlite_fail(rmx_sqlite_connection *connection, int code, rm
     rm_status status = rmx_sqlite_status(connection, code, &advice);
     const char *said =
         connection->handle == NULL ? sqlite3_errstr(code) : sqlite3_errmsg(connection->handle);
-    if (rmx_sqlite_breaks(code)) connection->broken = true;
+    if (rmx_sqlite_breaks(connection, code)) connection->broken = true;
     if (status == RM_E_CANCELLED || status == RM_E_BUSY) {
         const rm_status over = rmx_sqlite_over(connection);
         status = over == RM_OK ? status : over;
