@@ -53,7 +53,7 @@ ERRORS
     RM_E_REFUSED   no connection, or it was closed    RM_E_BUSY      429, 503
     RM_E_TIMEOUT   the time was over; 504             RM_E_FAILED    all other 5xx
     RM_E_PROTOCOL  not HTTP; TLS does not agree       RM_E_AUTH      the certificate is not trusted
-    RM_E_SYSTEM    the name of the host is unknown    RM_E_CANCELLED the token was requested
+    RM_E_SYSTEM    the host is unknown; poll() fails  RM_E_CANCELLED the token was requested
     RM_E_TOO_LARGE the body does not fit              RM_E_INVALID   method, header or URL
     and what rm_pool_acquire_until returns.
 */
@@ -384,9 +384,11 @@ static rm_status rmx_http_perform(rmx_http_transfer *transfer, const rmx_http_re
     rmx_http_response *response = transfer->response;
     rm_status status;
     CURLcode code = rmx_http_set_up(transfer);
+    bool began;
     if (code == CURLE_OK) code = rmx_http_set_time(transfer, deadline);
     if (code == CURLE_OK) code = rmx_http_set_request(transfer, request);
-    if (code == CURLE_OK) code = curl_easy_perform(transfer->handle);
+    began = code == CURLE_OK;
+    if (began) code = curl_easy_perform(transfer->handle);
     *broken = code != CURLE_OK;
     rmx_http_note_answer(transfer);
     curl_slist_free_all(transfer->headers);
@@ -398,6 +400,9 @@ static rm_status rmx_http_perform(rmx_http_transfer *transfer, const rmx_http_re
                                                  : response->capacity - 1));
     if (response->refused != RM_OK)
         return rm_error_set(error, response->refused, (int32_t)code, name, "no memory for a body");
+    if (began && code == CURLE_BAD_FUNCTION_ARGUMENT) /* what libcurl says when poll() fails */
+        return rm_error_set(error, RM_E_SYSTEM, (int32_t)code, name,
+                            "the system cannot wait for the connection");
     if (code != CURLE_OK)
         return rm_error_set(error, rmx_http_curl_status(transfer->handle, code), (int32_t)code,
                             name, "%s",
