@@ -1,9 +1,11 @@
 /* The HTTP driver against a server in this process: requests, answers, time, failures, threads. */
+#define _GNU_SOURCE 1 /* faults.h: RTLD_NEXT */
 #define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_pool.h"
 #include "examples/drivers/http.h"
 #include "rm_test.h"
+#include "faults.h"
 #include "purse.h"
 
 #include <arpa/inet.h>
@@ -794,32 +796,47 @@ TEST(http, survives_every_failing_allocation) {
 }
 
 /* libcurl's own memory, one allocation of which fails. */
-static int64_t curl_calls, curl_fails_at;
+static int64_t curl_calls, curl_fails_at, curl_blocks;
+
+static void *curl_count(void *pointer) {
+    curl_blocks += pointer != NULL;
+    return pointer;
+}
 
 static bool curl_fails(void) {
     return ++curl_calls == curl_fails_at;
 }
 
 static void *curl_malloc(size_t size) {
-    return curl_fails() ? NULL : malloc(size);
+    return curl_fails() ? NULL : curl_count(malloc(size));
 }
 
 static void *curl_calloc(size_t count, size_t size) {
-    return curl_fails() ? NULL : calloc(count, size);
+    return curl_fails() ? NULL : curl_count(calloc(count, size));
 }
 
 static void *curl_realloc(void *pointer, size_t size) {
+    if (pointer == NULL) return curl_malloc(size);
     return curl_fails() ? NULL : realloc(pointer, size);
 }
 
 static char *curl_strdup(const char *text) {
-    return curl_fails() ? NULL : strdup(text);
+    return curl_fails() ? NULL : (char *)curl_count(strdup(text));
+}
+
+static void curl_release(void *pointer) {
+    curl_blocks -= pointer != NULL;
+    free(pointer);
+}
+
+static void curl_begin(void) {
+    CHECK_EQ(CURLE_OK, curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_malloc, curl_release,
+                                            curl_realloc, curl_strdup, curl_calloc));
 }
 
 TEST(http, survives_every_failing_allocation_of_libcurl) {
     int64_t fails_at = 0, used;
-    CHECK_EQ(CURLE_OK, curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_malloc, free, curl_realloc,
-                                            curl_strdup, curl_calloc));
+    curl_begin();
     do {
         world w;
         rmx_http_desc desc = world_desc(&w);
@@ -841,6 +858,70 @@ TEST(http, survives_every_failing_allocation_of_libcurl) {
     } while (used >= fails_at && fails_at < 1000);
     CHECK(fails_at > 20 && fails_at < 1000);
     curl_global_cleanup();
+}
+
+/* >>the system: every call that libcurl makes to it fails ---------------------------------- */
+
+/* A failure that was injected, and that says what it was; nothing else may fail. Counts it. */
+static uint64_t failed(rm_status status, const rm_error *error) {
+    if (status == RM_OK) return 0;
+    CHECK(faults.failed > 0);
+    CHECK(status == RM_E_REFUSED || status == RM_E_SYSTEM || status == RM_E_TIMEOUT);
+    CHECK_EQ(status, error->status);
+    CHECK_STR("shop", error->where);
+    CHECK(error->native > 0 && error->message[0] != '\0');
+    return 1;
+}
+
+/* What the client has let go is closed by the origin's threads, in a moment. */
+static bool files_are(int count) {
+    int tries = 1000;
+    while (faults_files() != count && tries-- > 0)
+        (void)rm_sleep(NULL, RM_MS(1), NULL);
+    return tries >= 0;
+}
+
+/* Creates a client, gets, puts, gets by a second connection; goes on without faults; ends. */
+static void life(void *user) {
+    world *w = (world *)user;
+    const int files = faults_files();
+    const int64_t blocks = curl_blocks;
+    rmx_http_desc desc;
+    rm_pool_stats stats;
+    uint64_t broken;
+    rm_error error;
+    memset(&error, 0, sizeof error);
+    memset(&desc, 0, sizeof desc);
+    desc.name = "shop";
+    desc.env = &w->env;
+    desc.base_url = w->url;
+    w->client = NULL;
+    faults_on = true;
+    broken = failed(use_all(w, &desc, &error), &error);
+    broken += failed(get(w, "/close", &error), &error);
+    broken += failed(get(w, "/", &error), &error);
+    faults_on = false;
+    CHECK_EQ(RM_OK, get(w, "/", &error));
+    stats = stats_of(w);
+    CHECK_EQ(0, stats.in_use + stats.creating + stats.closing + stats.waiting);
+    CHECK_EQ(stats.created, stats.destroyed + stats.idle);
+    CHECK_EQ(broken, stats.broken);
+    faults_on = true;
+    CHECK_EQ(RM_OK, rmx_http_destroy(w->client));
+    faults_on = false;
+    CHECK_EQ(0, w->purse.out);
+    CHECK_EQ(blocks, curl_blocks);
+    CHECK(files_are(files));
+}
+
+TEST(http, survives_every_failing_call_of_the_system) {
+    world w;
+    (void)world_desc(&w);
+    origin_begin(&w);
+    curl_begin();
+    faults_torture(life, &w);
+    curl_global_cleanup();
+    MHD_stop_daemon(w.origin);
 }
 
 TEST_MAIN

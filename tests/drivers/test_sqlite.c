@@ -1,9 +1,11 @@
 /* The SQLite driver on real files: values, transactions, limits, statements, failures, threads. */
+#define _GNU_SOURCE 1 /* faults.h: RTLD_NEXT */
 #define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_pool.h"
 #include "examples/drivers/sqlite.h"
 #include "rm_test.h"
+#include "faults.h"
 #include "purse.h"
 
 #include <unistd.h>
@@ -17,6 +19,14 @@ static const char endless[] = "WITH RECURSIVE n(x) AS (VALUES(1) UNION ALL SELEC
 /* In place of the system's, which takes 10 ms: nothing here has to outlive the power. */
 int fdatasync(int file) {
     (void)file;
+    if (!faults_fail("fdatasync", __builtin_return_address(0))) return 0;
+    errno = faults.lives % 2 == 0 ? EIO : ENOSPC;
+    return -1;
+}
+
+/* Nor has SQLite to wait for real when a lock of the log fails. */
+int usleep(useconds_t us) {
+    (void)us;
     return 0;
 }
 
@@ -37,7 +47,7 @@ typedef struct world {
 } world;
 
 static rmx_sqlite_desc world_desc(world *w) {
-    const char *folder = getenv("TMPDIR");
+    const char *folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR");
     rmx_sqlite_desc desc;
     memset(w, 0, sizeof *w);
     w->allocator = purse_open(&w->purse, 0);
@@ -1005,6 +1015,112 @@ TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
     CHECK_EQ(SQLITE_OK, sqlite3_shutdown());
     CHECK_EQ(SQLITE_OK, sqlite3_config(SQLITE_CONFIG_MALLOC, &plain));
     world_end(&w);
+}
+
+/* >>the system: every call that SQLite makes to it fails ----------------------------------- */
+
+/* A failure that was injected, and that says what it was; nothing else may fail, and the caller is
+   not to blame. */
+static bool held(rm_status status, const rm_error *error) {
+    if (status == RM_OK) return true;
+    CHECK(faults.failed > 0);
+    CHECK_EQ(status, error->status);
+    CHECK_STR("shop", error->where);
+    CHECK(error->message[0] != '\0');
+    CHECK(status != RM_E_INVALID && status != RM_E_INTERNAL && status != RM_E_STATE);
+    return false;
+}
+
+/* No status but RM_OK while nothing is made to fail. */
+static void works(rm_status status, const rm_error *error) {
+    if (!CHECK_EQ(RM_OK, status)) printf("# %s (%d)\n", error->message, (int)error->native);
+}
+
+static rm_status add_row(world *w, bool commit, rm_error *error) {
+    rmx_sqlite_session session;
+    const rm_deadline soon = rm_deadline_after(&w->clock, RM_SEC(60));
+    rm_status status = rmx_sqlite_write(w->db, soon, NULL, &session, error);
+    if (status != RM_OK) return status;
+    status = rmx_sqlite_script(&session,
+                               "CREATE TABLE IF NOT EXISTS item(id INTEGER PRIMARY KEY, v)", error);
+    if (status == RM_OK)
+        status = rmx_sqlite_run(&session, "INSERT INTO item(v) VALUES(zeroblob(50000))", NULL, 0,
+                                NULL, error);
+    if (status == RM_OK && commit) status = rmx_sqlite_commit(&session, error);
+    CHECK_EQ(RM_OK, rmx_sqlite_end(&session));
+    return status;
+}
+
+static rm_status count_rows(world *w, int64_t expected, rm_error *error) {
+    rmx_sqlite_session session;
+    rmx_sqlite_rows rows;
+    const rm_deadline soon = rm_deadline_after(&w->clock, RM_SEC(60));
+    rm_status status = rmx_sqlite_read(w->db, soon, NULL, &session, error);
+    if (status != RM_OK) return status;
+    status = rmx_sqlite_query(&session, "SELECT count(*), sum(length(v)) FROM item", NULL, 0, &rows,
+                              error);
+    if (status == RM_OK) status = rmx_sqlite_next(&rows, error);
+    if (status == RM_OK) {
+        CHECK_EQ(expected, rmx_sqlite_column_int(&rows, 0));
+        CHECK_EQ(expected * 50000, rmx_sqlite_column_int(&rows, 1));
+    }
+    CHECK_EQ(RM_OK, rmx_sqlite_end(&session));
+    return status;
+}
+
+static void adds_up(rm_pool *pool) {
+    const rm_pool_stats stats = stats_of(pool);
+    CHECK_EQ(0, stats.in_use + stats.creating + stats.closing + stats.waiting);
+    CHECK_EQ(stats.created, stats.destroyed + stats.idle);
+    CHECK(stats.broken <= (uint64_t)faults.failed);
+}
+
+/* The file as the next process finds it. */
+static void is_sound(world *w, const rmx_sqlite_desc *desc, int64_t rows) {
+    rmx_sqlite_session session;
+    rmx_sqlite_rows said;
+    rm_error error;
+    world_create(w, desc);
+    works(add_row(w, true, &error), &error);
+    works(count_rows(w, rows + 1, &error), &error);
+    session = world_read(w);
+    CHECK_EQ(RM_OK, rmx_sqlite_query(&session, "PRAGMA integrity_check", NULL, 0, &said, NULL));
+    CHECK_EQ(RM_OK, rmx_sqlite_next(&said, NULL));
+    CHECK_STR("ok", rmx_sqlite_column_text(&said, 0, NULL));
+    CHECK_EQ(RM_OK, rmx_sqlite_end(&session));
+}
+
+/* Creates, writes, reads, rolls back; goes on without faults; ends. */
+static void life(void *user) {
+    const int files = *(int *)user;
+    world w;
+    rmx_sqlite_desc desc = world_desc(&w);
+    rm_error error;
+    int64_t rows = 0;
+    desc.setup = "PRAGMA cache_size = 5";
+    desc.busy_timeout_ns = RM_MS(20);
+    faults_on = true;
+    CHECK_EQ(RM_OK, rmx_sqlite_create(&desc, &w.db, &error));
+    rows += held(add_row(&w, true, &error), &error);
+    if (rows > 0) (void)held(count_rows(&w, rows, &error), &error);
+    (void)held(add_row(&w, false, &error), &error);
+    faults_on = false;
+    works(add_row(&w, true, &error), &error);
+    works(count_rows(&w, ++rows, &error), &error);
+    adds_up(rmx_sqlite_writer(w.db));
+    adds_up(rmx_sqlite_readers(w.db));
+    faults_on = true;
+    CHECK_EQ(RM_OK, rmx_sqlite_destroy(w.db));
+    faults_on = false;
+    CHECK_EQ(files, faults_files());
+    CHECK_EQ(0, sqlite3_memory_used());
+    is_sound(&w, &desc, rows);
+    world_end(&w);
+}
+
+TEST(sqlite, survives_every_failing_call_of_the_system) {
+    int files = faults_files();
+    faults_torture(life, &files);
 }
 
 TEST_MAIN
