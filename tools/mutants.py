@@ -12,6 +12,7 @@ status 1: a header below the gate.
 import argparse
 import collections
 import concurrent.futures
+import functools
 import hashlib
 import os
 import queue
@@ -44,9 +45,6 @@ def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-TYPES = {name: kind.replace('const ', '')  # of fields, parameters and variables
-         for kind, name in reversed(re.findall(
-             r'\b(?!return|sizeof|else)([a-z]\w*(?: \w+)* \**)(\w+)(?=[;,)])', blank(SOURCES)))}
 TESTS_NOW = digest(''.join(TEXTS.values()))[:8]
 JOURNAL = OUT / 'verdicts.txt'
 
@@ -71,6 +69,12 @@ PATTERNS = {  # what a class changes, the last group; only 'string' sees strings
 SWAPS = dict(pair.split() for pair in (
     '== !=,!= ==,< <=,<= <,> >=,>= >,+ -,- +,* /,/ *,% *,<< >>,>> <<,& |,| &,^ &,+= -=,-= +=,++ --,'
     '-- ++,&& ||,|| &&,true false,false true,break continue,continue break').split(','))
+OTHERS = {
+    'constant': lambda text: str(int(text, 0) + 1 if int(text, 0) > 1 else 1 - int(text, 0)),
+    'real': lambda text: str(float(text) / 2),
+    'string': lambda text: '-' if text == '_' else '_',
+    'condition': lambda text: f'!({text})',
+    'status': lambda text: 'RM_E_INTERNAL' if text == 'RM_OK' else 'RM_OK'}
 RMW = {'SEQ_CST': 'ACQ_REL ACQUIRE RELEASE RELAXED', 'ACQ_REL': 'ACQUIRE RELEASE RELAXED',
        'ACQUIRE': 'RELAXED', 'RELEASE': 'RELAXED'}
 WEAKER = {'LOAD': {**RMW, 'SEQ_CST': 'ACQUIRE RELAXED'},
@@ -84,8 +88,17 @@ def operation(code):
     return re.findall(r'RMI_([A-Z]+)\d', code)[-1]
 
 
-def type_of(expression):
-    return re.findall(r'^[&*]?', expression) + [TYPES.get(re.findall(r'\w+', expression)[-1])]
+@functools.lru_cache
+def declarations(code):
+    pattern = r'\b(?!return|sizeof|else)([a-z]\w*(?: \w+)* \**)(\w+)(?=[;,)[])'
+    return [(match.start(), match[2], match[1]) for match in re.finditer(pattern, code)]
+
+
+def type_of(expression, code, at):
+    """The type that the last declaration before it gives to a name, field or address."""
+    name = re.findall(r'\w+', expression)[-1]
+    kinds = [kind for start, other, kind in declarations(code) if other == name and start < at]
+    return re.findall('^[&*]?', expression), [kind.replace('const ', '') for kind in kinds[-1:]]
 
 
 def other_field(before, code, at):
@@ -93,31 +106,22 @@ def other_field(before, code, at):
     function = code[code.rfind('\n}', 0, at):code.index('\n}', at)]
     name = re.search(r'[\w\[\]]+(?:->|\.)$', code[:at])[0]
     found = re.findall(rf'(?<!\w){re.escape(name)}([a-z_]\w*)\b(?!\()', function)
-    fields = [field for field in dict.fromkeys(found) if type_of(field) == type_of(before)]
+    wanted = type_of(before, code, at)
+    fields = [field for field in dict.fromkeys(found) if type_of(field, code, at) == wanted]
     return fields[(fields.index(before) + 1) % len(fields)]
 
 
 def replacements(kind, before, code, at):
     """What may stand for the token."""
-    if kind == 'constant':
-        number = int(before, 0)
-        return [str(1 - number if number < 2 else number + 1)]
-    if kind == 'real':
-        return [str(float(before) / 2)]
-    if kind == 'string':
-        return ['-' if before == '_' else '_']
     if kind == 'arguments':
         first, second = before.split(', ')
-        return [f'{second}, {first}'] if type_of(first) == type_of(second) else []
+        same = type_of(first, code, at) == type_of(second, code, at)
+        return [f'{second}, {first}'] if same else []
     if kind == 'field':
         return [other_field(before, code, at)]
-    if kind == 'condition':
-        return [f'!({before})']
-    if kind == 'status':
-        return ['RM_E_INTERNAL' if before == 'RM_OK' else 'RM_OK']
     if kind == 'order':
         return WEAKER.get(operation(code[:at]), RMW)[before].split()
-    return [SWAPS.get(before, ';')]
+    return [OTHERS[kind](before) if kind in OTHERS else SWAPS.get(before, ';')]
 
 
 def compiled_lines(header):
@@ -159,8 +163,10 @@ def run(*command):
                           stdout=subprocess.PIPE).stdout
 
 
-def works(where, *command, limit=60):
-    command = ['timeout', '-k', '1', limit, 'prlimit', '--as=4000000000', *command]
+def works(where, *command, limit=60, patience=1):
+    """Whether a command succeeds in so many seconds; patience is for a machine that is busy."""
+    command = ['timeout', '-k', '1', limit * patience, 'prlimit', '--as=4000000000',
+               f'--cpu={int(limit)}', *command]
     return subprocess.run([str(word) for word in command], cwd=where, stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           check=False).returncode == 0
@@ -219,6 +225,7 @@ def judge(mutant, text, tests, kills, where):
     header.unlink()
     header.write_text(text[:mutant.at] + mutant.after + text[mutant.at + len(mutant.before):])
     planned = sorted(tests['unit'], key=lambda row: -kills[row[0]]) + tests['dst']
+    patience = 10 if mutant.kind == 'order' else 1  # schedules do not sleep: the limit is of work
     if mutant.kind == 'order':
         planned = tests['dst'] + [(test, build, MORE_SCHEDULES, 10 * limit)
                                   for test, build, _, limit in tests['dst']]
@@ -228,7 +235,7 @@ def judge(mutant, text, tests, kills, where):
         for test, build, more, limit in planned:
             if not build(test, mutant.header, where):
                 return 'invalid'
-            if not works(where, f'./{test.stem}', *more, limit=limit):
+            if not works(where, f'./{test.stem}', *more, limit=limit, patience=patience):
                 kills[test] += 1
                 return f'killed by {test.stem}'
         if mutant.kind == 'order':
