@@ -2037,7 +2037,7 @@ TEST(breaker, says_what_its_statistics_are) {
 /* What a refusal says: where and message. */
 static const char *said(rm_status status, const rm_error *error) {
     rm_text text = rm_text_make(shown_text, sizeof shown_text - 1);
-    CHECK_EQ(RM_E_INVALID, status);
+    CHECK(status == RM_E_INVALID || status == RM_E_TOO_LARGE);
     check_refusal(status, error);
     rm_text_string(&text, error->where);
     rm_text_string(&text, ": ");
@@ -2054,6 +2054,14 @@ static const char *said(rm_status status, const rm_error *error) {
         desc.field = value;                                 \
         CHECK_STR(text, said(make(&desc, &error), &error)); \
     } while (0)
+
+static char long_text[1025];
+
+static const char *text_of(size_t length) {
+    memset(long_text, 'a', length);
+    long_text[length] = '\0';
+    return long_text;
+}
 
 static rm_pool_desc pool_setting(void) {
     rm_pool_desc desc = rm_pool_desc_default();
@@ -2078,6 +2086,7 @@ TEST(pool, says_what_a_setting_must_be) {
     SAYS("barge_ns: must be a time or RM_STRICT", barge_ns, -9);
     SAYS("guard: must be given both callbacks", guard, &half);
     SAYS("name: must be 1 to 47 bytes, or NULL for the default", name, "");
+    SAYS("name: must be at most 47 bytes", name, text_of(48));
 #undef SAYS
 }
 
@@ -2113,6 +2122,7 @@ TEST(breaker, says_what_a_setting_must_be) {
 #define SAYS(text, field, value) \
     CHECK_SAYS(text, rm_breaker_desc, rm_breaker_desc_default, breaker_create, field, value)
     SAYS("name: must be 0 (breaker) or 1 to 47 bytes", name, "");
+    SAYS("name: must be at most 47 bytes", name, text_of(48));
     SAYS("open_ns: must be 0 (30 s) or up to 365 days", open_ns, -9);
     SAYS("probe_wait_ns: must be 0 (open_ns), up to 365 days, or RM_FOREVER", probe_wait_ns, -9);
     SAYS("probes: must be at most 4095", probes, 4096);
@@ -2156,7 +2166,9 @@ TEST(metrics, say_what_a_setting_must_be) {
 #define SAYS(text, field, value) \
     CHECK_SAYS(text, rm_metric_desc, metric_setting, metric_add, field, value)
     SAYS("name: must match [a-zA-Z_:][a-zA-Z0-9_:]*", name, "1");
+    SAYS("name: over 127 bytes long", name, text_of(128));
     SAYS("help: m needs a help text", help, "");
+    SAYS("help: over 1023 bytes long", help, text_of(1024));
     SAYS("type: 9 is none", type, (rm_metric_type)9);
     SAYS("decimals: at most 18", decimals, 19);
     SAYS("decimals: for histograms only", decimals, 9);
@@ -2167,6 +2179,8 @@ TEST(metrics, say_what_a_setting_must_be) {
     SAYS("labels: k is there twice", label_count, 2);
     label_names[1] = "1";
     SAYS("labels: labels[1] is no label name, or one that is reserved", label_count, 2);
+    label_names[1] = text_of(128);
+    SAYS("labels: labels[1] is over 127 bytes long", label_count, 2);
     label_names[1] = NULL;
     SAYS("labels: labels[1] is NULL", label_count, 2);
 #undef SAYS
@@ -2196,6 +2210,71 @@ TEST(metrics, have_bins_from_below_the_first_bound_to_above_the_last) {
     CHECK_EQ(3, hist->first);
     CHECK_EQ(10, hist->last);
     CHECK_EQ(RM_OK, rm_metrics_destroy(metrics));
+}
+
+static int64_t *const *pool_times(rm_pool_desc *desc) {
+    static int64_t *times[4];
+    times[0] = &desc->acquire_timeout_ns;
+    times[1] = &desc->idle_timeout_ns;
+    times[2] = &desc->validate_after_ns;
+    times[3] = &desc->barge_ns;
+    return times;
+}
+
+TEST(pool, has_a_default_for_each_time_that_is_zero) {
+    for (int given = 0; given < 4; ++given) {
+        rm_pool_desc desc = pool_setting(), expected = pool_setting();
+        for (int i = 0; i < 4; ++i)
+            *pool_times(&desc)[i] = i == given ? 7 : 0;
+        *pool_times(&expected)[given] = 7;
+        REQUIRE(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+        CHECK_EQ(expected.acquire_timeout_ns, pool->desc.acquire_timeout_ns);
+        CHECK_EQ(expected.idle_timeout_ns, pool->desc.idle_timeout_ns);
+        CHECK_EQ(expected.validate_after_ns, pool->desc.validate_after_ns);
+        CHECK_EQ(expected.barge_ns, pool->desc.barge_ns);
+        CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    }
+}
+
+static const char *counted_state; /* the one that one resource is in, as the statistics say */
+
+static void note_state(const rm_stat *stat, void *user) {
+    (void)user;
+    if (stat->label_value == NULL || stat->value == 0) return;
+    CHECK(stat->value == 1 && counted_state == NULL);
+    counted_state = stat->label_value;
+}
+
+static const char *pool_state(void) {
+    const rm_resource resource = rm_pool_resource(pool);
+    counted_state = NULL;
+    resource.stats_fn(resource.user, note_state, NULL);
+    return counted_state;
+}
+
+static rm_status make_and_look(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    (void)deadline, (void)error, (void)user;
+    CHECK_STR("creating", pool_state());
+    *resource = &counted_state;
+    return RM_OK;
+}
+
+static void end_and_look(void *resource, void *user) {
+    (void)resource, (void)user;
+    CHECK_STR("closing", pool_state());
+}
+
+TEST(pool, shows_a_resource_in_each_of_its_states) {
+    rm_pool_desc desc = pool_setting();
+    rm_lease lease;
+    desc.create_fn = make_and_look;
+    desc.destroy_fn = end_and_look;
+    REQUIRE(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+    REQUIRE(rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL) == RM_OK);
+    CHECK_STR("in_use", pool_state());
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease, RM_RELEASE_OK));
+    CHECK_STR("idle", pool_state());
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
 }
 
 TEST_MAIN
