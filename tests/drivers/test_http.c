@@ -795,8 +795,8 @@ TEST(http, survives_every_failing_allocation) {
     CHECK_EQ(8, fails_at); /* 4 to create it, 2 for the body, and one that went well */
 }
 
-/* libcurl's own memory, one allocation of which fails. */
-static int64_t curl_calls, curl_fails_at, curl_blocks;
+/* libcurl's own memory, some allocations of which fail. */
+static int64_t curl_calls, curl_fails_from, curl_fails_to, curl_blocks;
 
 static void *curl_count(void *pointer) {
     curl_blocks += pointer != NULL;
@@ -804,7 +804,8 @@ static void *curl_count(void *pointer) {
 }
 
 static bool curl_fails(void) {
-    return ++curl_calls == curl_fails_at;
+    ++curl_calls;
+    return curl_calls >= curl_fails_from && curl_calls <= curl_fails_to;
 }
 
 static void *curl_malloc(size_t size) {
@@ -834,7 +835,8 @@ static void curl_begin(void) {
                                             curl_realloc, curl_strdup, curl_calloc));
 }
 
-TEST(http, survives_every_failing_allocation_of_libcurl) {
+/* The k-th allocation fails, alone or with all that follow. */
+static void without_memory(bool alone) {
     int64_t fails_at = 0, used;
     curl_begin();
     do {
@@ -845,9 +847,10 @@ TEST(http, survives_every_failing_allocation_of_libcurl) {
         origin_begin(&w);
         desc.base_url = w.url;
         curl_calls = 0;
-        curl_fails_at = ++fails_at;
+        curl_fails_from = ++fails_at;
+        curl_fails_to = alone ? fails_at : INT64_MAX;
         status = use_all(&w, &desc, &error);
-        curl_fails_at = 0;
+        curl_fails_to = 0;
         /* it goes on without some, and calls others a host that it cannot find */
         CHECK(status == RM_OK || status == RM_E_NOMEM || status == RM_E_SYSTEM);
         CHECK(status == RM_OK || error.status == status);
@@ -858,6 +861,11 @@ TEST(http, survives_every_failing_allocation_of_libcurl) {
     } while (used >= fails_at && fails_at < 1000);
     CHECK(fails_at > 20 && fails_at < 1000);
     curl_global_cleanup();
+}
+
+TEST(http, survives_every_failing_allocation_of_libcurl) {
+    without_memory(true);
+    without_memory(false);
 }
 
 /* >>the system: every call that libcurl makes to it fails ---------------------------------- */

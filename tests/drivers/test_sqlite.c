@@ -972,19 +972,25 @@ TEST(sqlite, survives_every_failing_allocation) {
     CHECK_EQ(11, fails_at); /* 5 to create it, 2 for each connection, and one that went well */
 }
 
-/* SQLite's own memory, one allocation of which fails. */
+/* SQLite's own memory, some allocations of which fail. */
 static sqlite3_mem_methods plain;
-static int64_t sqlite_calls, sqlite_fails_at;
+static int64_t sqlite_calls, sqlite_fails_from, sqlite_fails_to;
+
+static bool sqlite_fails(void) {
+    ++sqlite_calls;
+    return sqlite_calls >= sqlite_fails_from && sqlite_calls <= sqlite_fails_to;
+}
 
 static void *sqlite_malloc(int size) {
-    return ++sqlite_calls == sqlite_fails_at ? NULL : plain.xMalloc(size);
+    return sqlite_fails() ? NULL : plain.xMalloc(size);
 }
 
 static void *sqlite_realloc(void *pointer, int size) {
-    return ++sqlite_calls == sqlite_fails_at ? NULL : plain.xRealloc(pointer, size);
+    return sqlite_fails() ? NULL : plain.xRealloc(pointer, size);
 }
 
-TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
+/* The k-th allocation fails, alone or with all that follow. */
+static void without_memory(bool alone) {
     world w;
     rmx_sqlite_desc desc = world_desc(&w);
     sqlite3_mem_methods failing;
@@ -1001,9 +1007,10 @@ TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
         rm_error error;
         memset(&error, 0, sizeof error);
         sqlite_calls = 0;
-        sqlite_fails_at = fails_at;
+        sqlite_fails_from = fails_at;
+        sqlite_fails_to = alone ? fails_at : INT64_MAX;
         done = no_memory_is_said(use_all(&w, &desc, &error), &error) && sqlite_calls < fails_at;
-        sqlite_fails_at = 0;
+        sqlite_fails_to = 0;
         CHECK_EQ(RM_OK, rmx_sqlite_destroy(w.db));
         w.db = NULL;
         CHECK_EQ(0, w.purse.out);
@@ -1015,6 +1022,11 @@ TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
     CHECK_EQ(SQLITE_OK, sqlite3_shutdown());
     CHECK_EQ(SQLITE_OK, sqlite3_config(SQLITE_CONFIG_MALLOC, &plain));
     world_end(&w);
+}
+
+TEST(sqlite, survives_every_failing_allocation_of_sqlite) {
+    without_memory(true);
+    without_memory(false);
 }
 
 /* >>the system: every call that SQLite makes to it fails ----------------------------------- */
