@@ -2277,4 +2277,14 @@ TEST(pool, shows_a_resource_in_each_of_its_states) {
     CHECK_EQ(RM_OK, rm_pool_destroy(pool));
 }
 
+TEST(pool, that_is_missing_is_refused_with_a_reason) {
+    const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
+    rm_lease lease;
+    rm_error error;
+    CHECK_STR("pool: pool is NULL", said(rm_pool_maintain(NULL, soon, &error), &error));
+    CHECK_STR("pool: pool is NULL", said(rm_pool_close(NULL, 0, &error), &error));
+    CHECK_STR("pool: pool or out is NULL",
+              said(rm_pool_acquire(NULL, RM_NOWAIT, &lease, &error), &error));
+}
+
 TEST_MAIN
