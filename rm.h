@@ -1196,7 +1196,8 @@ typedef struct rm_resource_status {
     int64_t since_ns; /* in this state since, on the manager's clock */
     rm_state state;
     rm_health health;    /* UNKNOWN unless the state is READY */
-    rm_error last_error; /* of start, stop or health; its status is RM_OK when there was none */
+    rm_error last_error; /* of start, stop or health, until the next start or stop goes well; its
+                            status is RM_OK when there is none */
 } rm_resource_status;
 
 /* The function behind rm_manager_create. If the linker misses it, do what its name says.
@@ -3981,7 +3982,10 @@ static void rmi_manager_set(rm_manager *manager, rmi_managed *entry, rm_state st
     if (state == RM_STATE_READY) entry->running = true;
     if (state == RM_STATE_STOPPED) entry->running = false;
     entry->since_ns = rm_now(manager->env.clock);
-    if (error != NULL) entry->last_error = *error;
+    if (error != NULL)
+        entry->last_error = *error;
+    else if (state == RM_STATE_READY || state == RM_STATE_STOPPED) /* what was wrong is over */
+        memset(&entry->last_error, 0, sizeof entry->last_error);
     rm_mutex_unlock(&manager->mutex);
     kv[0] = rm_kv_string("resource", entry->name);
     kv[1] = rm_kv_string("state", rm_state_name(state));

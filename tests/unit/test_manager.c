@@ -755,6 +755,8 @@ TEST(manager, shows_the_latest_cause_and_since_when) {
     tell(0, RM_HEALTH_HEALTHY, RM_OK, 0, "");
     CHECK_EQ(rm_manager_start(manager, 0, NULL), RM_OK);
     CHECK_EQ(state_of(manager, 0).since_ns, 1010);
+    tell(0, RM_HEALTH_UNHEALTHY, RM_OK, 0, ""); /* does not say why: not for that old reason */
+    CHECK_EQ(state_of(manager, 0).last_error.status, RM_OK);
     rm_virtual_clock_advance(&time_machine, 5);
     tell(0, RM_HEALTH_DEGRADED, RM_E_BUSY, 7, "many wait");
     check_status(manager, 0, RM_STATE_READY, RM_HEALTH_DEGRADED, 1010); /* health is no state */
