@@ -21,6 +21,7 @@
 enum {
     FIBERS = 8,
     STACK = 128 * 1024,
+    GUARD = 16 * 1024, /* of a stack, which ends there */
     ARENA = 1 << 20,
     BUFFER = 8,      /* stores in a store buffer */
     POINTS = 100000, /* a schedule with more is a livelock */
@@ -34,6 +35,10 @@ enum {
 
 #define BEGINS INT64_C(1000000000000)     /* the monotonic clock, ns */
 #define WALL INT64_C(1700000000000000000) /* so much later is the wall clock */
+
+/* Arena and stacks, and their cells: the same in every run. */
+#define MEMORY ((char *)0x200000000000)
+#define CELLS ((cell *)0x210000000000)
 
 /* >>state: all in one block outside the program's own data, which is put back for each schedule */
 
@@ -52,6 +57,7 @@ typedef struct store {
 enum { UNUSED, READY, BLOCKED, DONE };
 
 typedef struct fiber {
+    uintptr_t frame; /* where its stack ends now; while it does not run */
 #ifdef __x86_64__
     void *stack;
 #else
@@ -87,6 +93,11 @@ typedef struct sync {
     uint32_t epoch;
     clocks clock;
 } sync_t;
+
+/* Which of the calls that can fail do so, counted from 1. */
+typedef struct faults {
+    uint64_t from, to, also;
+} faults;
 
 typedef struct event {
     int fiber;
@@ -128,12 +139,11 @@ static struct state {
     int ops;
     uint32_t tick;
     uint64_t fault_calls, faults;
-    uint64_t fault_from, fault_to, fault_also; /* which calls fail */
+    faults fails;
     uint64_t events;
     /* for good */
     fiber main;
-    char *memory; /* arena, then stacks */
-    cell *cells, *data_cells;
+    cell *data_cells;
     char *data_copy;
     char *tls;
     size_t tls_size;
@@ -195,7 +205,7 @@ __asm__(".text\n.globl dst_switch\n.type dst_switch, @function\n"
 static void fiber_main(void);
 
 static char *stack_of(int index) {
-    return S->memory + ARENA + (size_t)index * STACK;
+    return MEMORY + ARENA + (size_t)index * STACK;
 }
 
 static void fiber_prepare(fiber *f, int index) {
@@ -214,6 +224,7 @@ static void fiber_prepare(fiber *f, int index) {
 }
 
 static void jump(fiber *from, fiber *to) {
+    from->frame = (uintptr_t)__builtin_frame_address(0);
     memcpy(from->tls, S->tls, S->tls_size);
     memcpy(S->tls, to->tls, S->tls_size);
 #ifdef __x86_64__
@@ -435,11 +446,25 @@ void dst_when_idle(const char *(*fn)(void *user), void *user) {
 /* >>races */
 
 static cell *cell_of(uintptr_t at) {
-    if (at - (uintptr_t)S->memory < ARENA + FIBERS * STACK)
-        return &S->cells[(at - (uintptr_t)S->memory) / 8];
+    if (at - (uintptr_t)MEMORY < ARENA + FIBERS * STACK)
+        return &CELLS[(at - (uintptr_t)MEMORY) / 8];
     if (at - (uintptr_t)__data_start < (uintptr_t)(_end - __data_start))
         return &S->data_cells[at / 8 - (uintptr_t)__data_start / 8];
     return NULL;
+}
+
+static _Noreturn void use_after_free(uintptr_t address, void *pc) {
+    note("used after free", (void *)address, 0, pc);
+    fail("use after free by fiber %d", S->self);
+}
+
+/* Of another's stack there is what lies above its last frame, unless the thread has ended. */
+static void check_stack(uintptr_t address, void *pc) {
+    const int index = (int)((address - (uintptr_t)stack_of(0)) / STACK);
+    const fiber *f = &S->fibers[index];
+    if (index == S->self || (f->state != UNUSED && f->state != DONE && address >= f->frame)) return;
+    note("dead stack", (void *)address, 0, pc);
+    fail("fiber %d uses a stack frame that fiber %d has left", S->self, index);
 }
 
 static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, void *pc) {
@@ -463,10 +488,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
         }
         if (other == S->self) own = i;
         if ((bytes & mask) == 0) continue;
-        if (old & FREED) {
-            note("used after free", (void *)address, 0, pc);
-            fail("use after free by fiber %d", S->self);
-        }
+        if (old & FREED) use_after_free(address, pc);
         if (!ordered && ((old | flags) & WRITE) && !(old & flags & ATOMIC)) {
             note("race", (void *)address, (uint64_t)other, pc);
             fail("data race: fiber %d %s what fiber %d %s", S->self,
@@ -482,8 +504,7 @@ static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, voi
     c->last = (uint16_t)to;
 }
 
-static void touch(const void *address, size_t size, unsigned flags, void *pc) {
-    uintptr_t at = (uintptr_t)address;
+static void touch_cells(uintptr_t at, size_t size, unsigned flags, void *pc) {
     const uintptr_t end = at + size;
     while (at < end) {
         const size_t from = at & 7, n = 8 - from < end - at ? 8 - from : end - at;
@@ -494,25 +515,54 @@ static void touch(const void *address, size_t size, unsigned flags, void *pc) {
     }
 }
 
+static void touch(const void *address, size_t size, unsigned flags, void *pc) {
+    const uintptr_t at = (uintptr_t)address;
+    if (at - (uintptr_t)stack_of(0) < FIBERS * STACK) check_stack(at, pc);
+    touch_cells(at, size, flags, pc);
+}
+
+/* What one thread alone can do wrong. */
+static void look(uintptr_t at, void *pc) {
+    const cell *c = cell_of(at);
+    if (at - (uintptr_t)MEMORY >= ARENA)
+        check_stack(at, pc);
+    else if (c->epoch == S->epoch && (c->slots[0] >> 8 & FREED))
+        use_after_free(at, pc);
+}
+
+/* Is there one thread? Then nothing is a point or a race. While all wait, nothing is an access. */
+static bool alone(const void *address, void *pc) {
+    const uintptr_t at = (uintptr_t)address;
+    if (S->live >= 2) return false;
+    if (S->live == 1 && at - (uintptr_t)MEMORY < ARENA + FIBERS * STACK) look(at, pc);
+    return true;
+}
+
 /* A plain access. Those to the own stack are no points, and those to constants nothing at all. */
 static void plain(const void *address, size_t size, unsigned flags, void *pc) {
+    const uintptr_t at = (uintptr_t)address;
     fiber *self = &S->fibers[S->self];
+    const bool own = at - (uintptr_t)stack_of(S->self) < STACK;
     unsigned i;
-    /* alone, only a torture wants to know, of use after free; nobody does while all wait */
-    if (S->live < 2 && !(S->torture && S->live == 1)) return;
-    if ((uintptr_t)address < (uintptr_t)__data_start) return;
+    if (S->live < 2) {
+        if (!own) (void)alone(address, pc);
+        return;
+    }
+    if (at < (uintptr_t)__data_start) return;
     for (i = 0; i < self->stores; ++i) {
-        if (self->buffer[i].address >= (uintptr_t)address + size ||
-            (uintptr_t)address >= self->buffer[i].address + self->buffer[i].size)
+        if (self->buffer[i].address >= at + size ||
+            at >= self->buffer[i].address + self->buffer[i].size)
             continue;
         flush();
         break;
     }
-    if ((uintptr_t)address - (uintptr_t)stack_of(S->self) >= STACK) {
+    if (own) {
+        touch_cells(at, size, flags, pc);
+    } else {
         note(flags & WRITE ? "write" : "read", address, size, pc);
         point(16);
+        touch(address, size, flags, pc);
     }
-    touch(address, size, flags, pc);
 }
 
 #define PC __builtin_return_address(0)
@@ -682,7 +732,7 @@ static uint64_t atomic_load(const void *address, unsigned size, int order, void 
     const store *found = NULL;
     uint64_t value;
     unsigned i;
-    if (S->live < 2) return get_value((uintptr_t)address, size);
+    if (alone(address, pc)) return get_value((uintptr_t)address, size);
     point(4);
     touch(address, size, ATOMIC, pc);
     for (i = 0; i < self->stores; ++i) {
@@ -704,7 +754,7 @@ static uint64_t atomic_load(const void *address, unsigned size, int order, void 
 static void atomic_store(void *address, unsigned size, uint64_t value, int order, void *pc) {
     fiber *self = &S->fibers[S->self];
     store s;
-    if (S->live < 2) {
+    if (alone(address, pc)) {
         put_value((uintptr_t)address, size, value);
         return;
     }
@@ -729,7 +779,7 @@ static void atomic_store(void *address, unsigned size, uint64_t value, int order
 
 /* Begins a read-modify-write: returns the old value. */
 static uint64_t modify(void *address, unsigned size, int order, void *pc) {
-    if (S->live < 2) return get_value((uintptr_t)address, size);
+    if (alone(address, pc)) return get_value((uintptr_t)address, size);
     point(4);
     flush();
     touch(address, size, WRITE | ATOMIC, pc);
@@ -747,7 +797,7 @@ static void modified(const char *what, void *address, unsigned size, uint64_t va
 
 static bool swap_if(void *address, unsigned size, uint64_t expected, uint64_t *seen, uint64_t value,
                     int order, int failed_order, bool weak, void *pc) {
-    if (S->live >= 2) {
+    if (!alone(address, pc)) {
         point(4);
         flush();
     }
@@ -850,7 +900,7 @@ static bool fault(const char *name, void *pc) {
     if (!S->torture) return false;
     s = site_of(name, pc);
     call = ++S->fault_calls;
-    if ((call < S->fault_from || call > S->fault_to) && call != S->fault_also) return false;
+    if ((call < S->fails.from || call > S->fails.to) && call != S->fails.also) return false;
     ++S->faults;
     ++s->faults;
     note(name, NULL, call, pc);
@@ -896,7 +946,7 @@ static void *take_memory(size_t size, void *pc) {
         if (b == NULL) return NULL;
     } else {
         if (size > ARENA || whole > ARENA - S->used) fail("out of memory: %zu bytes", size);
-        b = (block *)(void *)(S->memory + S->used);
+        b = (block *)(void *)(MEMORY + S->used);
         S->used += whole;
     }
     b->size = size;
@@ -917,7 +967,7 @@ void dst_free(void *pointer) {
     size_t i;
     if (pointer == NULL) return;
     note("free", pointer, 0, PC);
-    if (!S->soak && (uintptr_t)pointer - (uintptr_t)S->memory >= ARENA)
+    if (!S->soak && (uintptr_t)pointer - (uintptr_t)MEMORY >= ARENA)
         fail("free of what was not allocated");
     if (b->state != LIVE) fail("free of what is not allocated any more");
     plain(pointer, b->size, WRITE, PC); /* nobody may use it at the same time */
@@ -1224,7 +1274,7 @@ int dst_clock_gettime(clockid_t id, struct timespec *out) {
     static const int64_t steps[] = {1000, 20000, 60000, 2000000, 1500000000};
     int64_t now;
     /* a clock that fails for ever cannot end a wait: no such platform, no such test */
-    if (S->fault_to != UINT64_MAX && fault("clock_gettime", PC)) return -1;
+    if (S->fails.to != UINT64_MAX && fault("clock_gettime", PC)) return -1;
     point(4);
     if (S->time_runs && S->live >= 2 && below(4) == 0) set_time(S->now + steps[below(5)]);
     now = S->now;
@@ -1352,9 +1402,13 @@ static void *pages(uintptr_t at, size_t size) {
 }
 
 /* A crash is a failure of its schedule like any other; the handler has a stack of its own. */
-static void crashed(int signal_number) {
+static void crashed(int number, siginfo_t *info, void *context) {
+    const uintptr_t at = (uintptr_t)info->si_addr - (uintptr_t)stack_of(0);
+    (void)context;
     if (!S->inside) abort();
-    fail("signal %d: %s", signal_number, strsignal(signal_number));
+    if (number == SIGSEGV && at < FIBERS * STACK && at % STACK < GUARD)
+        fail("stack overflow of fiber %d", S->self);
+    fail("signal %d: %s", number, strsignal(number));
 }
 
 static void catch_crashes(void) {
@@ -1367,17 +1421,20 @@ static void catch_crashes(void) {
     stack.ss_sp = pages(0, STACK);
     (void)sigaltstack(&stack, NULL);
     memset(&action, 0, sizeof action);
-    action.sa_handler = crashed;
-    action.sa_flags = SA_ONSTACK | SA_NODEFER; /* it is left by a jump */
+    action.sa_sigaction = crashed;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; /* it is left by a jump */
     for (i = 0; i < sizeof signals / sizeof *signals; ++i)
         (void)sigaction(signals[i], &action, NULL);
 }
 
 static void begin(void) {
     const size_t data = (size_t)(_end - __data_start);
+    int i;
     S = (struct state *)pages(0, sizeof *S);
-    S->memory = (char *)pages(0x200000000000, ARENA + FIBERS * STACK); /* the same in every run */
-    S->cells = (cell *)pages(0, (ARENA + FIBERS * STACK) / 8 * sizeof(cell));
+    (void)pages((uintptr_t)MEMORY, ARENA + FIBERS * STACK);
+    for (i = 0; i < FIBERS; ++i)
+        (void)mprotect(stack_of(i), GUARD, PROT_NONE);
+    (void)pages((uintptr_t)CELLS, (ARENA + FIBERS * STACK) / 8 * sizeof(cell));
     S->data_cells = (cell *)pages(0, (data / 8 + 2) * sizeof(cell));
     S->data_copy = (char *)pages(0, data);
     (void)dl_iterate_phdr(find_tls, NULL);
@@ -1479,8 +1536,14 @@ static void show_trace(void) {
 }
 
 static void show_failure(dst_scenario *scenario, uint64_t seed, bool tso, const char *program) {
-    printf("# %s\n# replay: %s --seed %" PRIu64 " --mode %s %s\n", S->message, program, seed,
-           tso ? "tso" : "sc", scenario->name);
+    printf("# %s\n# replay: %s --seed %" PRIu64 " --mode %s", S->message, program, seed,
+           tso ? "tso" : "sc");
+    if (S->torture) {
+        printf(" --faults %" PRIu64, S->fails.from);
+        if (S->fails.to == UINT64_MAX) printf("-");
+        if (S->fails.also > 0) printf(",%" PRIu64, S->fails.also);
+    }
+    printf(" %s\n", scenario->name);
     (void)run(scenario, seed, tso, true);
     show_trace();
 }
@@ -1503,6 +1566,7 @@ typedef struct options {
     const char *program, *part;
     uint64_t schedules, seed;
     bool sc, tso, one, sites;
+    faults fails; /* given: for one run */
 } options;
 
 static bool run_holding(dst_scenario *scenario, const options *o, int number) {
@@ -1548,58 +1612,54 @@ static bool run_buggy(dst_scenario *scenario, const options *o, int number) {
 
 static bool run_soak(dst_scenario *scenario, const options *o, int number) {
     const double began = seconds();
-    const bool held = run(scenario, o->seed & ~UINT64_C(1), false, false); /* even: random */
+    const uint64_t seed = o->seed & ~UINT64_C(1); /* even: random */
+    const bool held = run(scenario, seed, false, false);
     printf("%sok %d - %s (%.2f s, %.1f virtual hours)\n", held ? "" : "not ", number,
            scenario->name, seconds() - began, ((double)S->now - BEGINS) / 3600e9);
-    if (!held) printf("# %s\n", S->message);
+    if (!held) show_failure(scenario, seed, false, o->program);
     return held;
 }
 
-/* Runs it with the calls from..to and also failing. *calls: how many there were. */
-static bool run_faulty(dst_scenario *scenario, uint64_t seed, uint64_t from, uint64_t to,
-                       uint64_t also, uint64_t *calls) {
+/* Runs it while some calls fail. *calls: how many there were. */
+static bool run_faulty(dst_scenario *scenario, const options *o, uint64_t seed, bool tso,
+                       faults fails, uint64_t *calls) {
+    bool held;
     S->torture = true;
-    S->fault_from = from;
-    S->fault_to = to;
-    S->fault_also = also;
-    if (run(scenario, seed, false, false)) {
-        *calls = S->fault_calls;
-        S->torture = false;
-        return true;
-    }
-    printf("# %s\n# seed %" PRIu64 ", when the calls %" PRIu64 " to %" PRIu64 " and %" PRIu64
-           " fail\n",
-           S->message, seed, from, to, also);
-    (void)run(scenario, seed, false, true);
-    show_trace();
+    S->fails = fails;
+    held = run(scenario, seed, tso, false);
+    *calls = S->fault_calls;
+    if (!held) show_failure(scenario, seed, tso, o->program);
     S->torture = false;
-    return false;
+    return held;
 }
 
 /* Every call alone, every call and all after it, every call and one of the next eight. A run with
    fewer than k calls is the end: its predecessor may have had few because it gave up at once. */
-static bool run_faults(dst_scenario *scenario, uint64_t seed, uint64_t *runs) {
-    const uint64_t never = 0, always = UINT64_MAX;
+static bool run_faults(dst_scenario *scenario, const options *o, uint64_t seed, bool tso,
+                       uint64_t *runs) {
     uint64_t calls = 1, k, also;
     bool held = true;
     for (k = 1; held && k <= calls + 1; ++k, ++*runs)
-        held = run_faulty(scenario, seed, k, k, never, &calls);
+        held = run_faulty(scenario, o, seed, tso, (faults){k, k, 0}, &calls);
     for (calls = k = 1; held && k <= calls + 1; ++k, ++*runs)
-        held = run_faulty(scenario, seed, k, always, never, &calls);
+        held = run_faulty(scenario, o, seed, tso, (faults){k, UINT64_MAX, 0}, &calls);
     for (calls = k = 1; held && k <= calls + 1; ++k)
         for (also = k + 1; held && also <= k + 8; ++also, ++*runs)
-            held = run_faulty(scenario, seed, k, k, also, &calls);
+            held = run_faulty(scenario, o, seed, tso, (faults){k, k, also}, &calls);
     return held;
 }
 
 /* Under four schedules that choose at random, and in which time stands still. */
 static bool run_torture(dst_scenario *scenario, const options *o, int number) {
     const double began = seconds();
-    uint64_t seed = o->seed & ~UINT64_C(3), runs = 0;
-    const uint64_t end = seed + 16;
+    uint64_t runs = 0, calls, i;
     bool held = true;
-    for (; held && seed < end; seed += 4)
-        held = run_faults(scenario, seed, &runs);
+    if (o->fails.from > 0)
+        held = run_faulty(scenario, o, o->seed, o->tso, o->fails, &calls);
+    else
+        for (i = 0; held && i < 8; ++i)
+            if (i < 4 ? o->sc : o->tso)
+                held = run_faults(scenario, o, (o->seed & ~UINT64_C(3)) + i % 4 * 4, i >= 4, &runs);
     printf("%sok %d - %s (%.2f s, %" PRIu64 " runs)\n", held ? "" : "not ", number, scenario->name,
            seconds() - began, runs);
     return held;
@@ -1634,6 +1694,16 @@ static bool wanted(const dst_scenario *scenario, const options *o) {
            (!o->sites || scenario->kind == DST_IS_TORTURE);
 }
 
+/* 3: the third call fails; 3-: all from the third; 3,5: those two. */
+static faults parse_faults(const char *text) {
+    char *end;
+    faults fails = {0, 0, 0};
+    fails.from = strtoull(text, &end, 10);
+    fails.to = *end == '-' ? UINT64_MAX : fails.from;
+    if (*end == ',') fails.also = strtoull(end + 1, NULL, 10);
+    return fails;
+}
+
 static bool parse(options *o, int argc, char **argv) {
     int i;
     for (i = 1; i < argc; ++i) {
@@ -1652,6 +1722,8 @@ static bool parse(options *o, int argc, char **argv) {
             o->seed = strtoull(value, NULL, 0);
         else if (strcmp(argv[i], "--seed") == 0)
             o->seed = strtoull(value, NULL, 0), o->schedules = 1, o->one = true;
+        else if (strcmp(argv[i], "--faults") == 0)
+            o->fails = parse_faults(value);
         else if (strcmp(argv[i], "--mode") == 0)
             o->sc = strcmp(value, "tso") != 0, o->tso = strcmp(value, "sc") != 0;
         else
@@ -1662,13 +1734,13 @@ static bool parse(options *o, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    options o = {argv[0], "", 20000, 1, true, true, false, false};
+    options o = {argv[0], "", 20000, 1, true, true, false, false, {0, 0, 0}};
     dst_scenario *s;
     int number = 0, count = 0, failed = 0;
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: %s [--schedules N] [--from SEED] [--seed SEED] [--mode sc|tso] "
-                "[--sites] [part of a name]\n",
+                "[--faults K|K-|K,L] [--sites] [part of a name]\n",
                 argv[0]);
         return 2;
     }

@@ -13,8 +13,11 @@
       - all fibers wait and no deadline will wake one (a deadlock, or a wake-up was lost), or a
         dst_when_idle callback says that somebody sleeps who should not;
       - it takes more points than it may (a livelock);
-      - memory is used after free, freed twice, or left at the end; a mutex or condition variable
-        is misused, or left at the end.
+      - memory is used after free, freed twice, or left at the end; a stack frame is used by another
+        thread after it was left; a stack overflows; anything crashes;
+      - a mutex or condition variable is misused, not initialized, locked at the end or left; a
+        thread is joined twice or never;
+      - there is a fence: they are not modelled.
     Half of the schedules choose at random at every point, half give random priorities that change
     at three random points (PCT, Burckhardt et al. 2010). In TSO mode stores that are not seq_cst
     go through a store buffer per fiber, as on x86. Everything follows from the seed.            */
@@ -71,7 +74,8 @@ void dst_add(dst_scenario *scenario);
 #define DST_CHECK(condition) ((condition) ? (void)0 : dst_fail(#condition, __FILE__, __LINE__))
 _Noreturn void dst_fail(const char *what, const char *file, int line);
 
-/* Runs 1 to 7 functions as threads and waits for all of them. Each gets its index. */
+/* Runs 1 to 7 functions as threads and waits for all of them. Each gets its index. More threads can
+   run one after another: 7 at a time that the one who starts a thread has not seen joined. */
 void dst_go(int count, void (*const functions[])(int index));
 
 /* The virtual time in ns, and a way to pass some of it. Otherwise it passes at random when it is
@@ -98,7 +102,7 @@ bool dst_fault(const char *site);
 uint64_t dst_faults(void);
 
 /* Plays the child of a fork: the mutexes and condition variables that were made so far are made
-   again where they are, and need not be destroyed. */
+   again where they are, and no longer count as left. */
 void dst_forked(void);
 
 /* Blocks and bytes that are allocated now. */

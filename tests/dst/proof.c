@@ -4,7 +4,6 @@
 #include "dst.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,7 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 /* ---- a message through a flag */
 
 static enum { SOUND, NO_RELEASE, NO_ACQUIRE } message_is;
-static int flag;
+static uint32_t flag;
 static int data;
 
 static void send(int index) {
@@ -35,7 +34,7 @@ static void send(int index) {
 }
 
 static void receive(int index) {
-    const int sent = message_is == NO_ACQUIRE ? LOAD(&flag, RELAXED) : LOAD(&flag, ACQUIRE);
+    const uint32_t sent = message_is == NO_ACQUIRE ? LOAD(&flag, RELAXED) : LOAD(&flag, ACQUIRE);
     (void)index;
     if (sent == 1) DST_CHECK(data == 42);
 }
@@ -203,9 +202,8 @@ static void list_use(int index) {
     for (i = 0; i < 2; ++i) {
         const int a = list_pop(), b = index == 0 ? list_pop() : -1;
         if (a >= 0) {
-            DST_CHECK(holder[a] == 0);
-            holder[a] = index + 1; /* plain: two holders race */
-            holder[a] = 0;
+            DST_CHECK(ADD(&holder[a], 1, RELAXED) == 0);
+            DST_CHECK(ADD(&holder[a], -1, RELAXED) == 1);
             list_push(a);
         }
         if (b >= 0) list_push(b);
@@ -230,19 +228,19 @@ DST(proof, a_free_list_with_a_tag) {
     free_list(UINT32_MAX, false);
 }
 
-DST_BUG(proof, a_free_list_without_a_tag, 2000, "list_pop()") {
+DST_BUG(proof, a_free_list_without_a_tag, 2000, "failed: ") {
     free_list(0, false);
 }
 
-DST_BUG(proof, a_tag_of_one_bit, 20000, "list_pop()") {
+DST_BUG(proof, a_tag_of_one_bit, 20000, "failed: ") {
     free_list(1, false);
 }
 
-DST_BUG(proof, a_tag_of_two_bits, 100000, "list_pop()") {
+DST_BUG(proof, a_tag_of_two_bits, 100000, "failed: ") {
     free_list(3, false);
 }
 
-DST_BUG(proof, a_tag_from_a_stale_head, 100000, "list_pop()") {
+DST_BUG(proof, a_tag_from_a_stale_head, 100000, "failed: ") {
     free_list(UINT32_MAX, true);
 }
 
@@ -361,6 +359,34 @@ DST_BUG(proof, a_wait_on_the_wall_clock, 10, "dst_now() >=") {
     dst_go(1, threads);
 }
 
+/* ---- the coarse clock */
+
+static int64_t read_clock(clockid_t id) {
+    struct timespec now;
+    DST_CHECK(clock_gettime(id, &now) == 0);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+DST(proof, a_coarse_clock_lags_some_ms) {
+    int64_t before = 0;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        const int64_t fine = read_clock(CLOCK_MONOTONIC);
+        const int64_t coarse = read_clock(CLOCK_MONOTONIC_COARSE);
+        DST_CHECK(coarse > fine - 4000000 && coarse <= dst_now() && coarse >= before);
+        before = coarse;
+        dst_pass(dst_choose(6000000));
+    }
+}
+
+DST_BUG(proof, a_coarse_clock_taken_for_the_fine_one, 1, "coarse >= fine") {
+    int64_t fine, coarse;
+    dst_pass(dst_choose(4000000) + 1);
+    fine = read_clock(CLOCK_MONOTONIC);
+    coarse = read_clock(CLOCK_MONOTONIC_COARSE);
+    DST_CHECK(coarse >= fine);
+}
+
 /* ---- locks in two orders */
 
 static pthread_mutex_t other = PTHREAD_MUTEX_INITIALIZER;
@@ -445,7 +471,7 @@ DST_BUG(proof, a_use_after_free, 10, "use after free") {
     dst_go(2, threads);
 }
 
-static int *nowhere;
+static int *volatile nowhere;
 
 DST_BUG(proof, a_crash, 1, "Segmentation fault") {
     *nowhere = 7;
@@ -458,6 +484,21 @@ DST_BUG(proof, a_use_of_what_was_freed_before, 10, "use after free") {
     dst_go(2, threads);
 }
 
+static __attribute__((noinline)) void make_and_free(void) {
+    shared = (struct shared *)malloc(sizeof *shared);
+    free(shared);
+}
+
+DST_BUG(proof, a_use_after_free_without_threads, 1, "use after free by fiber 0") {
+    make_and_free();
+    read_shared(0);
+}
+
+DST_BUG(proof, an_atomic_use_after_free_without_threads, 1, "use after free by fiber 0") {
+    make_and_free();
+    DST_CHECK(LOAD(&shared->references, RELAXED) > 0);
+}
+
 DST_BUG(proof, a_leak, 1, "1 blocks of memory") {
     DST_CHECK(malloc(10) != NULL);
 }
@@ -466,6 +507,88 @@ static size_t most = SIZE_MAX; /* read so that no compiler sees, and warns */
 
 DST(proof, a_calloc_of_more_than_there_is) {
     DST_CHECK(calloc(LOAD(&most, RELAXED) / 16 + 1, 17) == NULL); /* 16 bytes, if nobody looks */
+}
+
+/* ---- stacks */
+
+static char *left_behind;
+static bool read_yet;
+
+static __attribute__((noinline)) int go_down(int levels) {
+    char room[512];
+    left_behind = room;
+    room[levels % 2] = (char)(levels == 0 ? 0 : go_down(levels - 1));
+    return room[levels % 2];
+}
+
+static void go_too_far(int index) {
+    (void)go_down(1000 * (index + 1));
+}
+
+DST(proof, a_deep_stack) {
+    DST_CHECK(go_down(100) == 0);
+}
+
+DST_BUG(proof, a_stack_overflow, 1, "stack overflow of fiber 1") {
+    void (*const threads[])(int) = {go_too_far};
+    dst_go(1, threads);
+}
+
+static __attribute__((noinline)) void show_a_frame(void) {
+    char room[1024];
+    pthread_mutex_lock(&lock);
+    room[0] = 7;
+    left_behind = room;
+    while (!broken && !read_yet)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+static void sleep_until_idle(void) {
+    const struct timespec a_while = {0, 1000};
+    DST_CHECK(nanosleep(&a_while, NULL) == 0);
+}
+
+static void show_and_go_on(int index) {
+    (void)index;
+    show_a_frame();
+    sleep_until_idle();
+}
+
+static void read_what_is_shown(int index) {
+    (void)index;
+    pthread_mutex_lock(&lock);
+    if (left_behind != NULL) DST_CHECK(left_behind[0] == 7);
+    read_yet = true;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static void frames(bool too_late) {
+    void (*const threads[])(int) = {show_and_go_on, read_what_is_shown};
+    broken = too_late;
+    dst_go(2, threads);
+}
+
+DST(proof, a_frame_that_waits_for_its_reader) {
+    frames(false);
+}
+
+DST_BUG(proof, a_frame_that_does_not_wait, 10, "uses a stack frame that fiber 1 has left") {
+    frames(true);
+}
+
+static void *show_the_first_frame(void *argument) {
+    char room = 7;
+    STORE(&left_behind, &room, RELAXED);
+    return argument;
+}
+
+DST_BUG(proof, a_stack_of_a_thread_that_ended, 1, "uses a stack frame that fiber 1 has left") {
+    pthread_t thread;
+    DST_CHECK(pthread_create(&thread, NULL, show_the_first_frame, NULL) == 0);
+    DST_CHECK(pthread_join(thread, NULL) == 0);
+    read_what_is_shown(0);
 }
 
 /* ---- what libc reads and writes */
@@ -629,7 +752,6 @@ DST_BUG(proof, a_thread_that_is_joined_twice, 1, "join of what is no thread") {
 
 static void *count_one(void *argument) {
     ++counter;
-    STORE(&flag, counter, RELAXED);
     return argument;
 }
 
@@ -638,9 +760,10 @@ static void count_in_turn(int turns, bool last_is_hasty) {
     int i;
     for (i = 0; i < turns; ++i) {
         const pthread_t thread = start(count_one);
-        while (last_is_hasty && LOAD(&flag, RELAXED) <= i)
-            sched_yield();
-        if (last_is_hasty && i == turns - 1) --counter; /* it was there, but is not joined */
+        if (last_is_hasty && i == turns - 1) {
+            sleep_until_idle();
+            ++counter; /* the thread has ended, but is not joined */
+        }
         DST_CHECK(pthread_join(thread, NULL) == 0);
     }
 }
@@ -664,13 +787,9 @@ DST_BUG(proof, threads_in_turn_beside_others, 1, "data race") {
     dst_go(2, threads);
 }
 
-static bool done;
-
 static void count_in_all(int index) {
-    while (index == 1 && !LOAD(&done, RELAXED))
-        sched_yield();
+    if (index == 1) sleep_until_idle();
     count_in_turn(index == 1 ? 1 : 5, false);
-    STORE(&done, true, RELAXED);
 }
 
 /* The second may not have a fiber that the first has joined: the race would not be seen. */
