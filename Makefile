@@ -148,7 +148,7 @@ build/dst/%.o: tests/dst/%.c tests/dst/symbols
 	$(CC) $(FLAGS) -O1 -g -fno-pie -fno-builtin -fsanitize=thread -c $< -o $@
 	objcopy --redefine-syms=tests/dst/symbols $@
 $(SCENARIOS): build/dst/%: build/dst/%.o build/dst/dst.o
-	$(CC) -no-pie $^ -o $@
+	$(CC) -no-pie $(filter %.c %.o,$^) -o $@
 
 # A fuzz target, and the same as a program that runs over its corpus.
 build/fuzz/%: LIBS = $(if $(findstring /log,$@),-lcjson)
@@ -156,7 +156,7 @@ build/fuzz/replay.o: fuzz/replay.c
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -g1 -c $< -o $@
 build/fuzz/%.replay: fuzz/fuzz_%.c build/fuzz/replay.o
-	$(CC) $(FLAGS) $(SANITIZE) -O0 -fsanitize=address,undefined -pthread $^ -o $@ $(LIBS)
+	$(CC) $(FLAGS) $(SANITIZE) -O0 -fsanitize=address,undefined -pthread $(filter %.c %.o,$^) -o $@ $(LIBS)
 build/fuzz/%: fuzz/fuzz_%.c
 	@mkdir -p $(@D)
 	clang $(FLAGS) $(SANITIZE) -O1 -fsanitize=fuzzer,address,undefined -pthread $< -o $@ $(LIBS)
