@@ -58,9 +58,9 @@ CONCEPTS
     Pins      A pin is {slot, sequence} and keeps its value in place: a pinned entry is not evicted,
               and when it is deleted or replaced its memory stays, charged, until the last release.
               A second release, a stale copy and another cache's pin are statuses.
-    Expiry    An entry is gone from the nanosecond of its expiry on. Both ends are seen on the coarse
-              clock: up to one step of it (4 ms) early or late. Its memory comes back when a get
-              meets it, when sets sweep past it (4 buckets a set) or by rm_cache_maintain.
+    Expiry    An entry is gone from the nanosecond of its expiry on. Both ends are seen on the
+              coarse clock: up to one step of it (4 ms) early or late. Its memory comes back when a
+              get meets it, when sets sweep past it (4 buckets a set) or by rm_cache_maintain.
     Loading   On a miss one caller runs load_fn, without a lock; others wait, each until its own
               deadline. A failure goes to all who wait, and nothing is cached. A delete, set or
               clear of the key during the load wins: the older result goes to those who waited for
