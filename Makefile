@@ -117,9 +117,9 @@ build/unit/clang/%: UNIT = clang $(FLAGS) -O2
 build/unit/asan/%:  UNIT = $(CC) $(FLAGS) $(SANITIZE) -O0 -fsanitize=address,undefined
 build/unit/tsan/%:  UNIT = $(CC) $(FLAGS) $(SANITIZE) -O1 -fsanitize=thread
 build/unit/dist/%:  UNIT = $(CC) -Ibuild/dist $(FLAGS) $(QUICK) -O0
-build/unit/m32/%:   UNIT = $(CC) $(FLAGS) $(QUICK) -O1 -m32
+build/unit/m32/%:   UNIT = $(CC) $(FLAGS) $(QUICK) -O0 -m32
 build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(QUICK) -O0 -static
-build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(QUICK) -O1 -static
+build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(QUICK) -O0 -static
 
 # Most tests only declare the base and link with tests/rm.c; the others implement it their own way.
 DECLARING := $(basename $(notdir $(shell grep -L '^#define RM_IMPLEMENTATION' tests/*/test_*.c)))
