@@ -107,11 +107,15 @@ typedef struct event {
     void *pc;
 } event;
 
+/* How a call fails: it alone, as the first of all that follow or as one of those, or in a pair. */
+enum { ALONE, FIRST, FOLLOWING, IN_PAIR, WAYS };
+
 /* A place that can fail: its name and the calls that led there. */
 typedef struct site {
     const char *name;
     void *frames[FRAMES];
-    uint64_t faults;
+    uint64_t faults[WAYS];
+    bool unharmed; /* it was seen before any other call had failed */
 } site;
 
 static struct state {
@@ -894,15 +898,22 @@ static site *site_of(const char *name, void *pc) {
     return &S->sites[n];
 }
 
+static int way_of(uint64_t call) {
+    if (S->fails.also > 0) return IN_PAIR;
+    if (S->fails.to == S->fails.from) return ALONE;
+    return call == S->fails.from ? FIRST : FOLLOWING;
+}
+
 static bool fault(const char *name, void *pc) {
     uint64_t call;
     site *s;
     if (!S->torture) return false;
     s = site_of(name, pc);
+    s->unharmed = s->unharmed || S->faults == 0;
     call = ++S->fault_calls;
     if ((call < S->fails.from || call > S->fails.to) && call != S->fails.also) return false;
     ++S->faults;
-    ++s->faults;
+    ++s->faults[way_of(call)];
     note(name, NULL, call, pc);
     return true;
 }
@@ -1665,11 +1676,15 @@ static bool run_torture(dst_scenario *scenario, const options *o, int number) {
     return held;
 }
 
-/* One line a place that can fail: how often it did, its name, and the calls that led there. */
+/* One line a place that can fail: whether it was seen before any failure; how often it failed, in each
+   way; its name, and the calls that led there. */
 static void show_sites(void) {
     int i, n;
     for (i = 0; i < S->site_count; ++i) {
-        printf("# site %" PRIu64 " %s", S->sites[i].faults, S->sites[i].name);
+        printf("# site %d", S->sites[i].unharmed);
+        for (n = 0; n < WAYS; ++n)
+            printf(" %" PRIu64, S->sites[i].faults[n]);
+        printf(" %s", S->sites[i].name);
         for (n = 0; n < FRAMES && S->sites[i].frames[n] != NULL; ++n)
             printf(" %" PRIxPTR, (uintptr_t)S->sites[i].frames[n] - 1);
         printf("\n");
@@ -1695,17 +1710,27 @@ static bool wanted(const dst_scenario *scenario, const options *o) {
 }
 
 /* 3: the third call fails; 3-: all from the third; 3,5: those two. */
-static faults parse_faults(const char *text) {
+static bool parse_faults(const char *text, faults *out) {
     char *end;
-    faults fails = {0, 0, 0};
-    fails.from = strtoull(text, &end, 10);
-    fails.to = *end == '-' ? UINT64_MAX : fails.from;
-    if (*end == ',') fails.also = strtoull(end + 1, NULL, 10);
-    return fails;
+    out->from = strtoull(text, &end, 10);
+    out->to = *end == '-' ? UINT64_MAX : out->from;
+    if (*end == '-')
+        ++end;
+    else if (*end == ',')
+        out->also = strtoull(end + 1, &end, 10);
+    return out->from > 0 && *end == '\0';
+}
+
+/* A number and nothing else. */
+static bool parse_number(const char *text, uint64_t *out) {
+    char *end;
+    *out = strtoull(text, &end, 0);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0';
 }
 
 static bool parse(options *o, int argc, char **argv) {
     int i;
+    bool good = true;
     for (i = 1; i < argc; ++i) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--sites") == 0) {
@@ -1717,20 +1742,20 @@ static bool parse(options *o, int argc, char **argv) {
             continue;
         }
         if (strcmp(argv[i], "--schedules") == 0)
-            o->schedules = strtoull(value, NULL, 0);
+            good = good && parse_number(value, &o->schedules) && o->schedules > 0;
         else if (strcmp(argv[i], "--from") == 0)
-            o->seed = strtoull(value, NULL, 0);
+            good = good && parse_number(value, &o->seed);
         else if (strcmp(argv[i], "--seed") == 0)
-            o->seed = strtoull(value, NULL, 0), o->schedules = 1, o->one = true;
+            good = good && parse_number(value, &o->seed), o->schedules = 1, o->one = true;
         else if (strcmp(argv[i], "--faults") == 0)
-            o->fails = parse_faults(value);
+            good = good && parse_faults(value, &o->fails);
         else if (strcmp(argv[i], "--mode") == 0)
-            o->sc = strcmp(value, "tso") != 0, o->tso = strcmp(value, "sc") != 0;
+            o->sc = strcmp(value, "sc") == 0, o->tso = strcmp(value, "tso") == 0;
         else
             return false;
         ++i;
     }
-    return true;
+    return good && (o->sc || o->tso);
 }
 
 int main(int argc, char **argv) {
