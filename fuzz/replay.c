@@ -18,7 +18,10 @@ int main(int argc, char **argv) {
         if (entries[i]->d_name[0] == '.') continue;
         snprintf(path, sizeof path, "%s/%s", argv[1], entries[i]->d_name);
         FILE *file = fopen(path, "rb");
-        if (file == NULL) continue;
+        if (file == NULL) {
+            printf("not ok 1 - %s: cannot be opened\n", path);
+            return 1;
+        }
         fprintf(stderr, "# %s\n", path); /* the last one is the one that failed */
         (void)LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof data, file));
         fclose(file);
