@@ -2,8 +2,8 @@
 """Runs all that a make target stands for, and adds up: tests/run.py test|check|check-deep
 
 A step shows one line; if something failed, also what its programs said, less the tests that passed.
-A program that crashes, hangs, stops early or announces no tests counts as failed.  The last line is
-"N passed, N failed".
+A program that crashes, hangs, stops early or announces no tests counts as failed; a variant without
+its compiler as skipped.  The last line is "N passed, N failed".
 """
 import concurrent.futures
 import os
@@ -15,13 +15,21 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'tools'))
+from rules import Rules  # noqa: E402
+
 JOBS = os.cpu_count() or 1
 UNITS = sorted(path.stem for path in (ROOT / 'tests/unit').glob('*.c'))
 DRIVERS = sorted(path.stem for path in (ROOT / 'tests/drivers').glob('*.c'))
 SCENARIOS = sorted(path.stem for path in (ROOT / 'tests/dst').glob('*.c') if path.stem != 'dst')
 FUZZERS = sorted(path.stem[5:] for path in (ROOT / 'fuzz').glob('fuzz_*.c'))
+ONE = 'build/dist/rm.c'
 EXAMPLES = sorted(path.stem for path in (ROOT / 'examples').glob('*.c'))
 ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'build/wine')}
+LEAST = 5000  # inputs that a fuzzer tries in its minute
+# What is shown of programs in which nothing failed, by the step.
+SHOWN = {'torture': '# .* chains .*', 'fuzzing': r'stat::number_of_executed_units.*',
+         'coverage': '.*', 'orders': '.*', 'excused orders': '.*', 'mutants': '.*'}
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
 
 
@@ -43,13 +51,13 @@ def works(*command):
 
 
 def tally(status, said):
-    """Counts the TAP lines; what was announced but not reported has failed."""
+    """Counts the TAP lines; what was announced but not reported has failed, and the reverse."""
     results = re.findall(r'^(ok|not ok) \d+(.*# SKIP)?', said, re.M)
     plan = re.search(r'^1\.\.(\d+)$', said, re.M)
     planned = int(plan.group(1)) if plan else 0
-    skipped = sum(skip != '' for _, skip in results)
-    passed = sum(result == 'ok' for result, _ in results) - skipped
-    failed = max(planned, len(results)) - passed - skipped
+    skipped = sum(result == 'ok' and skip != '' for result, skip in results)
+    passed = results.count(('ok', ''))
+    failed = len(results) - passed - skipped + abs(planned - len(results))
     if failed == 0 and (status != 0 or planned == 0):
         failed = 1
     return passed, failed, skipped
@@ -58,6 +66,13 @@ def tally(status, said):
 def exit_only(status, _):
     """For a program that checks itself and has no TAP lines: its exit status is one result."""
     return int(status == 0), int(status != 0), 0
+
+
+def fuzzed(status, said):
+    """One result: no failure, and enough inputs."""
+    tried = re.search(r'^stat::number_of_executed_units: *(\d+)', said, re.M)
+    passed = status == 0 and tried is not None and int(tried.group(1)) >= LEAST
+    return int(passed), int(not passed), 0
 
 
 def steps(jobs, *planned):
@@ -84,7 +99,10 @@ def report(name, commands, count, outcomes, seconds):
     for command, (status, said) in zip(commands, outcomes):
         if count(status, said)[1] or name == 'build':
             finished = re.search(r'^\d+ passed, \d+ failed$', said, re.M)
-            show(command, status, re.sub(r'(?m)^ok .*\n', '', said) if finished else said)
+            show(command, status,
+                 re.sub(r'(?m)^(# [\w.]+\n)?ok .*\n', '', said) if finished else said)
+        elif name in SHOWN:
+            show(command, status, '\n'.join(re.findall(f'^{SHOWN[name]}$', said, re.M)))
         elif '# SKIP' in said:
             show(command, status, '\n'.join(re.findall('.*# SKIP.*', said)))
 
@@ -97,22 +115,22 @@ def show(command, status, said):
 
 def variants():
     """How each unit test is built, and the command that runs it there."""
-    plain = {'plain': [], 'clang': [], 'asan': [], 'tsan': [], 'dist': [], 'm32': [], 'musl': [],
-             'wine': ['wine']}
     probe = ROOT / 'build/probe.c'
     probe.parent.mkdir(exist_ok=True)
     probe.write_text('int main(void) { return 0; }\n')
+    there = {'clang': works('clang', '--version'),
+             'm32': works('gcc', '-m32', str(probe), '-o', os.devnull),
+             'musl': works('musl-gcc', '--version'),
+             'wine': works('x86_64-w64-mingw32-gcc', '--version') and shutil.which('wine')}
+    runners = {name: [] for name in 'plain clang asan tsan dist m32 musl'.split()}
+    runners['wine'] = ['wine']
     if works('setarch', '-R', 'true'):
-        plain['tsan'] = ['setarch', '-R']  # its shadow memory does not fit every random layout
-    if not works('clang', '--version'):
-        del plain['clang']
-    if not works('gcc', '-m32', str(probe), '-o', '/dev/null'):
-        del plain['m32']
-    if not works('musl-gcc', '--version'):
-        del plain['musl']
-    if not works('x86_64-w64-mingw32-gcc', '--version') or shutil.which('wine') is None:
-        del plain['wine']
-    return plain
+        runners['tsan'] = ['setarch', '-R']  # its shadow memory does not fit every random layout
+    for name in [name for name in runners if not there.get(name, True)]:
+        del runners[name]
+        totals['skipped'] += 1
+        print(f'units {name:<8}    0 passed     0 failed     1 skipped: no compiler or runner')
+    return runners
 
 
 def units(variant, runner):
@@ -155,19 +173,32 @@ def deep():
     fuzz = [[f'build/fuzz/{name}', '-max_total_time=60', '-max_len=300', '-timeout=5',
              '-print_final_stats=1', f'build/fuzz/corpus-{name}', f'fuzz/corpus/{name}']
             for name in FUZZERS]
-    steps(JOBS, ('fuzzing', fuzz, exit_only))
+    steps(JOBS, ('fuzzing', fuzz, fuzzed))
     # not test_fork: its children leave memory behind, as they should
     memcheck = ['valgrind', '-q', '--fair-sched=yes', '--error-exitcode=9', '--leak-check=full']
-    one = ROOT / 'build/dist/rm.c'
-    steps(JOBS, ('memcheck', [[*memcheck, f'build/unit/plain/{name}.test'] for name in UNITS
-                              if name != 'test_fork'], tally),
-          ('gcc -fanalyzer', [['gcc', '-std=c11', '-O1', '-fanalyzer', '-Werror', '-c', one, '-o',
+    steps(JOBS, ('memcheck', [[*memcheck, f'build/unit/plain/{name}.test']
+                              for name in UNITS + DRIVERS if name != 'test_fork'], tally),
+          ('gcc -fanalyzer', [['gcc', '-std=c11', '-O1', '-fanalyzer', '-Werror', '-c', ONE, '-o',
                                os.devnull]], exit_only),
-          ('cppcheck', [['cppcheck', '-q', '--std=c11', '--enable=warning,portability',
-                         '--error-exitcode=1', '--max-configs=1',
-                         '--suppressions-list=tests/cppcheck-exceptions.txt', one]], exit_only))
+          ('cppcheck', [[sys.executable, 'tests/run.py', 'cppcheck']], exit_only))
+    mutants = [sys.executable, 'tools/mutants.py']
     steps(1, ('coverage', [[sys.executable, 'tools/coverage.py']], exit_only),
-          ('mutants', [[sys.executable, 'tools/mutants.py', '--sample', '60']], exit_only))
+          ('mutants', [[*mutants, '--sample', '60']], exit_only),
+          ('orders', [[*mutants, '--only', 'order']], exit_only),
+          ('excused orders', [[*mutants, '--only', 'order', '--rules']], exit_only))
+
+
+def cppcheck():
+    """Shows what cppcheck finds and no rule excuses, and the rules that excuse nothing."""
+    rules = Rules(ROOT / 'tests/cppcheck-exceptions.txt')
+    status, said = execute('cppcheck', '-q', '--std=c11', '--enable=warning,portability',
+                           '--max-configs=1', '--suppress=toomanyconfigs',
+                           '--template={id}: {code}\n {file}:{line}: {message}', ONE)
+    found = [one for one in re.split(r'^(?=\S)', said, flags=re.M) if one]
+    found = [one for one in found if not rules.match(re.sub(': +', ': ', one, count=1))]
+    found += [f'a rule matches nothing: {rule.pattern}\n' for rule in rules.unused]
+    print(''.join(found), end='')
+    sys.exit(status != 0 or found != [])
 
 
 def checks():
@@ -175,6 +206,6 @@ def checks():
 
 
 if __name__ == '__main__':
-    {'test': tests, 'check': checks, 'check-deep': deep}[sys.argv[1]]()
+    {'test': tests, 'check': checks, 'check-deep': deep, 'cppcheck': cppcheck}[sys.argv[1]]()
     print(f'{totals["passed"]} passed, {totals["failed"]} failed')
     sys.exit(totals['failed'] > 0 or totals['passed'] == 0)
