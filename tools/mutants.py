@@ -6,8 +6,9 @@ tests/unit that includes its header fails, crashes or hangs, or else a scenario 
 quickest come first.  A memory order is weakened to each weaker one that its operation has, for the
 scenarios alone.  One line for each survivor.  What cannot be noticed is listed by reason in
 tests/mutants-equivalent.txt, as regular expressions for such lines less their number.  Verdicts are
-kept in build/mutants: killed ones until the header changes, the others until a test does.  Exit
-status 1: a header below the gate.
+kept in build/mutants until the header changes: that a program killed it until that or a file beside
+it that is no test changes, that it survived until any of them does.  Exit status 1: a header below
+the gate, or a rule that matches nothing.
 """
 import argparse
 import collections
@@ -19,6 +20,7 @@ import queue
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,13 +30,15 @@ from rules import Rules
 
 GATE = 85  # percent of the mutants that no rule excuses, but of the orders all
 LIMIT = 10  # seconds for a program, which then counts as hanging
+TOO_LONG = (124, 137, -signal.SIGKILL, -signal.SIGXCPU)
 SCHEDULES = ['--schedules', '2000']
 MORE_SCHEDULES = ['--schedules', '20000']  # for memory orders
 
 OUT = ROOT / 'build/mutants'
 UNIT = ('gcc -std=c11 -pedantic-errors -O0 -fsanitize=bounds -fsanitize-undefined-trap-on-error '
         f'-pthread -I. -I{ROOT}/tests -I{ROOT}').split()
-SCENARIO = f'gcc -std=gnu11 -w -O1 -fno-pie -fno-builtin -fsanitize=thread -I. -I{ROOT}/tests/dst'
+SCENARIO = ('gcc -std=gnu11 -w -U_FORTIFY_SOURCE -O1 -fno-pie -fno-builtin -fsanitize=thread '
+            f'-I. -I{ROOT}/tests/dst').split()
 TEXTS = {path: path.read_text()
          for folder in ('unit', 'dst') for path in sorted((ROOT / 'tests' / folder).glob('*.c'))}
 
@@ -45,7 +49,17 @@ def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-TESTS_NOW = digest(''.join(TEXTS.values()))[:8]
+def helpers(folder):
+    """What the tests of a folder share."""
+    paths = [path for path in sorted((ROOT / 'tests' / folder).glob('*'))
+             if path.suffix != '.c' or path.stem == 'dst']
+    return ''.join(path.read_text() for path in [ROOT / 'tests/rm_test.h', *paths])
+
+
+HELPERS = {folder: helpers(folder) for folder in ('unit', 'dst')}
+# What a test is now: a name that changes with it.
+NOW = {test.stem: digest(text + HELPERS[test.parent.name])[:8] for test, text in TEXTS.items()}
+TESTS_NOW = digest(''.join(NOW.values()))[:8]
 JOURNAL = OUT / 'verdicts.txt'
 
 NESTED = r'(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*'  # parentheses in three levels
@@ -163,13 +177,18 @@ def run(*command):
                           stdout=subprocess.PIPE).stdout
 
 
-def works(where, *command, limit=60, patience=1):
-    """Whether a command succeeds in so many seconds; patience is for a machine that is busy."""
+def works(where, *command, limit=60, patience=10, tries=1):
+    """Whether a command succeeds in so many seconds of work; patience is for a machine that is busy,
+    another try for what took too long."""
     command = ['timeout', '-k', '1', limit * patience, 'prlimit', '--as=4000000000',
                f'--cpu={int(limit)}', *command]
-    return subprocess.run([str(word) for word in command], cwd=where, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                          check=False).returncode == 0
+    null = subprocess.DEVNULL
+    for _ in range(tries):
+        status = subprocess.run([str(word) for word in command], cwd=where, stdin=null,
+                                stdout=null, stderr=null, check=False).returncode
+        if status not in TOO_LONG:
+            break
+    return status == 0
 
 
 def place(header, where):
@@ -195,7 +214,7 @@ def build_unit(test, header, where):
 
 
 def build_scenario(test, _, where):
-    return (works(where, *SCENARIO.split(), '-c', test, '-o', 'scenario.o')
+    return (works(where, *SCENARIO, '-c', test, '-o', 'scenario.o')
             and works(where, 'objcopy', f'--redefine-syms={ROOT}/tests/dst/symbols', 'scenario.o')
             and works(where, 'gcc', '-no-pie', 'scenario.o', OUT / 'objects/dst.o',
                       '-o', test.stem))
@@ -225,7 +244,6 @@ def judge(mutant, text, tests, kills, where):
     header.unlink()
     header.write_text(text[:mutant.at] + mutant.after + text[mutant.at + len(mutant.before):])
     planned = sorted(tests['unit'], key=lambda row: -kills[row[0]]) + tests['dst']
-    patience = 10 if mutant.kind == 'order' else 1  # schedules do not sleep: the limit is of work
     if mutant.kind == 'order':
         planned = tests['dst'] + [(test, build, MORE_SCHEDULES, 10 * limit)
                                   for test, build, _, limit in tests['dst']]
@@ -235,9 +253,10 @@ def judge(mutant, text, tests, kills, where):
         for test, build, more, limit in planned:
             if not build(test, mutant.header, where):
                 return 'invalid'
-            if not works(where, f'./{test.stem}', *more, limit=limit, patience=patience):
+            patience = 10 if test.parent.name == 'dst' else 1  # schedules do not sleep
+            if not works(where, f'./{test.stem}', *more, limit=limit, patience=patience, tries=2):
                 kills[test] += 1
-                return f'killed by {test.stem}'
+                return f'killed by {test.stem} {NOW[test.stem]}'
         if mutant.kind == 'order':
             return 'survived'
         same = (object_code(mutant.header, where, where / 'new.o')
@@ -252,7 +271,8 @@ def prepare():
     """Compiles once what no mutant changes."""
     shutil.rmtree(OUT / 'places', ignore_errors=True)
     (OUT / 'objects').mkdir(parents=True, exist_ok=True)
-    run('gcc', '-O2', '-fno-pie', '-c', ROOT / 'tests/dst/dst.c', '-o', OUT / 'objects/dst.o')
+    run('gcc', '-U_FORTIFY_SOURCE', '-O2', '-fno-pie', '-c', ROOT / 'tests/dst/dst.c', '-o',
+        OUT / 'objects/dst.o')
     run(*UNIT, '-c', ROOT / 'tests/rm.c', '-o', OUT / 'objects/rm.o')
     for test, text in TEXTS.items():
         if '#include "rm.h"' in text and test.parent.name == 'unit':
@@ -282,9 +302,10 @@ def trial(header, chosen, jobs, kept):
     tests = programs(header, places.queue[0])
 
     def verdict(mutant):
-        known = kept.get(key(mutant, text), '')
-        if known.startswith(('killed', 'invalid')) or known.endswith(TESTS_NOW):
-            return known
+        known = kept.get(key(mutant, text), '').split()
+        if known[:1] == ['invalid'] or known[-1:] == [TESTS_NOW] or (
+                known[:1] == ['killed'] and known[-1] == NOW.get(known[2])):
+            return ' '.join(known)
         where = places.get()
         try:
             said = judge(mutant, text, tests, kills, where)
@@ -337,9 +358,10 @@ def main():
                       + (f': {said}' if options.rules else ''), flush=True)
     if options.rules:
         return int(any(not survived for _, _, survived in counts))
-    for rule in rules.unused if options.header is None and options.only is None else []:
+    unused = rules.unused if options.header is None and options.only is None else []
+    for rule in unused:
         print(f'a rule matches nothing: {rule.pattern}')
-    return report(counts, excused)
+    return int(report(counts, excused) or unused != [])
 
 
 def report(counts, excused):
