@@ -28,7 +28,7 @@ EXAMPLES = sorted(path.stem for path in (ROOT / 'examples').glob('*.c'))
 ENVIRONMENT = {**os.environ, 'WINEDEBUG': '-all', 'WINEPREFIX': str(ROOT / 'build/wine')}
 LEAST = 5000  # inputs that a fuzzer tries in its minute
 # What is shown of programs in which nothing failed, by the step.
-SHOWN = {'torture': '# .* chains .*', 'fuzzing': r'stat::number_of_executed_units.*',
+SHOWN = {'torture': '# .*chains .*', 'fuzzing': r'stat::number_of_executed_units.*',
          'coverage': '.*', 'orders': '.*', 'excused orders': '.*', 'mutants': '.*'}
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
 

@@ -5,7 +5,7 @@ Runs the torture scenarios of build/dst and asks which calls were made to fail, 
 calls they were reached.  Every line of a header that allocates, makes a mutex, a condition variable
 or a queue, starts a thread, reads a clock, asks for a random number, or calls a hook that returns a
 status or a bool must be in a chain that failed.  Every chain that is seen while nothing has failed
-must have failed in each of three ways, alone, as the first of all that follow and in a pair, and one
+must have failed in each of three ways: alone, as the first of all that follow, and in a pair; one
 that is seen only behind another failure together with that.
 """
 import collections
@@ -26,8 +26,8 @@ NEVER = {('clock_gettime', 'with all that follow'): 'for ever: it could not end 
 
 
 def chains(program):
-    """How often each chain failed, and in which ways: a Counter for each (name of the call, the lines
-    of headers from it outwards)."""
+    """How often each chain failed in which way: a Counter for each (name of the call, the lines of
+    headers from it outwards)."""
     said = run(program, '--sites')
     found = re.findall(r'^# site((?: \d+){5}) (\S+)((?: [0-9a-f]+)+)$', said, re.M)
     addresses = sorted({pc for *_, chain in found for pc in chain.split()})
@@ -103,9 +103,10 @@ def main():
     failed = {line for (_, lines), ways in found.items()
               if ways.total() > ways['unharmed'] for line in lines}
     unharmed = sum(ways['unharmed'] > 0 for ways in found.values())
-    print(f'# {len(found)} chains of calls, {len(found) - unharmed} seen only behind another failure; '
-          'failed ' + ', '.join(f'{sum(ways[way] > 0 for ways in found.values())} {way}' for way in (
-              'alone', 'with all that follow', 'behind another', 'in a pair')))
+    failures = [f'{sum(ways[way] > 0 for ways in found.values())} {way}'
+                for way in ('alone', 'with all that follow', 'behind another', 'in a pair')]
+    print(f'# {len(found)} chains of calls, {len(found) - unharmed} seen only behind another failure')
+    print(f'# chains that failed: {", ".join(failures)}')
     excepted = exceptions()
     return report([('every chain of calls that can fail has failed',
                     functools.partial(all_failed, found)),

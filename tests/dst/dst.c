@@ -1676,8 +1676,8 @@ static bool run_torture(dst_scenario *scenario, const options *o, int number) {
     return held;
 }
 
-/* One line a place that can fail: whether it was seen before any failure; how often it failed, in each
-   way; its name, and the calls that led there. */
+/* One line a place that can fail: whether it was seen before any failure; how often it failed, in
+   each way; its name, and the calls that led there. */
 static void show_sites(void) {
     int i, n;
     for (i = 0; i < S->site_count; ++i) {
