@@ -105,7 +105,8 @@ def main():
     unharmed = sum(ways['unharmed'] > 0 for ways in found.values())
     failures = [f'{sum(ways[way] > 0 for ways in found.values())} {way}'
                 for way in ('alone', 'with all that follow', 'behind another', 'in a pair')]
-    print(f'# {len(found)} chains of calls, {len(found) - unharmed} seen only behind another failure')
+    print(f'# {len(found)} chains of calls, '
+          f'{len(found) - unharmed} seen only behind another failure')
     print(f'# chains that failed: {", ".join(failures)}')
     excepted = exceptions()
     return report([('every chain of calls that can fail has failed',

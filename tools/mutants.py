@@ -178,8 +178,8 @@ def run(*command):
 
 
 def works(where, *command, limit=60, patience=10, tries=1):
-    """Whether a command succeeds in so many seconds of work; patience is for a machine that is busy,
-    another try for what took too long."""
+    """Whether a command succeeds in so many seconds of work; patience is for a busy machine, another
+    try for what took too long."""
     command = ['timeout', '-k', '1', limit * patience, 'prlimit', '--as=4000000000',
                f'--cpu={int(limit)}', *command]
     null = subprocess.DEVNULL
@@ -271,7 +271,7 @@ def prepare():
     """Compiles once what no mutant changes."""
     shutil.rmtree(OUT / 'places', ignore_errors=True)
     (OUT / 'objects').mkdir(parents=True, exist_ok=True)
-    run('gcc', '-U_FORTIFY_SOURCE', '-O2', '-fno-pie', '-c', ROOT / 'tests/dst/dst.c', '-o',
+    run('gcc', '-w', '-U_FORTIFY_SOURCE', '-O2', '-fno-pie', '-c', ROOT / 'tests/dst/dst.c', '-o',
         OUT / 'objects/dst.o')
     run(*UNIT, '-c', ROOT / 'tests/rm.c', '-o', OUT / 'objects/rm.o')
     for test, text in TEXTS.items():
