@@ -178,8 +178,8 @@ def run(*command):
 
 
 def works(where, *command, limit=60, patience=10, tries=1):
-    """Whether a command succeeds in so many seconds of work; patience is for a busy machine, another
-    try for what took too long."""
+    """Whether a command succeeds in so many seconds of work; patience is for a busy machine, other
+    tries for what took too long."""
     command = ['timeout', '-k', '1', limit * patience, 'prlimit', '--as=4000000000',
                f'--cpu={int(limit)}', *command]
     null = subprocess.DEVNULL
