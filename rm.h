@@ -70,6 +70,9 @@ DEFINES
     RM_STATIC                  everything static in this file; implies RM_IMPLEMENTATION [that file]
     RM_API                     linkage of the public functions, such as a visibility attribute
                                (extern) [every file of the program alike]
+    RM_NO_TLS                  no thread-local storage: destroying an object inside one of its hooks
+                               is not noticed, and completion callbacks nest
+                               [every file of the program alike]
     RM_NO_THREADS              no locks and no threads; a call that had to wait returns RM_E_BUSY
                                [every file of the program alike]
     RM_MALLOC(size), RM_FREE(pointer)  both or neither (malloc, free) [implementation file]
@@ -112,7 +115,7 @@ ERRORS
     object has gone or a second release. The other codes are beside their declaration.
 
 GLOBALS
-    One counter of thread numbers; per thread its number.
+    One counter of thread numbers; per thread its number and what completions it has to run.
 */
 #if defined(RM_BASE_VERSION) && RM_BASE_VERSION != 100
 #error "rm.h: two releases of rm.h meet in this file; use the headers of one release"
@@ -462,7 +465,8 @@ RM_API RM_MUST_USE rm_status rm_thread_start(rm_thread *thread, void (*fn)(void 
 RM_API void rm_thread_join(rm_thread *thread);
 
 /* A small number of the calling thread, to choose a shard by.
-   Returns: 1, 2, 3 ... in the order of the threads' first calls; never reused.
+   Returns: 1, 2, 3 ... in the order of the threads' first calls, never reused; with RM_NO_TLS a
+   hash of the platform's number, which may repeat.
    Threads: any. Blocks: no. Allocates: no. */
 RM_API uint32_t rm_thread_number(void);
 
@@ -691,14 +695,19 @@ RM_API bool rm_cancel_requested(const rm_cancel *cancel);
    Returns true and writes *grant, or false when there is none. */
 typedef bool (*rm_waitq_try_fn)(void *owner, void *request, uint64_t *grant);
 
-/* The end of an asynchronous wait; a hook, called once, without a lock. The waiter's memory is the
-   caller's again when it is called. */
+/* The end of an asynchronous wait; a hook, called once, without a lock, by the thread whose call
+   ended it: before that call returns or, when the thread is inside another such callback, right
+   after that one (RM_NO_TLS: inside it). The waiter's memory is the caller's again when it is
+   called. */
 typedef void (*rm_waitq_done_fn)(rm_status status, uint64_t grant, void *user);
 
 typedef struct rm_waitq_desc {
-    const rm_clock *clock;   /* 0 = the system's */
-    rm_waitq_try_fn try_fn;  /* 0 = waits end through rm_waitq_complete only */
-    void *owner;             /* first argument of try_fn */
+    const rm_clock *clock;  /* 0 = the system's */
+    rm_waitq_try_fn try_fn; /* 0 = waits end through rm_waitq_complete only */
+    void *owner;            /* first argument of try_fn */
+    /* primitive, called with the lock held: the next time after now at which try_fn may succeed
+       without a notify; INT64_MAX = at none. 0 = there is none */
+    int64_t (*look_at_fn)(void *owner, void *request, int64_t now);
     int64_t barge_ns;        /* newcomers may barge until the head has waited so long; 0 = 50 us;
                                 RM_STRICT = first come, first served */
     uint32_t max_waiters;    /* more are turned away with RM_E_FULL; 0 = no bound */
@@ -727,7 +736,7 @@ typedef struct rm_waiter {
     rm_waitq_done_fn done_fn;
     void *user;
     rm_deadline deadline;
-    int64_t since_ns;
+    int64_t since_ns, look_ns;
     uint64_t grant;
     rm_status status;
     uint8_t state;
@@ -780,7 +789,7 @@ RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *
                                           rm_deadline deadline, rm_cancel *cancel,
                                           rm_waitq_done_fn done_fn, void *user);
 
-/* Takes an asynchronous waiter out: its done_fn is called with RM_E_CANCELLED before this returns.
+/* Takes an asynchronous waiter out: its done_fn is called with RM_E_CANCELLED.
    Returns: RM_E_STALE when it came too late; RM_E_INVALID for NULL.
    Threads: any, while the waiter's memory lives. Blocks: for a short lock, in done_fn.
    Allocates: no. */
@@ -790,8 +799,9 @@ RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter);
    Threads: any; not with the queue's lock. Blocks: for a short lock, in done_fn. Allocates: no. */
 RM_API void rm_waitq_notify(rm_waitq *q);
 
-/* Ends the asynchronous waits whose deadline has passed.
-   Returns: the earliest deadline of those that are left; INT64_MAX when there is none.
+/* Ends the asynchronous waits whose deadline has passed, and serves those that can be.
+   Returns: when to call it again: the earliest deadline of those that are left, or when the head
+   may be served without a notify (look_at_fn); INT64_MAX for neither.
    Threads: any. Blocks: for a short lock, in done_fn. Allocates: no. Cost: O(waiters). */
 RM_API int64_t rm_waitq_expire(rm_waitq *q);
 
@@ -919,6 +929,12 @@ RM_API rm_status rm_registry_destroy(rm_registry *registry);
    Owns: the caller; rm_registry_put. Cost: O(max_entries) when full. */
 RM_API RM_MUST_USE rm_status rm_registry_get(rm_registry *registry, const void *key, size_t size,
                                              rm_registry_ref *out, rm_error *error);
+
+/* Borrows an entry once more, by a reference that was borrowed before, back or not.
+   Returns: RM_E_STALE when that object has gone, or for a foreign reference; RM_E_INVALID for NULL.
+   Threads: any. Blocks: for a short lock. Allocates: no. Owns: the caller; rm_registry_put. */
+RM_API RM_MUST_USE rm_status rm_registry_hold(rm_registry *registry, const rm_registry_ref *ref,
+                                              rm_registry_ref *out);
 
 /* Gives a borrowed entry back and clears *ref: a copy of it must not be given back as well.
    Returns: RM_E_STALE for a second put or a foreign reference; RM_E_INVALID for NULL.
@@ -1382,6 +1398,18 @@ static inline bool rmi_is_inside(const rmi_inside *at, const void *object) {
     return at != NULL;
 }
 
+/* Around a hook; `hooks` is the thread's pointer to the innermost one. */
+#ifndef RM_NO_TLS
+#define RMI_ENTER(hooks, here, that) \
+    ((here).object = (that), (here).outer = (hooks), (hooks) = &(here))
+#define RMI_LEAVE(hooks, here) ((hooks) = (here).outer)
+#define RMI_IS_INSIDE(hooks, that) rmi_is_inside((hooks), (that))
+#else
+#define RMI_ENTER(hooks, here, that) ((here).object = (that))
+#define RMI_LEAVE(hooks, here) ((void)(here).object)
+#define RMI_IS_INSIDE(hooks, that) ((void)(that), false)
+#endif
+
 /* Copies a NUL-terminated string into a fixed array, cut at a UTF-8 boundary. */
 static inline void rmi_copy_string(char *to, size_t size, const char *from) {
     size_t length = from == NULL ? 0 : strlen(from);
@@ -1714,6 +1742,10 @@ RM_API rm_deadline rm_deadline_after(const rm_clock *clock, int64_t timeout_ns) 
     return deadline;
 }
 
+static int64_t rmi_min_time(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 static int64_t rmi_deadline_at(rm_deadline deadline) {
     return deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns;
 }
@@ -1773,6 +1805,7 @@ RM_API bool rm_size_mul(size_t a, size_t b, size_t *product) {
 
 /* >>platform: mutex, condition variable, thread */
 
+#ifndef RM_NO_TLS
 static uint32_t rmi_thread_numbers;
 
 RM_API uint32_t rm_thread_number(void) {
@@ -1780,6 +1813,19 @@ RM_API uint32_t rm_thread_number(void) {
     if (number == 0) number = RMI_ADD32(&rmi_thread_numbers, 1u, RELAXED) + 1u;
     return number;
 }
+#else
+static uint64_t rmi_mix64(uint64_t z);
+
+RM_API uint32_t rm_thread_number(void) {
+#if defined(RM_NO_THREADS)
+    return 1;
+#elif defined(_WIN32)
+    return (uint32_t)rmi_mix64(GetCurrentThreadId()) | 1u;
+#else
+    return (uint32_t)rmi_mix64((uint64_t)(uintptr_t)pthread_self()) | 1u;
+#endif
+}
+#endif
 
 /* What the platform has: RMI_OS_... macros that end in 0 for success where they can fail. */
 #if defined(RM_NO_THREADS)
@@ -2549,23 +2595,77 @@ RM_API void rm_cancel_request(rm_cancel *cancel) {
 
 /* >>wait queue */
 
-/* Runs completion callbacks in the order of the grants, without any lock. */
-static void rmi_waiters_deliver(rm_waiter *done) {
-    rm_waiter *next, *first = NULL;
+/* The completions that a thread has to run, oldest first. */
+typedef struct rmi_due {
+    rm_waiter *first, *last;
+} rmi_due;
+
+#ifndef RM_NO_TLS
+static RMI_TLS rmi_due *rmi_due_here; /* not NULL: further down this stack they are being run */
+#define RMI_DUE_HERE rmi_due_here
+#else
+#define RMI_DUE_HERE ((rmi_due *)NULL)
+#endif
+
+/* Puts the completions of a queue, at least one, which has the last first, behind those that are
+   due. Their tokens are the caller's again: they may go before these are run. */
+static void rmi_due_append(rmi_due *due, rm_waiter *done) {
+    rm_waiter *next, *first = NULL, *const last = done;
     for (; done != NULL; done = next) {
+        rmi_cancel_unregister(done);
         next = done->next;
         done->next = first;
         first = done;
     }
-    for (; first != NULL; first = next) {
-        const rm_status status = first->status;
-        const uint64_t grant = first->grant;
-        const rm_waitq_done_fn done_fn = first->done_fn;
-        void *user = first->user;
-        next = first->next;
-        rmi_cancel_unregister(first);
+    if (due->first == NULL)
+        due->first = first;
+    else
+        due->last->next = first;
+    due->last = last;
+}
+
+static void rmi_due_run(rmi_due *due) {
+    while (due->first != NULL) {
+        rm_waiter *waiter = due->first;
+        const rm_status status = waiter->status;
+        const uint64_t grant = waiter->grant;
+        const rm_waitq_done_fn done_fn = waiter->done_fn;
+        void *user = waiter->user;
+        due->first = waiter->next;
         done_fn(status, grant, user); /* the waiter's memory is the caller's from here on */
     }
+}
+
+/* Runs completion callbacks in the order of the grants, without any lock. Those that become due
+   inside one are run after it, so that a chain of them does not grow the stack. */
+static void rmi_waiters_deliver(rm_waiter *done) {
+    rmi_due due = {NULL, NULL};
+    if (done == NULL) return;
+    if (RMI_DUE_HERE != NULL) {
+        rmi_due_append(RMI_DUE_HERE, done);
+        return;
+    }
+#ifndef RM_NO_TLS
+    rmi_due_here = &due;
+#endif
+    rmi_due_append(&due, done);
+    rmi_due_run(&due);
+#ifndef RM_NO_TLS
+    rmi_due_here = NULL;
+#endif
+}
+
+/* Are there completions that wait for this thread to come out of the one that it is in? */
+static bool rmi_waiters_due(void) {
+    return RMI_DUE_HERE != NULL && RMI_DUE_HERE->first != NULL;
+}
+
+/* When the head shall try by itself, after it did so in vain just now. */
+static int64_t rmi_waitq_look_at(rm_waitq *q, int64_t now) {
+    int64_t at;
+    if (q->head == NULL || q->desc.look_at_fn == NULL) return INT64_MAX;
+    at = q->desc.look_at_fn(q->desc.owner, q->head->request, now);
+    return at > now ? at : INT64_MAX; /* else it would spin */
 }
 
 static bool rmi_waitq_starving(const rm_waitq *q, int64_t now) {
@@ -2590,6 +2690,7 @@ static void rmi_waitq_push(rm_waitq *q, rm_waiter *waiter) {
         q->head = waiter;
     q->tail = waiter;
     waiter->state = RMI_WAITER_QUEUED;
+    waiter->look_ns = INT64_MAX;
     ++q->stats.waits;
     ++q->stats.waiting;
 }
@@ -2634,6 +2735,7 @@ static rm_status rmi_waiter_over(const rm_waiter *waiter, int64_t now) {
 /* Hands units to the head as long as there are any, then publishes. */
 static void rmi_waitq_settle(rm_waitq *q, int64_t now) {
     rm_waiter *waiter;
+    int64_t look_ns;
     while ((waiter = q->head) != NULL) {
         const rm_status over = rmi_waiter_over(waiter, now);
         uint64_t grant = 0;
@@ -2645,6 +2747,11 @@ static void rmi_waitq_settle(rm_waitq *q, int64_t now) {
             break;
     }
     rmi_waitq_publish(q, now);
+    look_ns = rmi_waitq_look_at(q, now);
+    if (waiter != NULL && waiter->cond != NULL && look_ns < waiter->look_ns) {
+        waiter->look_ns = look_ns;    /* noted here: it may be over when the waiter comes to it */
+        rm_cond_signal(waiter->cond); /* sleeps for too long: it shall look by itself */
+    }
 }
 
 /* Takes a waiter out without a unit; it may have been woken for one: that is passed on. */
@@ -2707,29 +2814,33 @@ static rm_status rmi_waitq_refuses(rm_waitq *q, const rm_cancel *cancel) {
 /* Blocks until the waiter has ended, by others or by itself. */
 static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
     const rm_clock *clock = q->desc.clock;
+    int64_t now = waiter->since_ns;
     while (waiter->state == RMI_WAITER_QUEUED) {
         rm_status over;
-        int64_t now;
         uint64_t grant = 0;
 #ifdef RM_NO_THREADS
         rmi_waitq_leave(q, waiter, RM_E_BUSY);
         break;
 #endif
-        if (q->done != NULL) { /* callbacks must not wait for our waiting */
+        if (q->done != NULL || rmi_waiters_due()) { /* they must not wait for our waiting */
             rm_waitq_unlock(q);
+            if (rmi_waiters_due()) rmi_due_run(RMI_DUE_HERE);
             rm_waitq_lock(q);
             continue;
         }
+        waiter->look_ns = q->head == waiter ? rmi_waitq_look_at(q, now) : INT64_MAX;
         if (q->woken != waiter) /* it may have been woken while the lock was free */
-            clock->wait_fn(waiter->cond, &q->mutex, rmi_deadline_at(waiter->deadline), clock->user);
+            clock->wait_fn(waiter->cond, &q->mutex,
+                           rmi_min_time(rmi_deadline_at(waiter->deadline), waiter->look_ns),
+                           clock->user);
         if (waiter->state != RMI_WAITER_QUEUED) break;
         now = rm_now(clock);
         over = rmi_waiter_over(waiter, now);
         if (over != RM_OK) {
             rmi_waitq_end(q, waiter, over, 0, now);
             rmi_waitq_settle(q, now); /* it may have been woken for a unit: pass it on */
-        } else if (q->woken == waiter) {
-            q->woken = NULL;
+        } else if (q->woken == waiter || waiter->look_ns <= now) {
+            if (q->woken == waiter) q->woken = NULL;
             if (q->desc.try_fn != NULL && q->desc.try_fn(q->desc.owner, waiter->request, &grant)) {
                 rmi_waitq_end(q, waiter, RM_OK, grant, now);
                 rmi_waitq_settle(q, now); /* there may be a second unit: one wake was in flight */
@@ -2795,6 +2906,7 @@ RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_
     rm_status status;
     int64_t now;
     if (q == NULL || waiter == NULL || done_fn == NULL) return RM_E_INVALID;
+    rm_mutex_lock(&q->mutex); /* a remove may be looking, if it was queued before */
     memset(waiter, 0, sizeof *waiter);
     waiter->queue = q;
     waiter->request = request;
@@ -2802,6 +2914,7 @@ RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_
     waiter->cancel = cancel;
     waiter->done_fn = done_fn;
     waiter->user = user;
+    rm_mutex_unlock(&q->mutex);
     rmi_cancel_register(waiter); /* before it is queued: after that it may be gone at any time */
     rm_waitq_lock(q);
     status = rmi_waitq_refuses(q, cancel);
@@ -2857,9 +2970,10 @@ RM_API int64_t rm_waitq_expire(rm_waitq *q) {
             rmi_waitq_end(q, waiter, RM_E_TIMEOUT, 0, now);
     }
     rmi_waitq_settle(q, now);
+    if (q->head != NULL && q->head->cond == NULL) earliest = rmi_waitq_look_at(q, now);
     for (waiter = q->head; waiter != NULL; waiter = waiter->next) {
-        if (waiter->cond == NULL && rmi_deadline_at(waiter->deadline) < earliest)
-            earliest = rmi_deadline_at(waiter->deadline);
+        if (waiter->cond == NULL)
+            earliest = rmi_min_time(earliest, rmi_deadline_at(waiter->deadline));
     }
     rm_waitq_unlock(q);
     return earliest;
@@ -3304,20 +3418,36 @@ RM_API rm_status rm_registry_get(rm_registry *r, const void *key, size_t size, r
     return rmi_registry_make(r, hash, key, (uint32_t)size, out, error);
 }
 
-RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
+/* Adds to the references of an entry, or takes one away, if it still is what ref refers to. */
+static rm_status rmi_registry_refer(rm_registry *r, const rm_registry_ref *ref, bool more) {
     rm_status status = RM_E_STALE;
     rmi_entry *entry;
     rm_mutex *mutex;
-    if (r == NULL || ref == NULL) return RM_E_INVALID;
     if (ref->generation == 0 || ref->slot >= r->desc.max_entries) return RM_E_STALE;
     entry = &r->entries[ref->slot];
     mutex = rmi_registry_lock(r, entry);
     if (entry->state == RMI_ENTRY_LIVE && entry->generation == ref->generation &&
-        entry->value == ref->value && entry->refs > 0) {
-        --entry->refs;
+        entry->value == ref->value && (more || entry->refs > 0)) {
+        entry->refs += more ? 1 : UINT32_MAX;
         status = RM_OK;
     }
     rm_mutex_unlock(mutex);
+    return status;
+}
+
+RM_API rm_status rm_registry_hold(rm_registry *r, const rm_registry_ref *ref,
+                                  rm_registry_ref *out) {
+    rm_status status;
+    if (r == NULL || ref == NULL || out == NULL) return RM_E_INVALID;
+    status = rmi_registry_refer(r, ref, true);
+    if (status == RM_OK) *out = *ref;
+    return status;
+}
+
+RM_API rm_status rm_registry_put(rm_registry *r, rm_registry_ref *ref) {
+    rm_status status;
+    if (r == NULL || ref == NULL) return RM_E_INVALID;
+    status = rmi_registry_refer(r, ref, false);
     if (status == RM_OK) memset(ref, 0, sizeof *ref);
     return status;
 }

@@ -388,11 +388,13 @@ struct rm_cache {
     uint32_t loading; /* calls that load, or wait for a load */
     rm_cache_stats stats;
     rm_hist load_times;
-    uint64_t load_bins[RMI_CACHE_LOAD_BINS];
+    rmi_word64 load_bins[RMI_CACHE_LOAD_BINS]; /* as rm_hist wants them */
 };
 
 static uint32_t rmi_cache_numbers;
+#ifndef RM_NO_TLS
 static RMI_TLS const rmi_inside *rmi_cache_hooks; /* that run while no load shows it */
+#endif
 
 /* >>core: entries */
 
@@ -522,12 +524,12 @@ static void rmi_cache_unref(rm_cache *cache, rmi_cache_entry *entry) {
 
 /* Gives up the lock, then tells of and frees what was removed under it. */
 static void rmi_cache_unlock(rm_cache *cache) {
-    const rmi_inside here = {cache, rmi_cache_hooks};
     rmi_cache_entry *entry = cache->removed, *next;
+    rmi_inside here;
     cache->removed = NULL;
     rm_waitq_unlock(&cache->queue);
     if (entry == NULL) return;
-    rmi_cache_hooks = &here;
+    RMI_ENTER(rmi_cache_hooks, here, cache);
     for (; entry != NULL; entry = next) {
         next = entry->next;
         if (cache->desc.removed_fn != NULL)
@@ -535,7 +537,7 @@ static void rmi_cache_unlock(rm_cache *cache) {
                                    entry->size, (rm_cache_cause)entry->cause, cache->desc.user);
         rmi_cache_free(cache, entry);
     }
-    rmi_cache_hooks = here.outer;
+    RMI_LEAVE(rmi_cache_hooks, here);
 }
 
 /* >>core: bounds and time */
@@ -1067,12 +1069,12 @@ static rm_status rmi_cache_stop(void *user, rm_deadline deadline, rm_error *erro
 static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     rm_cache *cache = (rm_cache *)user;
-    const rmi_inside here = {cache, rmi_cache_hooks};
+    rmi_inside here;
     uint64_t bins[RMI_CACHE_LOAD_BINS];
     rm_cache_stats s;
     uint32_t i;
     if (visit == NULL || rm_cache_stats_get(cache, &s) != RM_OK) return;
-    rmi_cache_hooks = &here;
+    RMI_ENTER(rmi_cache_hooks, here, cache);
     rmi_show(visit, to, counter, "rm_cache_hits_total", "Look-ups that found a value.", NULL, NULL,
              s.hits);
     rmi_show(visit, to, counter, "rm_cache_misses_total", "Look-ups that found none.", NULL, NULL,
@@ -1094,7 +1096,7 @@ static void rmi_cache_stats_visit(void *user, rm_stat_fn visit, void *to) {
     rmi_show(visit, to, gauge, "rm_cache_pins", "Pins that are out.", NULL, NULL, s.pins);
     rmi_show_times(visit, to, "rm_cache_load_seconds", "Time of loads, failed ones included.",
                    &cache->queue, &cache->load_times, bins);
-    rmi_cache_hooks = here.outer;
+    RMI_LEAVE(rmi_cache_hooks, here);
 }
 
 RM_API rm_resource rm_cache_resource(rm_cache *cache) {
@@ -1239,7 +1241,7 @@ RM_API rm_status rm_cache_after_fork_child(rm_cache *cache) {
 RM_API rm_status rm_cache_destroy(rm_cache *cache) {
     bool used;
     if (cache == NULL) return RM_OK;
-    if (rmi_is_inside(rmi_cache_hooks, cache)) return RM_E_BUSY;
+    if (RMI_IS_INSIDE(rmi_cache_hooks, cache)) return RM_E_BUSY;
     rm_waitq_lock(&cache->queue);
     used = cache->stats.pins > 0 || cache->loading > 0;
     if (!used) {

@@ -148,6 +148,17 @@ def gnu11(folder):
     program(folder, [IMPLEMENT + ALL + users()], std='gnu11')
 
 
+@row('all headers, RM_NO_TLS')
+def no_tls(folder):
+    program(folder, [IMPLEMENT + ALL + users()], '-DRM_NO_TLS')
+    symbols = run('readelf', '-sW', folder / '0.o')
+    check(' TLS ' not in symbols, symbols)
+    run('gcc', '-std=c11', '-DRM_NO_TLS', '-O0', '-pthread', f'-I{ROOT}', f'-I{ROOT}/tests',
+        ROOT / 'tests/unit/test_pool.c', '-o', folder / 'pool')
+    for part in ('basic_operations', 'concurrent_access', 'lends_the_lowest'):
+        run(folder / 'pool', part)
+
+
 @row('all headers, 32 bit')
 def bits32(folder):
     try:

@@ -298,6 +298,27 @@ TEST(registry, tells_a_reference_that_is_none_any_more) {
     tear_down(&w);
 }
 
+TEST(registry, lends_again_by_a_reference_while_its_object_lives) {
+    rm_registry_ref ref, copy, held;
+    world w;
+    build(&w, 1);
+    copy = ref = get(&w, "a");
+    CHECK_EQ(rm_registry_hold(w.registry, &ref, &held), RM_OK);
+    put(&w, &ref);
+    CHECK_EQ(rm_registry_remove(w.registry, "a", 1), RM_E_BUSY); /* it is held */
+    put(&w, &held);
+    CHECK_EQ(rm_registry_hold(w.registry, &copy, &held), RM_OK); /* it is there, and not borrowed */
+    put(&w, &held);
+    CHECK_EQ(rm_registry_remove(w.registry, "a", 1), RM_OK);
+    CHECK_EQ(rm_registry_hold(w.registry, &copy, &held), RM_E_STALE);
+    touch(&w, "b"); /* in the same slot */
+    CHECK_EQ(rm_registry_hold(w.registry, &copy, &held), RM_E_STALE);
+    CHECK_EQ(rm_registry_hold(w.registry, &ref, &held), RM_E_STALE); /* cleared */
+    copy.slot = 1;
+    CHECK_EQ(rm_registry_hold(w.registry, &copy, &held), RM_E_STALE); /* no such slot */
+    tear_down(&w);
+}
+
 static rm_status make_none(const void *key, size_t size, void **value, rm_error *error,
                            void *user) {
     (void)key, (void)size, (void)value, (void)error, (void)user;
