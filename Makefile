@@ -60,6 +60,7 @@ bench: $(BENCHES) ## build and run the benchmarks; the results go to build/bench
 	@printf 'area\tcase\tthreads\timplementation\tmetric\tvalue\n' > build/bench.tsv
 	@set -e; for bench in $^; do echo "== $$bench"; ./$$bench >> build/bench.tsv; done
 	@awk -F'\t' '{ printf "%-10s %-32s %8s  %-20s %-16s %14s\n", $$1, $$2, $$3, $$4, $$5, $$6 }' build/bench.tsv
+	@! command -v gnuplot > /dev/null || gnuplot bench/pool_waits.gp # docs/pool_waits.svg
 
 # ---- the headers as products
 
@@ -92,13 +93,15 @@ VERSION       = $(shell awk '/define RM_BASE_VERSION / { \
 $(SETUPS): setup-%: # installs what the target needs, if it is missing
 	@tools/setup.sh $*
 
+build/examples/pool_event_loop: LIBS = -luv
 build/examples/%: examples/%.c | setup-demo
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(CFLAGS) -pthread $< -o $@ $(LDFLAGS) $(LIBS)
 
 # what pool and cache are compared with; the benches leave out what is not there
 build/bench/bench_pool: LIBS = $(patsubst -I%,-isystem%,$(shell \
-                               pkg-config --cflags --libs apr-util-1 apr-1; pkg-config --cflags --libs glib-2.0))
+                               pkg-config --cflags --libs apr-util-1 apr-1; pkg-config --cflags --libs glib-2.0; \
+                               pkg-config --cflags --libs zdb))
 build/bench/bench_cache: LIBS = $(patsubst -I%,-isystem%,$(shell pkg-config --cflags --libs glib-2.0)) -lm
 
 build/bench/%: bench/%.c | setup-bench

@@ -1,14 +1,21 @@
-/* What borrowing from a pool costs: rm_pool.h, apr_reslist and GAsyncQueue (where their headers are
-   found), and two floors below which no pool gets: a mutex taken on acquire and on release, and a
-   compare-and-swap with an exchange on a word of the thread's own.
+/* What borrowing from a pool costs: rm_pool.h, apr_reslist, libzdb and GAsyncQueue (where their
+   headers are found), and floors below which no pool gets: a mutex taken on acquire and on release;
+   a compare-and-swap with an exchange on a word of the thread's own; the same with two readings of
+   the coarse clock.
 
-   Prints lines of area, case, threads, implementation, metric, value. Cases: pairs of acquire and
-   release on a pool of 10, and of 32 with 8 threads; and 8 threads that hold one of 4 for 100 us.
+   Prints lines of area, case, threads, implementation, metric, value. Cases:
+     pairs_pool_10, _32   acquire and release, nothing in between
+     hold_*_pool_4        8 threads share 4 and hold one for nothing, 1 us (busy) or 100 us (asleep)
+     cold_fill_8          8 threads, an empty pool, a factory that takes 20 ms: until all hold one
+     slow_factory         acquire and release while another thread is in a factory of 200 ms
+     packing              resources in use after 8 threads did not overlap for a while
    ns_per_op is wall time by all pairs of all threads. wait_*_ns is the time in acquire, fairness
    the most pairs of a thread by the least until the first is done with its share. Values are
    medians of interleaved repetitions, for pairs of that quarter which other processes disturbed
    least. cpu_share_percent is the processor time that the threads had of what they could have had:
-   below 85 the lines of pairs say little; for those that hold it is the price of waiting. */
+   below 85 the lines of pairs say little; for those that hold it is the price of waiting.
+   libzdb cannot wait and is left out where it would have to; each of its pairs asks SQLite whether
+   the connection is alive. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -20,6 +27,10 @@
 #define HAVE_APR
 #include <apr_general.h>
 #include <apr_reslist.h>
+#endif
+#if __has_include(<zdb.h>)
+#define HAVE_ZDB
+#include <zdb.h>
 #endif
 #if __has_include(<glib.h>)
 #define HAVE_GLIB
@@ -35,9 +46,7 @@
 #include <unistd.h>
 
 enum { REPETITIONS = 20, KEPT = 5, HOLD_REPETITIONS = 10 };
-enum { THREADS_MAX = 8, SAMPLES_MAX = 256, ITEMS_MAX = 32 };
-
-#define HOLD_NS 100000
+enum { THREADS_MAX = 8, SAMPLES_MAX = 20000, ITEMS_MAX = 32 };
 
 static char items[ITEMS_MAX]; /* what the pools lend */
 static uint32_t items_used;
@@ -54,9 +63,22 @@ static void need(bool ok) {
 
 static rm_pool *rm;
 
+static void sleep_ns(int64_t ns) {
+    const struct timespec t = {ns / 1000000000, ns % 1000000000};
+    need(nanosleep(&t, NULL) == 0);
+}
+
+static int64_t factory_ns; /* what making one takes */
+
 static rm_status rm_make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
     (void)deadline, (void)error, (void)user;
+    if (factory_ns > 0) sleep_ns(factory_ns);
     *resource = new_item();
+    return RM_OK;
+}
+
+static rm_status rm_check(void *resource, void *user) {
+    (void)resource, (void)user;
     return RM_OK;
 }
 
@@ -76,11 +98,26 @@ static void rm_pool_strict_open(uint32_t max) {
     rm_open(max, true);
 }
 
+/* Everything that costs something on this path. */
+static void rm_pool_all_on_open(uint32_t max) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    desc.create_fn = rm_make;
+    desc.validate_fn = rm_check;
+    desc.max = max;
+    desc.min_idle = 1;
+    desc.max_lifetime_ns = RM_MINUTES(30);
+    desc.keepalive_ns = RM_MINUTES(1);
+    desc.leak_after_ns = RM_MINUTES(1);
+    desc.refuse_nested = true;
+    need(rm_pool_create(&desc, &rm, NULL) == RM_OK);
+}
+
 static void rm_pool_end(void) {
     need(rm_pool_destroy(rm) == RM_OK);
 }
 
 #define rm_pool_strict_end rm_pool_end
+#define rm_pool_all_on_end rm_pool_end
 #define RM_TAKE(h) need(rm_pool_acquire(rm, RM_FOREVER, &(h).lease, NULL) == RM_OK)
 #define RM_GIVE(h) need(rm_pool_release(rm, &(h).lease, RM_RELEASE_OK) == RM_OK)
 
@@ -90,6 +127,7 @@ static apr_pool_t *apr_memory;
 
 static apr_status_t apr_make(void **resource, void *params, apr_pool_t *memory) {
     (void)params, (void)memory;
+    if (factory_ns > 0) sleep_ns(factory_ns);
     *resource = new_item();
     return APR_SUCCESS;
 }
@@ -120,6 +158,27 @@ static void apr_reslist_end(void) {
 #define apr_reslist_ttl_end apr_reslist_end
 #define APR_TAKE(h) need(apr_reslist_acquire(apr, &(h).item) == APR_SUCCESS)
 #define APR_GIVE(h) need(apr_reslist_release(apr, (h).item) == APR_SUCCESS)
+#endif
+
+#ifdef HAVE_ZDB
+static ConnectionPool_T zdb;
+static URL_T zdb_url;
+
+static void libzdb_open(uint32_t max) {
+    zdb_url = URL_new("sqlite:///:memory:");
+    zdb = ConnectionPool_new(zdb_url);
+    ConnectionPool_setInitialConnections(zdb, (int)max);
+    ConnectionPool_setMaxConnections(zdb, (int)max);
+    ConnectionPool_start(zdb);
+}
+
+static void libzdb_end(void) {
+    ConnectionPool_free(&zdb);
+    URL_free(&zdb_url);
+}
+
+#define ZDB_TAKE(h) need(((h).item = ConnectionPool_getConnection(zdb)) != NULL)
+#define ZDB_GIVE(h) Connection_close((Connection_T)(h).item)
 #endif
 
 #ifdef HAVE_GLIB
@@ -164,6 +223,21 @@ static own_word words[THREADS_MAX];
                                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)))
 #define CAS_GIVE(h) need(__atomic_exchange_n(&words[(h).thread].word, 0u, __ATOMIC_SEQ_CST) == 1u)
 
+static int64_t clock_ns(clockid_t id) {
+    struct timespec t;
+    need(clock_gettime(id, &t) == 0);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int64_t stamps[THREADS_MAX * 8];
+
+#define CLOCKS_TAKE(h) (stamps[(h).thread * 8] = clock_ns(CLOCK_MONOTONIC_COARSE), CAS_TAKE(h))
+#define CLOCKS_GIVE(h)                                             \
+    do {                                                           \
+        stamps[(h).thread * 8] = clock_ns(CLOCK_MONOTONIC_COARSE); \
+        CAS_GIVE(h);                                               \
+    } while (0)
+
 /* ---- the threads ---- */
 
 typedef struct runner {
@@ -173,6 +247,7 @@ typedef struct runner {
     uint64_t pairs, done, done_first; /* done_first: when the first thread was done */
     int64_t begin, end, cpu;
     int64_t *waits; /* NULL = do not hold */
+    int64_t hold_ns;
     void (*run)(struct runner *r);
 } runner;
 
@@ -188,15 +263,10 @@ static uint32_t ready;      /* threads that are there */
 static uint32_t first_done; /* some thread has done its share */
 static runner runners[THREADS_MAX];
 
-static int64_t clock_ns(clockid_t id) {
-    struct timespec t;
-    need(clock_gettime(id, &t) == 0);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void hold(void) {
-    const struct timespec t = {0, HOLD_NS};
-    need(nanosleep(&t, NULL) == 0);
+static void hold(int64_t ns) {
+    const int64_t until = ns == 0 ? 0 : clock_ns(CLOCK_MONOTONIC) + ns;
+    if (ns >= 50000) sleep_ns(ns);
+    while (ns > 0 && ns < 50000 && clock_ns(CLOCK_MONOTONIC) < until) {}
 }
 
 /* The loop of a thread, made for each pool, so that no call goes through a pointer. */
@@ -211,7 +281,7 @@ static void hold(void) {
             const int64_t before = clock_ns(CLOCK_MONOTONIC);                   \
             TAKE(h);                                                            \
             r->waits[i] = clock_ns(CLOCK_MONOTONIC) - before;                   \
-            hold();                                                             \
+            hold(r->hold_ns);                                                   \
             GIVE(h);                                                            \
             if (__atomic_load_n(&first_done, __ATOMIC_RELAXED) == 0) ++r->done; \
         }                                                                       \
@@ -220,24 +290,38 @@ static void hold(void) {
 
 POOL(rm_pool, RM_TAKE, RM_GIVE)
 #define rm_pool_strict_run rm_pool_run
+#define rm_pool_all_on_run rm_pool_run
 #ifdef HAVE_APR
 POOL(apr_reslist, APR_TAKE, APR_GIVE)
 #define apr_reslist_ttl_run apr_reslist_run
+#endif
+#ifdef HAVE_ZDB
+POOL(libzdb, ZDB_TAKE, ZDB_GIVE)
 #endif
 #ifdef HAVE_GLIB
 POOL(g_async_queue, GLIB_TAKE, GLIB_GIVE)
 #endif
 POOL(floor_mutex, MUTEX_TAKE, MUTEX_GIVE)
 POOL(floor_cas_exchange, CAS_TAKE, CAS_GIVE)
+POOL(floor_cas_exchange_clocks, CLOCKS_TAKE, CLOCKS_GIVE)
 #define floor_mutex_open floor_open
 #define floor_mutex_end floor_end
 #define floor_cas_exchange_open floor_open
 #define floor_cas_exchange_end floor_end
+#define floor_cas_exchange_clocks_open floor_open
+#define floor_cas_exchange_clocks_end floor_end
 
 /* ---- the cases ---- */
 
+enum { QUANTILES = 8 };
+
+static const double quantiles[QUANTILES] = {0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999};
+static const char *const quantile_names[QUANTILES] = {"wait_p10_ns", "wait_p25_ns", "wait_p50_ns",
+                                                      "wait_p75_ns", "wait_p90_ns", "wait_p95_ns",
+                                                      "wait_p99_ns", "wait_p999_ns"};
+
 typedef struct result {
-    double ns, share, fairness, p50, p99, longest;
+    double ns, share, fairness, cores, longest, waits[QUANTILES];
 } result;
 
 typedef struct implementation {
@@ -245,33 +329,39 @@ typedef struct implementation {
     void (*open)(uint32_t max);
     void (*run)(runner *r);
     void (*end)(void);
-    bool pool; /* not a floor */
+    bool waits; /* not a floor, and not libzdb */
 } implementation;
 
-#define IMPLEMENTATION(name, pool) \
-    { #name, name##_open, name##_run, name##_end, pool }
+#define IMPLEMENTATION(name, waits) \
+    { #name, name##_open, name##_run, name##_end, waits }
 
-static const implementation implementations[] = {
-    IMPLEMENTATION(rm_pool, true),       IMPLEMENTATION(rm_pool_strict, true),
+static const implementation implementations[] = {IMPLEMENTATION(rm_pool, true),
+                                                 IMPLEMENTATION(rm_pool_strict, true),
+                                                 IMPLEMENTATION(rm_pool_all_on, true),
 #ifdef HAVE_APR
-    IMPLEMENTATION(apr_reslist, true),   IMPLEMENTATION(apr_reslist_ttl, true),
+                                                 IMPLEMENTATION(apr_reslist, true),
+                                                 IMPLEMENTATION(apr_reslist_ttl, true),
+#endif
+#ifdef HAVE_ZDB
+                                                 IMPLEMENTATION(libzdb, false),
 #endif
 #ifdef HAVE_GLIB
-    IMPLEMENTATION(g_async_queue, true),
+                                                 IMPLEMENTATION(g_async_queue, true),
 #endif
-    IMPLEMENTATION(floor_mutex, false),  IMPLEMENTATION(floor_cas_exchange, false)};
+                                                 IMPLEMENTATION(floor_mutex, false),
+                                                 IMPLEMENTATION(floor_cas_exchange, false),
+                                                 IMPLEMENTATION(floor_cas_exchange_clocks, false)};
 
 enum { IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
 static const struct bench {
     const char *name;
     uint32_t max, threads;
-    uint64_t pairs; /* of each thread */
-    bool holds;
-} benches[] = {{"pairs_pool_10", 10, 1, 50000, false},
-               {"pairs_pool_10", 10, 2, 100000, false},
-               {"pairs_pool_32", 32, 8, 50000, false},
-               {"hold_100us_pool_4", 4, 8, 200, true}};
+    uint64_t pairs;  /* of each thread */
+    int64_t hold_ns; /* -1 = pairs only, waits are not measured */
+} benches[] = {{"pairs_pool_10", 10, 1, 50000, -1},    {"pairs_pool_10", 10, 2, 100000, -1},
+               {"pairs_pool_32", 32, 8, 50000, -1},    {"hold_0_pool_4", 4, 8, 20000, 0},
+               {"hold_1us_pool_4", 4, 8, 20000, 1000}, {"hold_100us_pool_4", 4, 8, 400, 100000}};
 
 enum { BENCHES = sizeof benches / sizeof *benches };
 
@@ -307,8 +397,8 @@ static int by_time(const void *a, const void *b) {
 
 static void add_waits(result *to, int64_t *waits, uint64_t count) {
     qsort(waits, count, sizeof *waits, by_time);
-    to->p50 = (double)waits[count / 2];
-    to->p99 = (double)waits[count * 99 / 100];
+    for (int i = 0; i < QUANTILES; ++i)
+        to->waits[i] = (double)waits[(size_t)((double)(count - 1) * quantiles[i])];
     to->longest = (double)waits[count - 1];
 }
 
@@ -318,7 +408,8 @@ static result measure(const struct bench *b, const implementation *from) {
     const uint32_t cores = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     int64_t begin = INT64_MAX, end = 0, cpu = 0;
     uint64_t most = 0, least = UINT64_MAX;
-    result all = {0, 0, 0, 0, 0, 0};
+    result all;
+    memset(&all, 0, sizeof all);
     ready = first_done = 0;
     from->open(b->max);
     need(pthread_barrier_init(&barrier, NULL, b->threads) == 0);
@@ -330,7 +421,8 @@ static result measure(const struct bench *b, const implementation *from) {
         r->alone = b->threads <= cores;
         r->pairs = b->pairs;
         r->run = from->run;
-        if (b->holds) r->waits = &waits[i * b->pairs];
+        r->hold_ns = b->hold_ns;
+        if (b->hold_ns >= 0) r->waits = &waits[i * b->pairs];
         need(pthread_create(&r->thread, NULL, start, r) == 0);
     }
     for (uint32_t i = 0; i < b->threads; ++i) {
@@ -347,7 +439,8 @@ static result measure(const struct bench *b, const implementation *from) {
     all.ns = (double)(end - begin) / (double)pairs;
     all.share =
         100.0 * (double)cpu / (double)(end - begin) / (b->threads < cores ? b->threads : cores);
-    if (b->holds) add_waits(&all, waits, pairs);
+    all.cores = (double)cpu / (double)(end - begin);
+    if (b->hold_ns >= 0) add_waits(&all, waits, pairs);
     all.fairness = (double)most / (double)(least == 0 ? 1 : least);
     return all;
 }
@@ -377,18 +470,193 @@ static double median(result *from, int count, size_t offset) {
 }
 
 static void report(const struct bench *b, const implementation *of, result *all) {
-    const int count = b->holds ? HOLD_REPETITIONS : REPETITIONS;
-    const int kept = b->holds ? HOLD_REPETITIONS : KEPT;
+    const bool holds = b->hold_ns >= 0;
+    const int count = holds ? HOLD_REPETITIONS : REPETITIONS;
+    const int kept = holds ? HOLD_REPETITIONS : KEPT;
     result *best = all + count - kept;
     (void)median(all, count, offsetof(result, share)); /* sorted: the least disturbed last */
     line(b, of, "cpu_share_percent",
-         b->holds ? median(all, kept, offsetof(result, share)) : best[0].share);
+         holds ? median(all, kept, offsetof(result, share)) : best[0].share);
     line(b, of, "ns_per_op", median(best, kept, offsetof(result, ns)));
-    if (!b->holds) return;
-    line(b, of, "wait_p50_ns", median(best, kept, offsetof(result, p50)));
-    line(b, of, "wait_p99_ns", median(best, kept, offsetof(result, p99)));
+    if (!holds) return;
+    for (size_t i = 0; i < QUANTILES; ++i)
+        line(b, of, quantile_names[i],
+             median(best, kept, offsetof(result, waits) + i * sizeof(double)));
     line(b, of, "wait_max_ns", median(best, kept, offsetof(result, longest)));
     line(b, of, "fairness", median(best, kept, offsetof(result, fairness)));
+    line(b, of, "cores", median(best, kept, offsetof(result, cores)));
+}
+
+/* ---- cases that are not about pairs ---- */
+
+enum { RARE_REPETITIONS = 5 };
+
+typedef struct rare {
+    const char *name;
+    void (*open)(uint32_t max);
+    void (*take)(handle *h);
+    void (*give)(handle *h);
+    void (*end)(void);
+} rare;
+
+static void rm_take(handle *h) {
+    RM_TAKE(*h);
+}
+
+static void rm_give(handle *h) {
+    RM_GIVE(*h);
+}
+
+#ifdef HAVE_APR
+static void apr_take(handle *h) {
+    APR_TAKE(*h);
+}
+
+static void apr_give(handle *h) {
+    APR_GIVE(*h);
+}
+#endif
+
+static const rare rares[] = {{"rm_pool", rm_pool_open, rm_take, rm_give, rm_pool_end},
+#ifdef HAVE_APR
+                             {"apr_reslist", apr_reslist_open, apr_take, apr_give, apr_reslist_end}
+#endif
+};
+
+enum { RARES = sizeof rares / sizeof *rares };
+
+static const rare *now_tested;
+static handle handles[THREADS_MAX];
+static void *used[THREADS_MAX];
+
+static void *take_one(void *user) {
+    handle *h = (handle *)user;
+    (void)pthread_barrier_wait(&barrier);
+    now_tested->take(h);
+    used[h - handles] = h->lease.resource != NULL ? h->lease.resource : h->item;
+    return NULL;
+}
+
+static void *take_and_give(void *user) {
+    handle *h = (handle *)user;
+    (void)take_one(h);
+    now_tested->give(h);
+    return NULL;
+}
+
+/* Runs threads and returns the ns until all are done. */
+static double together(uint32_t threads, void *(*fn)(void *)) {
+    pthread_t thread[THREADS_MAX];
+    int64_t begin;
+    need(pthread_barrier_init(&barrier, NULL, threads + 1) == 0);
+    for (uint32_t i = 0; i < threads; ++i)
+        need(pthread_create(&thread[i], NULL, fn, &handles[i]) == 0);
+    begin = clock_ns(CLOCK_MONOTONIC);
+    (void)pthread_barrier_wait(&barrier);
+    for (uint32_t i = 0; i < threads; ++i)
+        need(pthread_join(thread[i], NULL) == 0);
+    begin = clock_ns(CLOCK_MONOTONIC) - begin;
+    need(pthread_barrier_destroy(&barrier) == 0);
+    return (double)begin;
+}
+
+static double cold_fill(void) {
+    double ns;
+    factory_ns = 20000000;
+    now_tested->open(8);
+    ns = together(8, take_one);
+    for (int i = 0; i < 8; ++i)
+        now_tested->give(&handles[i]);
+    return ns;
+}
+
+static void *make_slowly(void *user) {
+    return take_and_give(user);
+}
+
+/* The longest pair while another thread is in the factory. */
+static double slow_factory(void) {
+    pthread_t thread;
+    handle first, h;
+    int64_t begin, longest = 0, until;
+    memset(&first, 0, sizeof first);
+    memset(&h, 0, sizeof h);
+    factory_ns = 0;
+    now_tested->open(3);
+    now_tested->take(&first); /* two exist: one is lent, one idle */
+    now_tested->take(&h);
+    factory_ns = 200000000;
+    need(pthread_barrier_init(&barrier, NULL, 1) == 0);
+    need(pthread_create(&thread, NULL, make_slowly, &handles[0]) == 0);
+    sleep_ns(20000000); /* it is in the factory now */
+    until = clock_ns(CLOCK_MONOTONIC) + 100000000;
+    while ((begin = clock_ns(CLOCK_MONOTONIC)) < until) {
+        int64_t took;
+        now_tested->give(&h);
+        now_tested->take(&h);
+        took = clock_ns(CLOCK_MONOTONIC) - begin;
+        if (took > longest) longest = took;
+    }
+    need(pthread_join(thread, NULL) == 0);
+    need(pthread_barrier_destroy(&barrier) == 0);
+    now_tested->give(&h);
+    now_tested->give(&first);
+    return (double)longest;
+}
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+static void *take_turns(void *user) {
+    handle *h = (handle *)user;
+    (void)take_one(h);
+    (void)pthread_barrier_wait(&barrier); /* each has had its own */
+    now_tested->give(h);
+    for (int i = 0; i < 5; ++i) {
+        sleep_ns(20000000);
+        need(pthread_mutex_lock(&turn) == 0);
+        now_tested->take(h);
+        used[h - handles] = h->lease.resource != NULL ? h->lease.resource : h->item;
+        now_tested->give(h);
+        need(pthread_mutex_unlock(&turn) == 0);
+    }
+    return NULL;
+}
+
+static double packing(void) {
+    pthread_t thread[THREADS_MAX];
+    uint32_t different = 0;
+    factory_ns = 0;
+    now_tested->open(32);
+    need(pthread_barrier_init(&barrier, NULL, 8) == 0);
+    for (uint32_t i = 0; i < 8; ++i)
+        need(pthread_create(&thread[i], NULL, take_turns, &handles[i]) == 0);
+    for (uint32_t i = 0; i < 8; ++i)
+        need(pthread_join(thread[i], NULL) == 0);
+    need(pthread_barrier_destroy(&barrier) == 0);
+    for (uint32_t i = 0, j; i < 8; ++i) {
+        for (j = 0; j < i && used[j] != used[i]; ++j) {}
+        different += j == i;
+    }
+    return different;
+}
+
+static void run_rare(const char *name, unsigned threads, const char *metric, double (*fn)(void)) {
+    for (size_t i = 0; i < RARES; ++i) {
+        result all[RARE_REPETITIONS];
+        for (int r = 0; r < RARE_REPETITIONS; ++r) {
+            now_tested = &rares[i];
+            memset(handles, 0, sizeof handles);
+            all[r].ns = fn();
+            now_tested->end();
+        }
+        printf("pool\t%s\t%u\t%s\t%s\t%.1f\n", name, threads, rares[i].name, metric,
+               median(all, RARE_REPETITIONS, offsetof(result, ns)));
+    }
+    factory_ns = 0;
+}
+
+static bool skipped(const struct bench *b, const implementation *of) {
+    return b->hold_ns >= 0 && !of->waits;
 }
 
 int main(void) {
@@ -399,8 +667,8 @@ int main(void) {
         for (size_t b = 0; b < BENCHES; ++b) {
             for (size_t i = 0; i < IMPLEMENTATIONS; ++i) {
                 result once;
-                if (benches[b].holds &&
-                    (!implementations[i].pool || r < 0 || r >= HOLD_REPETITIONS))
+                if (skipped(&benches[b], &implementations[i]) ||
+                    (benches[b].hold_ns >= 0 && (r < 0 || r >= HOLD_REPETITIONS)))
                     continue;
                 once = measure(&benches[b], &implementations[i]);
                 if (r >= 0) results[b][i][r] = once;
@@ -409,9 +677,12 @@ int main(void) {
     }
     for (size_t b = 0; b < BENCHES; ++b) {
         for (size_t i = 0; i < IMPLEMENTATIONS; ++i) {
-            if (benches[b].holds && !implementations[i].pool) continue;
-            report(&benches[b], &implementations[i], results[b][i]);
+            if (!skipped(&benches[b], &implementations[i]))
+                report(&benches[b], &implementations[i], results[b][i]);
         }
     }
+    run_rare("cold_fill_8", 8, "ns", cold_fill);
+    run_rare("slow_factory", 2, "longest_pair_ns", slow_factory);
+    run_rare("packing", 8, "resources", packing);
     return 0;
 }

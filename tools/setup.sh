@@ -3,10 +3,10 @@
 # Debian and Ubuntu: installs what is missing through apt.  Elsewhere: names the packages and stops.
 set -eu
 
-libraries='cc make sqlite curl microhttpd'
+libraries='cc make sqlite curl microhttpd uv'
 case ${1-} in
 demo) needs=$libraries ;;
-bench) needs="$libraries pkg-config apr glib uthash" ;;
+bench) needs="$libraries pkg-config apr glib uthash zdb gnuplot" ;;
 test) needs="$libraries cjson g++ clang python pkg-config cmake sanitizers musl 32bit mingw wine" ;;
 check) needs="$libraries cjson clang clang-format python" ;;
 check-deep) needs="$libraries cjson clang clang19 python valgrind cppcheck" ;;
@@ -21,12 +21,15 @@ make          tool:make                   make                       make       
 sqlite        header:sqlite3.h            libsqlite3-dev             sqlite-devel          sqlite        sqlite-dev        sqlite
 curl          header:curl/curl.h          libcurl4-openssl-dev       libcurl-devel         curl          curl-dev          curl
 microhttpd    header:microhttpd.h         libmicrohttpd-dev          libmicrohttpd-devel   libmicrohttpd libmicrohttpd-dev libmicrohttpd
+uv            header:uv.h                 libuv1-dev                 libuv-devel           libuv         libuv-dev         libuv
 cjson         header:cjson/cJSON.h        libcjson-dev               cjson-devel           cjson         cjson-dev         cjson
 clang19       tool:clang-19               clang-19,llvm-19,libclang-rt-19-dev -            -             -                 -
 valgrind      tool:valgrind               valgrind                   valgrind              valgrind      valgrind          -
 cppcheck      tool:cppcheck               cppcheck                   cppcheck              cppcheck      cppcheck          cppcheck
 apr           library:apr-util-1          libapr1-dev,libaprutil1-dev apr-devel,apr-util-devel apr-util    apr-util-dev      apr-util
 glib          library:glib-2.0            libglib2.0-dev             glib2-devel           glib2         glib-dev          glib
+zdb           library:zdb                 libzdb-dev                 -                     libzdb        -                 libzdb
+gnuplot       tool:gnuplot                gnuplot-nox                gnuplot               gnuplot       gnuplot           gnuplot
 uthash        header:uthash.h             uthash-dev                 uthash-devel          uthash        uthash-dev        uthash
 g++           tool:g++                    g++                        gcc-c++               gcc           g++               gcc
 clang         tool:clang                  clang                      clang                 clang         clang             llvm
