@@ -1,7 +1,8 @@
 /*  pool_sqlite.c - eight threads share two SQLite connections.
 
     What it shows: a pool bounds what is expensive, lends it in turn, and takes it back clean,
-    whatever its holder did. Build and run: make examples */
+    whatever its holder did; it says who holds what for too long; and it lets go of all connections
+    when there is a new database. Build and run: make examples */
 #define RM_IMPLEMENTATION
 #include "rm.h"
 #include "rm_pool.h"
@@ -9,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { THREADS = 8, LOOKUPS = 1000, ROWS = 100 };
@@ -91,12 +93,68 @@ static void share(void) {
     check(stats.in_use == 0, "and both are back");
 }
 
+/* ---- who holds it? */
+
+static char reported[160];
+
+static void note_leak(const rm_log_event *event, void *user) {
+    (void)user;
+    for (size_t i = 0; i < event->count; i++)
+        if (strcmp(event->event, "leak") == 0 && strcmp(event->values[i].key, "message") == 0)
+            (void)snprintf(reported, sizeof reported, "%s", event->values[i].string);
+}
+
+static bool show_lease(const rm_pool_lease_info *lease, void *user) {
+    (void)user;
+    printf("a connection is out since %lld ms, by thread %u at %s\n",
+           (long long)(lease->held_ns / RM_MS(1)), lease->thread, lease->where);
+    return true;
+}
+
+/* A session that somebody forgot: upkeep reports it once, with the place that it was noted at. */
+static void leak(void) {
+    rmx_sqlite_session session;
+    rm_error error;
+    const rm_deadline none = {0};
+    rm_pool *readers = rmx_sqlite_readers(db);
+    if (!worked(rmx_sqlite_read(db, none, NULL, &session, &error), &error)) return;
+    (void)rm_pool_note(readers, &session.lease, RM_HERE);
+    (void)rm_sleep(NULL, RM_MS(60), NULL); /* longer than leak_after_ns */
+    (void)rm_pool_maintain(readers, 0, none, NULL);
+    check(rm_pool_leases(readers, show_lease, NULL) == 1, "the pool knows who holds a connection");
+    printf("log: %s\n", reported);
+    check(strstr(reported, "pool_sqlite.c:") != NULL, "and reported the one held for too long");
+    (void)rmx_sqlite_end(&session);
+}
+
+/* New credentials, a failover, a file that was replaced: from here on nobody gets a connection that
+   was made before. */
+static void rotate(void) {
+    rmx_sqlite_session session;
+    rm_pool_stats before, after;
+    rm_error error;
+    const rm_deadline none = {0};
+    rm_pool *readers = rmx_sqlite_readers(db);
+    if (!worked(rmx_sqlite_read(db, none, NULL, &session, &error), &error)) return;
+    (void)rm_pool_stats_get(readers, &before);
+    check(rm_pool_evict_all(readers) == RM_OK && square(7) == 49,
+          "after an eviction the next one gets a new connection");
+    (void)rmx_sqlite_end(&session); /* it was out meanwhile: it ends now */
+    (void)rm_pool_stats_get(readers, &after);
+    check(after.ended[RM_POOL_CAUSE_EVICTED] == before.in_use + before.idle &&
+              after.created == before.created + 1,
+          "and all that were made before are closed");
+}
+
 int main(void) {
+    static const rm_log log = {note_leak, NULL, RM_LOG_INFO};
+    static const rm_env env = {NULL, NULL, NULL, &log};
     static const char endless[] =
         "WITH RECURSIVE c(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c)"
         " SELECT count(*) FROM c";
     char folder[] = "/tmp/rm_pool_sqlite_XXXXXX", path[64];
-    rmx_sqlite_desc desc = {.name = "squares", .readers = 2};
+    rmx_sqlite_desc desc = {
+        .name = "squares", .readers = 2, .env = &env, .leak_after_ns = RM_MS(50)};
     rmx_sqlite_session session;
     rm_error error;
     if (mkdtemp(folder) == NULL) return perror(folder), 1;
@@ -104,6 +162,8 @@ int main(void) {
     desc.path = path;
     if (!worked(rmx_sqlite_create(&desc, &db, &error), &error) || !fill(1, true)) return 1;
     share();
+    leak();
+    rotate();
     check(fill(2, false) && square(7) == 49 && fill(1, true) && square(7) == 49,
           "what was not committed was rolled back at check-in");
     if (worked(rmx_sqlite_read(db, rm_deadline_after(NULL, RM_MS(50)), NULL, &session, &error),

@@ -524,6 +524,7 @@ static rm_status rmx_http_fill(rmx_http *client, const rmx_http_desc *desc, rm_e
     pool.env = &client->env;
     pool.max = desc->max == 0 ? 8 : desc->max;
     pool.create_fn = rmx_http_make;
+    pool.create_backoff_ns = RM_NONE; /* it takes memory only, and does not connect */
     pool.destroy_fn = rmx_http_end;
     pool.reset_fn = rmx_http_reset;
     pool.user = client;

@@ -76,6 +76,8 @@ typedef struct rmx_sqlite_desc {
     const rm_env *env;       /* 0 = defaults */
     uint32_t readers;        /* connections that read; 0 = 4 */
     uint32_t statements;     /* kept prepared by each connection; 0 = 16 */
+    int64_t leak_after_ns;   /* sessions held for so long are reported to env->log by
+                                   rm_pool_maintain; 0 = never */
     int64_t busy_timeout_ns; /* the wait for a lock of another process, within the session's
                                    deadline; 0 = 5 s; RM_NONE = do not wait */
 } rmx_sqlite_desc;
@@ -840,13 +842,15 @@ static rm_status rmx_sqlite_create_pools(rmx_sqlite *database, const rmx_sqlite_
     pool.destroy_fn = rmx_sqlite_disconnect;
     pool.reset_fn = rmx_sqlite_reset;
     pool.idle_timeout_ns = RM_NONE;
+    pool.leak_after_ns = desc->leak_after_ns;
+    pool.create_backoff_ns = RM_NONE; /* a file can be tried again at once */
     pool.name = name;
-    pool.max = pool.min = 1;
+    pool.max = pool.min_idle = 1;
     pool.create_fn = rmx_sqlite_connect_writer;
     (void)snprintf(name, sizeof name, "%s.write", database->name);
     status = rm_pool_create(&pool, &database->writer, error);
     if (status != RM_OK) return status;
-    pool.max = pool.min = desc->readers == 0 ? 4 : desc->readers;
+    pool.max = pool.min_idle = desc->readers == 0 ? 4 : desc->readers;
     pool.create_fn = rmx_sqlite_connect_reader;
     (void)snprintf(name, sizeof name, "%s.read", database->name);
     status = rm_pool_create(&pool, &database->readers, error);
