@@ -12,7 +12,7 @@
 #include "rm_pool.h"
 #include "fuzz.h"
 
-enum { BAD = 16, RECORD = 24, LONGEST = 12 * RECORD };
+enum { BAD = 40, RECORD = 24, LONGEST = 12 * RECORD };
 
 static struct world {
     fuzz_input *in;
@@ -137,43 +137,180 @@ static rm_status create_fn(void **resource, rm_deadline deadline, rm_error *erro
     return RM_OK;
 }
 
+static rm_status validate_fn(void *resource, void *user) {
+    (void)resource, (void)user;
+    return RM_OK;
+}
+
+static void reclaim_fn(void *resource, void *user) {
+    (void)resource, (void)user;
+}
+
+/* There are many fields: few are odd at a time. */
+static int64_t some_i64(void) {
+    return fuzz_below(w.in, 16) == 1 ? pick_i64() : 0;
+}
+
+static uint32_t some_u32(void) {
+    return fuzz_below(w.in, 8) == 1 ? pick_u32() : 0;
+}
+
+/* Sizes, and what is wrong with them. */
+static void pick_sizes(rm_pool_desc *d) {
+    uint64_t max, idle;
+    d->max = some_u32();
+    d->overflow = some_u32();
+    d->min_idle = some_u32();
+    d->max_idle = some_u32();
+    d->capacity = some_u32();
+    d->max_creating = some_u32();
+    d->max_waiters = some_u32();
+    max = d->max == 0 ? 10 : d->max;
+    idle = d->max_idle == 0 ? max : d->max_idle;
+    refuse("capacity", d->capacity > 65535);
+    refuse("max", max > 65535 || (d->capacity != 0 && max + d->overflow > d->capacity));
+    refuse("overflow", max + d->overflow > 65535);
+    refuse("min_idle", d->min_idle > max);
+    refuse("max_idle", idle > max || idle < d->min_idle);
+}
+
+static void refuse_time(const char *field, int64_t ns, int64_t word, int64_t other) {
+    refuse(field, ns < 0 && ns != word && ns != other);
+}
+
+static void pick_times(rm_pool_desc *d) {
+    d->acquire_timeout_ns = some_i64();
+    d->idle_timeout_ns = some_i64();
+    d->validate_after_ns = some_i64();
+    d->barge_ns = some_i64();
+    d->grow_after_ns = some_i64();
+    d->create_backoff_ns = some_i64();
+    d->create_backoff_max_ns = some_i64();
+    d->max_lifetime_ns = some_i64();
+    d->lifetime_jitter = (int32_t)some_u32();
+    d->keepalive_ns = some_i64();
+    d->leak_after_ns = some_i64();
+    d->reclaim_after_ns = some_i64();
+    d->maintain_every_ns = fuzz_below(w.in, 8) == 1 ? -1 : 0; /* no threads */
+    refuse("acquire_timeout_ns", !rm_timeout_valid(d->acquire_timeout_ns));
+    refuse_time("idle_timeout_ns", d->idle_timeout_ns, RM_NONE, RM_NONE);
+    refuse_time("validate_after_ns", d->validate_after_ns, RM_STRICT, RM_NONE);
+    refuse_time("barge_ns", d->barge_ns, RM_STRICT, RM_STRICT);
+    refuse_time("grow_after_ns", d->grow_after_ns, 0, 0);
+    refuse_time("create_backoff_ns", d->create_backoff_ns, RM_NONE, RM_NONE);
+    refuse_time("create_backoff_max_ns", d->create_backoff_max_ns, 0, 0);
+    refuse_time("max_lifetime_ns", d->max_lifetime_ns, 0, 0);
+    refuse("lifetime_jitter", d->lifetime_jitter > 100 || (d->lifetime_jitter < 0 &&
+                                                           d->lifetime_jitter != (int32_t)RM_NONE));
+    refuse_time("keepalive_ns", d->keepalive_ns, 0, 0);
+    refuse_time("leak_after_ns", d->leak_after_ns, 0, 0);
+    refuse_time("reclaim_after_ns", d->reclaim_after_ns, 0, 0);
+    refuse_time("maintain_every_ns", d->maintain_every_ns, 0, 0);
+    d->validate_fn = fuzz_below(w.in, 2) == 1 ? NULL : validate_fn;
+    d->reclaim_fn = fuzz_below(w.in, 2) == 1 ? NULL : reclaim_fn;
+    refuse("validate_fn", d->keepalive_ns != 0 && d->validate_fn == NULL);
+    refuse("reclaim_fn", d->reclaim_after_ns != 0 && d->reclaim_fn == NULL);
+}
+
+/* Up to three endpoints; a name or a guard that is wrong. */
+static void pick_endpoints(rm_pool_desc *d) {
+    static rm_pool_endpoint endpoints[64];
+    const uint32_t wrong = fuzz_below(w.in, 16), count = fuzz_below(w.in, 4);
+    static const rm_guard half = {admit_fn, NULL, NULL};
+    int i;
+    for (i = 0; i < 64; ++i)
+        endpoints[i] = (rm_pool_endpoint){"endpoint", NULL, &w};
+    d->endpoints = count == 0 ? NULL : endpoints;
+    d->endpoint_count = count;
+    if (wrong == 1) d->endpoints = count == 0 ? endpoints : NULL;
+    if (wrong == 2) d->endpoint_count = 65;
+    if (wrong == 3) endpoints[0].name = NULL;
+    if (wrong == 4) endpoints[0].name = "";
+    if (wrong == 5) endpoints[0].guard = &half;
+    d->balance = (rm_pool_balance)fuzz_below(w.in, 3);
+    refuse("endpoint_count", wrong == 2);
+    refuse("endpoints",
+           wrong == 1 || (wrong == 2 && count == 0) || (wrong >= 3 && wrong <= 5 && count > 0));
+    refuse("balance", (uint32_t)d->balance == 2);
+}
+
+static void compare_sizes(const rm_pool_desc *d, const rm_pool_desc *full) {
+    const uint32_t max = d->max == 0 ? 10 : d->max;
+    CHECK_EQ(max, full->max);
+    CHECK_EQ(d->overflow, full->overflow);
+    CHECK_EQ(d->min_idle, full->min_idle);
+    CHECK_EQ(d->max_idle == 0 ? max : d->max_idle, full->max_idle);
+    CHECK_EQ(d->capacity == 0 ? max + d->overflow : d->capacity, full->capacity);
+    CHECK_EQ(d->max_creating == 0 ? UINT32_MAX : d->max_creating, full->max_creating);
+}
+
+static void compare_times(const rm_pool_desc *d, const rm_pool_desc *full) {
+    const int64_t backoff = d->create_backoff_ns == 0 ? RM_MS(10) : d->create_backoff_ns;
+    int64_t most = d->create_backoff_max_ns == 0 ? RM_SEC(5) : d->create_backoff_max_ns;
+    if (most < backoff) most = backoff;
+    CHECK_EQ(d->idle_timeout_ns == 0 ? RM_MINUTES(10) : d->idle_timeout_ns, full->idle_timeout_ns);
+    CHECK_EQ(d->barge_ns == 0 ? RM_US(50) : d->barge_ns, full->barge_ns);
+    CHECK_EQ(d->validate_after_ns == 0 ? RM_MS(500) : d->validate_after_ns,
+             full->validate_after_ns);
+    CHECK_EQ(d->acquire_timeout_ns == 0 ? RM_SEC(30) : d->acquire_timeout_ns,
+             full->acquire_timeout_ns);
+    CHECK_EQ(backoff, full->create_backoff_ns);
+    CHECK_EQ(most, full->create_backoff_max_ns);
+    CHECK_EQ(d->lifetime_jitter == 0                  ? 25
+             : d->lifetime_jitter == (int32_t)RM_NONE ? 0
+                                                      : d->lifetime_jitter,
+             full->lifetime_jitter);
+}
+
+/* With grow_after_ns only one that waits may make a second resource; here nobody waits. */
+static void use_pool(rm_pool *pool, size_t footprint) {
+    rm_pool_stats stats;
+    rm_lease lease;
+    CHECK(footprint > sizeof(rm_pool));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK(stats.acquired == 1 && stats.in_use == 0 && stats.idle + stats.destroyed == 1);
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+}
+
+/* In the caller's memory, or in too little of it. */
+static void pick_memory(rm_pool_desc *d, size_t footprint) {
+    static char memory[1 << 16];
+    const uint32_t which = fuzz_below(w.in, 8);
+    if (which == 1) d->memory_size = 1;
+    if (which > 1 && which < 5 && footprint > 0 && footprint <= sizeof memory) {
+        d->memory = memory;
+        d->memory_size = which == 2 ? footprint - 1 : footprint;
+    }
+    refuse("memory", d->memory == NULL && d->memory_size != 0);
+    refuse("memory_size", d->memory != NULL && d->memory_size < footprint);
+}
+
 static void try_pool(void) {
     rm_pool_desc d = rm_pool_desc_default(), full;
     rm_pool *pool = NULL;
-    rm_lease lease;
     rm_status status;
+    size_t footprint;
     d.env = pick_env();
     d.name = pick_name(47);
     d.create_fn = fuzz_below(w.in, 8) == 1 ? NULL : create_fn;
     d.guard = pick_guard();
-    d.max = pick_u32();
-    d.min = pick_u32();
-    d.max_waiters = pick_u32();
-    d.acquire_timeout_ns = pick_i64();
-    d.idle_timeout_ns = pick_i64();
-    d.validate_after_ns = pick_i64();
-    d.barge_ns = pick_i64();
+    pick_sizes(&d);
+    pick_times(&d);
+    pick_endpoints(&d);
+    footprint = rm_pool_footprint(&d);
+    pick_memory(&d, footprint);
     d.user = &w;
     refuse("create_fn", d.create_fn == NULL);
-    refuse("max", d.max > 65535);
-    refuse("min", d.min > (d.max == 0 ? 10 : d.max));
-    refuse("acquire_timeout_ns", !rm_timeout_valid(d.acquire_timeout_ns));
-    refuse("idle_timeout_ns", d.idle_timeout_ns < 0 && d.idle_timeout_ns != RM_NONE);
-    refuse("validate_after_ns", d.validate_after_ns < 0 && d.validate_after_ns != RM_STRICT);
-    refuse("barge_ns", d.barge_ns < 0 && d.barge_ns != RM_STRICT);
     status = rm_pool_create(&d, &pool, &w.error);
     if (!made(status, pool != NULL, 0)) return;
+    CHECK_EQ(d.memory == NULL ? 1 : 0, w.memory.blocks);
     CHECK(rm_pool_desc_get(pool, &full) == RM_OK);
-    CHECK_EQ(d.max == 0 ? 10 : d.max, full.max);
-    CHECK_EQ(d.idle_timeout_ns == 0 ? RM_MINUTES(10) : d.idle_timeout_ns, full.idle_timeout_ns);
-    CHECK_EQ(d.barge_ns == 0 ? RM_US(50) : d.barge_ns, full.barge_ns);
-    CHECK_EQ(d.validate_after_ns == 0 ? RM_MS(500) : d.validate_after_ns, full.validate_after_ns);
-    CHECK_EQ(d.acquire_timeout_ns == 0 ? RM_SEC(30) : d.acquire_timeout_ns,
-             full.acquire_timeout_ns);
     CHECK(strcmp(d.name == NULL ? "pool" : d.name, full.name) == 0);
-    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL));
-    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    compare_sizes(&d, &full);
+    compare_times(&d, &full);
+    use_pool(pool, footprint);
 }
 
 static void try_cache(void) {

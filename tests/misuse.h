@@ -71,6 +71,10 @@ typedef struct world {
     rm_kv kv;
     rm_pool *pool, *other_pool;
     rm_lease lease, other_lease;
+    rm_pool_request request;
+    rm_pool_scope scope;
+    rm_pools *pools, *other_pools;
+    rm_pools_lease key_lease, other_key_lease;
     rm_cache *cache, *other_cache;
     rm_cache_pin pin, other_pin;
     rm_cache_load *load;
@@ -258,6 +262,19 @@ static rm_status check_resource(void *resource, void *user) {
     (void)resource, (void)user;
     return RM_OK;
 }
+static rm_release classify_result(void *resource, const rm_error *result, void *user) {
+    (void)resource, (void)result, (void)user;
+    return RM_RELEASE_FAILED;
+}
+static void see_pool_event(const rm_pool_event *event, void *user) {
+    (void)user;
+    expect(event->pool != NULL && event->where != NULL, "an event without a name");
+}
+static rm_status open_key(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                          void *user) {
+    (void)key, (void)size, (void)desc, (void)error, (void)user;
+    return RM_OK;
+}
 static rm_status load_value(rm_cache_load *load, const void *key, size_t key_size,
                             rm_deadline deadline, rm_error *error, void *user) {
     (void)key, (void)key_size, (void)deadline, (void)error, (void)user;
@@ -420,19 +437,46 @@ static rm_manager_desc good_rm_manager_desc(world *w) {
     return desc;
 }
 
+/* With as many endpoints as any count that is not refused. */
 static rm_pool_desc good_rm_pool_desc(world *w) {
     static rm_guard guard;
+    static rm_pool_endpoint endpoints[64];
     rm_pool_desc desc = rm_pool_desc_default();
+    int i;
     guard = guard_of(w);
+    for (i = 0; i < 64; ++i)
+        endpoints[i].name = "endpoint";
+    endpoints[0].guard = &guard;
     desc.env = &w->env;
     desc.create_fn = make_resource;
-    desc.destroy_fn = end_resource;
+    desc.destroy_fn = desc.discard_fn = desc.reclaim_fn = end_resource;
     desc.validate_fn = check_resource;
     desc.reset_fn = check_resource;
+    desc.classify_fn = classify_result;
+    desc.event_fn = see_pool_event;
     desc.guard = &guard;
+    desc.endpoints = endpoints;
+    desc.endpoint_count = 2;
     desc.max = 4;
-    desc.min = 1;
+    desc.min_idle = 1;
     return desc;
+}
+
+static rm_pools_desc good_rm_pools_desc(world *w) {
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool = good_rm_pool_desc(w);
+    desc.max_keys = 4;
+    desc.max_total = 4;
+    desc.open_fn = open_key;
+    desc.shut_fn = end_resource;
+    return desc;
+}
+
+static rm_pool_sizes good_rm_pool_sizes(world *w) {
+    const rm_pool_sizes sizes = {3, 1, 1, 2};
+    (void)w;
+    return sizes;
 }
 
 static rm_cache_desc good_rm_cache_desc(world *w) {
@@ -1172,6 +1216,10 @@ static rm_registry_ref *arg_rm_registry_ref_p(world *w, int value) {
     keep(w, "ref", value == 0 ? &w->ref : odd, sizeof *odd);
     return value == 0 ? &w->ref : odd;
 }
+/* A copy of one that was put is as good as any while its entry is there. */
+static rm_registry_ref *arg_rm_registry_hold__ref(world *w, int value) {
+    return arg_rm_registry_ref_p(w, value == 4 ? 5 : value);
+}
 static void take_rm_registry_ref_p(world *w, rm_registry_ref *ref) {
     expect(rm_registry_put(w->registry, ref) == RM_OK, "not put");
 }
@@ -1357,6 +1405,7 @@ static void use_pool(rm_pool *pool) {
     const rm_resource resource = rm_pool_resource(pool);
     rm_lease lease;
     rm_error why;
+    expect(rm_pool_resume(pool) == RM_OK, "not resumed");
     expect(rm_pool_close(pool, 0, NULL) == RM_OK, "not closed");
     expect(resource.start_fn(resource.user, none, &why) == RM_OK, "not opened again");
     lend(pool, &lease);
@@ -1366,6 +1415,177 @@ static void use_pool(rm_pool *pool) {
 static void take_rm_pool_pp(world *w, rm_pool **pool) {
     (void)w;
     use_pool(*pool);
+}
+
+static rm_error *arg_rm_pool_release_result__result(world *w, int value) {
+    static rm_error result;
+    (void)rm_error_set(&result, value == 2 ? RM_OK : RM_E_TIMEOUT, 0, "db", "no answer");
+    if (value == 1) return (rm_error *)null(w);
+    if (value == 2) misuse(w, "a success");
+    if (value > 2) past_end(w);
+    return &result;
+}
+static void *arg_void_p__data(world *w, int value) {
+    return arg_void_p__user(w, value);
+}
+static uint32_t *arg_rm_pool_prewarm__made(world *w, int value) {
+    return (uint32_t *)arg_void_p__user(w, value) == NULL ? NULL : (uint32_t *)(void *)w->scratch;
+}
+static bool see_lease(const rm_pool_lease_info *lease, void *user) {
+    (void)lease, (void)user;
+    return true;
+}
+static bool (*arg_rm_pool_leases__fn(world *w, int value))(const rm_pool_lease_info *, void *) {
+    if (value == 1) (void)null(w);
+    if (value > 1) past_end(w);
+    return value == 1 ? NULL : see_lease;
+}
+
+static rm_status use_resource(void *resource, rm_error *error, void *user) {
+    (void)resource, (void)error, (void)user;
+    return RM_OK;
+}
+static rm_status use_in_vain(void *resource, rm_error *error, void *user) {
+    (void)resource, (void)error, (void)user;
+    return RM_E_REFUSED;
+}
+static rm_pool_use_fn arg_rm_pool_use_fn(world *w, int value) {
+    if (value == 1) (void)null(w);
+    if (value == 2) misuse(w, "fails");
+    if (value > 2) past_end(w);
+    return value == 0 ? use_resource : value == 1 ? NULL : use_in_vain;
+}
+static void judge_error(world *w, rm_status status);
+static void after_rm_pool_scope_open(world *w, rm_pool_scope scope, rm_pool *pool,
+                                     int64_t timeout_ns, rm_error *error) {
+    (void)error;
+    if (pool == NULL || timeout_ns < RM_FOREVER)
+        expect(scope.status == RM_E_INVALID, "opens what is none");
+    judge_error(w, scope.status);
+    rm_pool_scope_close(&scope);
+}
+static rm_pool_scope *arg_rm_pool_scope_p(world *w, int value) {
+    if (value == 1) return (rm_pool_scope *)null(w);
+    if (value > 3) past_end(w);
+    w->scope = rm_pool_scope_open(need_pool(w, &w->pool), RM_NOWAIT, NULL);
+    if (value >= 2) misuse(w, value == 2 ? "closed" : "zeroed");
+    if (value >= 2) rm_pool_scope_close(&w->scope);
+    if (value == 3) memset(&w->scope, 0, sizeof w->scope);
+    return &w->scope;
+}
+
+static rm_pool *acquired_from; /* the user pointer is misused too */
+
+static void give_acquired_back(rm_status status, const rm_lease *lease, const rm_error *error,
+                               void *user) {
+    rm_lease copy;
+    (void)user;
+    expect((status == RM_OK) == (lease != NULL) && (status == RM_OK) == (error == NULL),
+           "a lease or an error too many");
+    if (status != RM_OK) return;
+    copy = *lease;
+    expect(rm_pool_release(acquired_from, &copy, RM_RELEASE_OK) == RM_OK, "not released");
+}
+static rm_pool_acquired_fn arg_rm_pool_acquired_fn(world *w, int value) {
+    acquired_from = w->pool;
+    if (value == 1) (void)null(w);
+    if (value > 1) past_end(w);
+    return value == 1 ? NULL : give_acquired_back;
+}
+static rm_pool_request *arg_rm_pool_acquire_async__request(world *w, int value) {
+    if (value == 1) return (rm_pool_request *)null(w);
+    if (value > 1) past_end(w);
+    return &w->request;
+}
+/* Of one that waits, because the pool is suspended. */
+static rm_pool_request *arg_rm_pool_request_cancel__request(world *w, int value) {
+    const rm_deadline none = {0};
+    rm_pool *pool = acquired_from = need_pool(w, &w->pool);
+    if (value == 1) return (rm_pool_request *)null(w);
+    if (value > 3) past_end(w);
+    if (value == 2) misuse(w, "zeroed");
+    if (value == 2) w->expect = RM_E_INVALID;
+    if (value == 3) misuse(w, "done before");
+    if (value == 3) w->expect = RM_E_STALE;
+    if (value == 2) return &w->request;
+    if (value == 0) expect(rm_pool_suspend(pool) == RM_OK, "not suspended");
+    expect(rm_pool_acquire_async(pool, &w->request, none, NULL, give_acquired_back, NULL, NULL) ==
+               RM_OK,
+           "no asynchronous acquire");
+    return &w->request;
+}
+
+/* >>pools of keys */
+
+static void lend_key(rm_pools *pools, rm_pools_lease *lease) {
+    const rm_deadline none = {0};
+    expect(rm_pools_acquire(pools, "key", 3, none, NULL, lease, NULL) == RM_OK, "nothing lent");
+}
+static rm_pools *need_pools(world *w, rm_pools **at_world) {
+    const rm_pools_desc desc = good_rm_pools_desc(w);
+    rm_pools_lease lease;
+    if (*at_world != NULL) return *at_world;
+    expect(rm_pools_create(&desc, at_world, NULL) == RM_OK, "no pools");
+    if (w->bare) return *at_world;
+    lend_key(*at_world, &lease);
+    expect(rm_pools_release(*at_world, &lease, RM_RELEASE_OK) == RM_OK, "not released");
+    return *at_world;
+}
+static rm_pools *arg_rm_pools_p(world *w, int value) {
+    if (value == 1) return (rm_pools *)null(w);
+    if (value > 2) past_end(w);
+    if (value == 2) misuse(w, "closed");
+    if (value == 2)
+        expect(rm_pools_close(need_pools(w, &w->pools), 0, NULL) == RM_OK, "not closed");
+    return need_pools(w, &w->pools);
+}
+static size_t arg_rm_pools_acquire__size(world *w, int value) {
+    return key_length(w, value, RM_E_TOO_LARGE);
+}
+static rm_pools_lease *arg_rm_pools_lease_p(world *w, int value) {
+    const rm_deadline none = {0};
+    rm_pools_lease *odd = (rm_pools_lease *)(void *)w->scratch;
+    if (value > 4) past_end(w);
+    if (w->done) return NULL;
+    if (rm_pools_acquire(need_pools(w, &w->pools), "key", 3, none, NULL, &w->key_lease, NULL) !=
+        RM_OK)
+        memset(&w->key_lease, 0, sizeof w->key_lease); /* of closed ones */
+    if (value == 1) return (rm_pools_lease *)null(w);
+    if (value == 2) misuse(w, "zeroed");
+    if (value == 3) misuse(w, "of other pools");
+    if (value == 4) misuse(w, "all bits set");
+    if (value >= 2) w->expect = value == 2 ? RM_E_STALE : RM_E_FOREIGN;
+    memset(odd, value == 4 ? 0xFF : 0, sizeof *odd);
+    if (value == 3) lend_key(need_pools(w, &w->other_pools), &w->other_key_lease);
+    if (value == 3) *odd = w->other_key_lease;
+    keep(w, "lease", value == 0 ? &w->key_lease : odd, sizeof *odd);
+    return value == 0 ? &w->key_lease : odd;
+}
+static void take_rm_pools_lease_p(world *w, rm_pools_lease *lease) {
+    expect(rm_pools_release(w->pools, lease, RM_RELEASE_OK) == RM_OK, "not released");
+}
+static void after_rm_pools_destroy(world *w, rm_status status, rm_pools *pools) {
+    if (status == RM_OK && pools != NULL) w->pools = NULL;
+}
+static void use_pools(rm_pools *pools) {
+    const rm_deadline none = {0};
+    rm_pools_lease lease;
+    if (rm_pools_acquire(pools, "k", 1, none, NULL, &lease, NULL) == RM_OK)
+        expect(rm_pools_release(pools, &lease, RM_RELEASE_BROKEN) == RM_OK, "not released");
+    expect(rm_pools_destroy(pools) == RM_OK, "not destroyed");
+}
+static void take_rm_pools_pp(world *w, rm_pools **pools) {
+    (void)w;
+    use_pools(*pools);
+}
+static bool see_key(const void *key, size_t size, rm_pool *pool, void *user) {
+    (void)key, (void)size, (void)pool, (void)user;
+    return true;
+}
+static bool (*arg_rm_pools_each__fn(world *w, int value))(const void *, size_t, rm_pool *, void *) {
+    if (value == 1) (void)null(w);
+    if (value > 1) past_end(w);
+    return value == 1 ? NULL : see_key;
 }
 
 /* >>cache */
@@ -1731,8 +1951,15 @@ static void end_objects(world *w) {
     if (w->other_lease.resource != NULL)
         expect(rm_pool_release(w->other_pool, &w->other_lease, RM_RELEASE_OK) == RM_OK,
                "not released");
+    rm_pool_scope_close(&w->scope);
     if (w->pool != NULL) use_pool(w->pool);
     if (w->other_pool != NULL) use_pool(w->other_pool);
+    if (w->key_lease.pool != NULL) take_rm_pools_lease_p(w, &w->key_lease);
+    if (w->other_key_lease.pool != NULL)
+        expect(rm_pools_release(w->other_pools, &w->other_key_lease, RM_RELEASE_OK) == RM_OK,
+               "not released");
+    if (w->pools != NULL) use_pools(w->pools);
+    if (w->other_pools != NULL) use_pools(w->other_pools);
     if (w->pin.value != NULL) take_rm_cache_pin_p(w, &w->pin);
     if (w->other_pin.value != NULL)
         expect(rm_cache_release(w->other_cache, &w->other_pin) == RM_OK, "not released");
@@ -1781,8 +2008,11 @@ static bool calling(world *w) {
 /* Does the error name one of the fields of the struct that was misused? */
 static bool names_field(const world *w, const char *where) {
     size_t i;
-    for (i = 0; i < w->field_count; ++i)
+    for (i = 0; i < w->field_count; ++i) {
+        const char *last = strrchr(w->fields[i].name, '.');
         if (strncmp(where, w->fields[i].name, strcspn(w->fields[i].name, ".")) == 0) return true;
+        if (last != NULL && strcmp(where, last + 1) == 0) return true; /* of a desc in a desc */
+    }
     return w->field_count == 0;
 }
 

@@ -31,8 +31,9 @@ CALLBACK_MATRIX = ROOT / 'tests/unit/test_callbacks.c'
 # The callbacks that need no scene in the callback matrix, and the functions that need no action.
 NO_HOOKS = {
     r'rm_(clock|allocator|random|log)\.\w+': 'must not call anything of ours',
-    r'rm_waitq_desc\.try_fn|rm_registry_desc\.evictable_fn': 'runs under the lock',
-    r'rm_waiter\.done_fn|rm_thread\.fn': 'private: was a parameter',
+    r'rm_waitq_desc\.(try|look_at)_fn|rm_registry_desc\.evictable_fn': 'runs under the lock',
+    r'rm_waiter\.done_fn|rm_thread\.fn|rm_pool_request\.acquired_fn': 'private: was a parameter',
+    r'rm_pool_desc\.discard_fn': 'must not call the pool, which is not there yet',
     r'rm_thread_start\.fn': 'a thread',
 }
 NO_ACTION = {
@@ -63,6 +64,7 @@ UNDEFINED = {
     'rm_permit': 'a copy: it must not be made, says rm_breaker.h',
     'rm_hist_init.memory': 'memory that is not aligned',
     'rm_cache_load_set.load': 'a load that has ended',
+    'rm_pool_desc.maintain_every_ns': 'a thread beside this one; the clock here is for one',
 }
 
 # Where NULL has a meaning that the comment of the function does not tell.
@@ -125,7 +127,8 @@ class Header:
         for match in re.finditer(r'^typedef struct (rm_\w+) \{\n(.*?)^\}', code, re.M | re.S):
             self.structs[match.group(1)] = match.group(2)
             self.said[match.group(1)] = self.text[match.start(2):match.end(2)]
-        self.functions = functions(self.text)
+        self.functions = [one for one in functions(self.text)
+                          if not re.match(r'\w+\)\(', one[3])]  # (rm_x)(...): a definition
 
     def comment(self, offset):
         return comment_above(self.text, offset)

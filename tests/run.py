@@ -163,7 +163,7 @@ def deep():
     make = [os.environ.get('MAKE', 'make'), '-s', '-k', f'-j{JOBS}', 'programs', 'fuzzers',
             'VARIANTS=plain dist']
     steps(1, ('build', [make], exit_only))
-    scenarios = sum(len(re.findall(r'^DST\(', path.read_text(), re.M))
+    scenarios = sum(len(re.findall(r'^(?:DST|ONE_OF|BESIDE)\(', path.read_text(), re.M))
                     for path in (ROOT / 'tests/dst').glob('*.c'))
     schedules = ['--from', '1000000', '--schedules', str(10_000_000 // (2 * scenarios) + 1)]
     steps(JOBS, ('schedules', [[f'build/dst/{name}', *schedules] for name in SCENARIOS], tally),
@@ -184,8 +184,7 @@ def deep():
     mutants = [sys.executable, 'tools/mutants.py']
     steps(1, ('coverage', [[sys.executable, 'tools/coverage.py']], exit_only),
           ('mutants', [[*mutants, '--sample', '60']], exit_only),
-          ('orders', [[*mutants, '--only', 'order']], exit_only),
-          ('excused orders', [[*mutants, '--only', 'order', '--rules']], exit_only))
+          ('orders', [[*mutants, '--only', 'order']], exit_only))
 
 
 def cppcheck():

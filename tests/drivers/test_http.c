@@ -341,7 +341,7 @@ TEST(http, the_servers_failures_are_failures_and_answers_are_not) {
     status_is(&w, "/status/599", RM_E_FAILED, 599);
     status_is(&w, "/status/200", RM_OK, 200);
     CHECK_EQ(1, stats_of(&w).created); /* the handle is as good as before */
-    CHECK_EQ(0, stats_of(&w).broken);
+    CHECK_EQ(0, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
     world_end(&w);
 }
 
@@ -360,7 +360,9 @@ TEST(http, a_body_has_to_fit_in_its_buffer) {
               error.message);
     CHECK_EQ(200, response.status);
     CHECK_STR("", response.body);
-    CHECK_EQ(1, stats_of(&w).broken); /* the rest of the body is still on the connection */
+    CHECK_EQ(
+        1, stats_of(&w)
+               .ended[RM_POOL_CAUSE_BROKEN]); /* the rest of the body is still on the connection */
     response = rmx_http_response_make(buffer, 0);
     CHECK_EQ(RM_E_TOO_LARGE, rmx_http_get(w.client, "/", never, NULL, &response, &error));
     CHECK_EQ(2, w.requests);
@@ -473,7 +475,7 @@ static void fails_with(const char *answer, rm_status expected, int32_t native) {
     CHECK_STR("shop", error.where);
     CHECK(error.message[0] != '\0');
     rm_thread_join(&p.thread);
-    CHECK_EQ(1, stats_of(&w).broken);
+    CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
     (void)close(p.listener);
     world_end(&w);
 }
@@ -544,7 +546,7 @@ TEST(http, a_deadline_ends_a_transfer) {
         CHECK(rm_now(NULL) - began >= RM_MS(20));
         CHECK(rm_now(NULL) - began < RM_SEC(10)); /* of 30 s */
         CHECK_EQ(0, response.status);
-        CHECK_EQ(1, stats_of(&w).broken);
+        CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
         rmx_http_response_free(&response);
         (void)close(p.listener);
         world_end(&w);
@@ -586,7 +588,7 @@ TEST(http, sends_nothing_when_the_deadline_passes_with_the_wait_for_a_handle) {
         if (rmx_http_get(w.client, "/", deadline, NULL, &response, &error) == RM_E_TIMEOUT &&
             strcmp(error.message, "the deadline passed before the request was sent") == 0) {
             CHECK_EQ(before, __atomic_load_n(&w.requests, __ATOMIC_SEQ_CST));
-            CHECK_EQ(0, stats_of(&w).broken);
+            CHECK_EQ(0, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
             seen = true;
         }
         rmx_http_response_free(&response);
@@ -606,7 +608,7 @@ TEST(http, a_cancel_ends_a_transfer) {
     CHECK_EQ(RM_E_CANCELLED,
              rmx_http_get(w.client, "/cancel", never, &w.cancel, &response, &error));
     CHECK_EQ(CURLE_ABORTED_BY_CALLBACK, error.native);
-    CHECK_EQ(1, stats_of(&w).broken);
+    CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
     CHECK_EQ(RM_E_CANCELLED, rmx_http_get(w.client, "/", never, &w.cancel, &response, NULL));
     CHECK_EQ(2, w.requests);
     CHECK_EQ(RM_OK, rmx_http_get(w.client, "/", never, NULL, &response, NULL));
@@ -686,7 +688,7 @@ TEST(http, threads_share_the_handles) {
     CHECK_EQ(THREADS * ROUNDS, stats_of(&w).acquired);
     CHECK(stats_of(&w).created <= 3);
     CHECK_EQ(0, stats_of(&w).in_use);
-    CHECK_EQ(0, stats_of(&w).broken);
+    CHECK_EQ(0, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
     world_end(&w);
 }
 
@@ -913,7 +915,7 @@ static void life(void *user) {
     stats = stats_of(w);
     CHECK_EQ(0, stats.in_use + stats.creating + stats.closing + stats.waiting);
     CHECK_EQ(stats.created, stats.destroyed + stats.idle);
-    CHECK_EQ(broken, stats.broken);
+    CHECK_EQ(broken, stats.ended[RM_POOL_CAUSE_BROKEN]);
     faults_on = true;
     CHECK_EQ(RM_OK, rmx_http_destroy(w->client));
     faults_on = false;

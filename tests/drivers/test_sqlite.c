@@ -309,7 +309,7 @@ TEST(sqlite, a_taken_key_is_not_another_broken_constraint) {
     CHECK_EQ(RM_OK, rmx_sqlite_commit(&session, NULL)); /* none of it ended the transaction */
     CHECK_EQ(RM_OK, rmx_sqlite_end(&session));
     CHECK_EQ(1, committed(&w, "SELECT count(*) FROM b"));
-    CHECK_EQ(0, stats_of(rmx_sqlite_writer(w.db)).broken);
+    CHECK_EQ(0, stats_of(rmx_sqlite_writer(w.db)).ended[RM_POOL_CAUSE_BROKEN]);
     world_end(&w);
 }
 
@@ -491,7 +491,7 @@ static void all_else_works(world *w, rmx_sqlite_session *session, rm_status stat
     CHECK_EQ(RM_OK, rmx_sqlite_end(session));
     CHECK_EQ(0, committed(w, "SELECT count(*) FROM item"));
     CHECK_EQ(1, stats_of(rmx_sqlite_readers(w->db)).created);
-    CHECK_EQ(0, stats_of(rmx_sqlite_readers(w->db)).broken);
+    CHECK_EQ(0, stats_of(rmx_sqlite_readers(w->db)).ended[RM_POOL_CAUSE_BROKEN]);
 }
 
 TEST(sqlite, a_deadline_ends_a_running_query) {
@@ -846,7 +846,7 @@ TEST(sqlite, a_file_that_is_no_database_breaks_the_connection) {
     session = world_read(&w); /* SQLite has not looked into the file yet */
     CHECK_EQ(RM_E_PROTOCOL, run(&session, "SELECT * FROM sqlite_master"));
     CHECK_EQ(RM_OK, rmx_sqlite_end(&session));
-    CHECK_EQ(1, stats_of(rmx_sqlite_readers(w.db)).broken);
+    CHECK_EQ(1, stats_of(rmx_sqlite_readers(w.db)).ended[RM_POOL_CAUSE_BROKEN]);
     CHECK_EQ(1, stats_of(rmx_sqlite_readers(w.db)).destroyed);
     world_end(&w);
 }
@@ -1084,7 +1084,7 @@ static void adds_up(rm_pool *pool) {
     const rm_pool_stats stats = stats_of(pool);
     CHECK_EQ(0, stats.in_use + stats.creating + stats.closing + stats.waiting);
     CHECK_EQ(stats.created, stats.destroyed + stats.idle);
-    CHECK(stats.broken <= (uint64_t)faults.failed);
+    CHECK(stats.ended[RM_POOL_CAUSE_BROKEN] <= (uint64_t)faults.failed);
 }
 
 /* The file as the next process finds it. */

@@ -39,7 +39,8 @@ static rm_status make(void **resource, rm_deadline deadline, rm_error *error, vo
     DST_CHECK(number < RESOURCES);
     DST_CHECK(ADD(&alive, 1) < pool->desc.max);
     resources[number].alive = 1;
-    resources[number].late = LOAD(&pool->closed) != 0; /* then nobody may get it */
+    resources[number].late =
+        (__atomic_load_n(&pool->epoch, __ATOMIC_SEQ_CST) & 1) != 0; /* then nobody may get it */
     *resource = &resources[number];
     return RM_OK;
 }
@@ -92,20 +93,22 @@ static const char *overslept(void *user) {
     (void)user;
     if (wrong == NULL) wrong = queue_wrong(&pool->drain);
     if (wrong != NULL) return wrong;
-    if (pool->closed != pool->queue.closed) return "the pool is half open";
-    for (i = 0; i < pool->desc.max; ++i) {
+    if ((pool->epoch & 1) != pool->queue.closed) return "the pool is half open";
+    for (i = 0; i < pool->capacity; ++i) {
         const uint32_t state = rmi_slot_state(pool->slots[i].word);
         if (state == RMI_SLOT_EMPTY) ++empty;
-        if (state == RMI_SLOT_IDLE && pool->closed) return "a closed pool keeps a resource";
+        if (state == RMI_SLOT_IDLE && (pool->epoch & 1) != 0)
+            return "a closed pool keeps a resource";
         if (pool->queue.head != NULL && (state == RMI_SLOT_IDLE || state == RMI_SLOT_EMPTY))
             return "a waiter sleeps beside a free slot";
     }
-    if (pool->drain.head != NULL && empty == pool->desc.max) return "a close waits for nothing";
+    if (pool->drain.head != NULL && empty == pool->capacity) return "a close waits for nothing";
     return NULL;
 }
 
 static rm_pool_desc with_max(uint32_t max) {
     rm_pool_desc desc = rm_pool_desc_default();
+    desc.create_backoff_ns = RM_NONE;
     desc.create_fn = make;
     desc.destroy_fn = end;
     desc.max = max;
@@ -127,8 +130,9 @@ static void finish(void) {
     uint32_t i;
     DST_CHECK(overslept(NULL) == NULL);
     DST_CHECK(rm_pool_stats_get(pool, &stats) == RM_OK);
-    DST_CHECK(stats.in_use == 0 && stats.creating == 0 && stats.closing == 0 && stats.waiting == 0);
-    DST_CHECK(stats.idle + stats.empty == stats.max && stats.idle == alive);
+    DST_CHECK(stats.in_use == 0 && stats.creating == 0 && stats.closing == 0 &&
+              stats.checking == 0 && stats.waiting == 0);
+    DST_CHECK(stats.idle + stats.empty == stats.capacity && stats.idle == alive);
     DST_CHECK(stats.created == made && stats.destroyed == made - alive);
     DST_CHECK(rm_pool_destroy(pool) == RM_OK);
     DST_CHECK(alive == 0);
@@ -235,7 +239,7 @@ static void tries_unless_closed(int index) {
 
 static void maintains(int index) {
     const rm_deadline never = {0};
-    const rm_status status = rm_pool_maintain(pool, never, NULL);
+    const rm_status status = rm_pool_maintain(pool, 0, never, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED);
 }
@@ -521,7 +525,7 @@ DST(pool, close_meets_acquire) {
 DST(pool, close_meets_creates) {
     void (*const threads[])(int) = {breaks_unless_closed, tries_unless_closed, maintains, closes};
     rm_pool_desc desc = with_max(2);
-    desc.min = 2;
+    desc.min_idle = 2;
     begin(&desc);
     dst_go(4, threads);
     finish();
@@ -538,7 +542,7 @@ DST(pool, closes_meet_one_release) {
 DST(pool, close_meets_start) {
     void (*const threads[])(int) = {starts, closes_at_once, tries_unless_closed};
     rm_pool_desc desc = with_max(2);
-    desc.min = 1;
+    desc.min_idle = 1;
     begin(&desc);
     DST_CHECK(rm_pool_close(pool, RM_NOWAIT, NULL) == RM_OK);
     dst_go(3, threads);
@@ -563,12 +567,8 @@ DST(pool, start_strands_nobody) {
 /* What an acquire does that found the pool open, and comes when it has been closed. */
 static void takes_late(int index) {
     uint64_t slot = 0;
-    uint32_t state;
     (void)index;
-    if (!rmi_pool_take(pool, NULL, &slot)) return;
-    state = rmi_slot_state(LOAD(&pool->slots[slot].word));
-    rmi_pool_put(pool, &pool->slots[slot],
-                 state == RMI_SLOT_CREATING ? RMI_SLOT_EMPTY : RMI_SLOT_IDLE);
+    if (rmi_pool_take(pool, NULL, &slot)) rmi_pool_unclaim(pool, &pool->slots[slot]);
 }
 
 static void starts_and_uses(int index) {
@@ -597,7 +597,7 @@ static void maintains_in_8_ms(int index) {
 static void begin_with_two_idle(uint32_t min) {
     rm_pool_desc desc = with_max(2);
     rm_lease other;
-    desc.min = min;
+    desc.min_idle = min;
     desc.idle_timeout_ns = RM_MS(1);
     begin(&desc);
     hold();
@@ -628,7 +628,7 @@ DST(pool, refill_meets_acquire_and_a_broken_release) {
     begin_with_two_idle(2);
     hold();
     dst_go(4, threads);
-    DST_CHECK(rm_pool_maintain(pool, never, NULL) == RM_OK);
+    DST_CHECK(rm_pool_maintain(pool, 0, never, NULL) == RM_OK);
     DST_CHECK(alive == 2);
     finish();
 }
@@ -640,7 +640,7 @@ static void reads_statistics(int index) {
     (void)index;
     DST_CHECK(rm_pool_stats_get(pool, &before) == RM_OK);
     DST_CHECK(rm_pool_stats_get(pool, &s) == RM_OK);
-    DST_CHECK(s.in_use + s.idle + s.creating + s.closing + s.empty == s.max);
+    DST_CHECK(s.in_use + s.idle + s.creating + s.checking + s.closing + s.empty == s.capacity);
     DST_CHECK(s.acquired >= before.acquired && s.waits >= before.waits);
     DST_CHECK(s.timeouts + s.waiting <= s.waits);
 }
@@ -741,7 +741,7 @@ DST_TORTURE(pool, survives_every_failure_of_its_life) {
     rm_lease lease;
     rm_status status;
     int i;
-    desc.min = 1;
+    desc.min_idle = 1;
     status = rm_pool_create(&desc, &pool, NULL);
     DST_CHECK(status == RM_OK || dst_faults() > 0);
     if (status != RM_OK) {
@@ -749,7 +749,7 @@ DST_TORTURE(pool, survives_every_failure_of_its_life) {
         return;
     }
     soon = rm_deadline_after(NULL, RM_SEC(1));
-    status = rm_pool_maintain(pool, soon, NULL);
+    status = rm_pool_maintain(pool, 0, soon, NULL);
     DST_CHECK(status == RM_OK || dst_faults() > 0);
     for (i = 0; i < 3; ++i) {
         const uint64_t before = dst_faults();
@@ -806,7 +806,7 @@ static void live_under_a_manager(rm_manager *manager) {
         DST_CHECK(status == RM_OK || dst_faults() > before);
         if (status == RM_OK) live_through_waits();
         soon = rm_deadline_after(NULL, RM_SEC(1));
-        status = rm_pool_maintain(pool, soon, NULL);
+        status = rm_pool_maintain(pool, 0, soon, NULL);
         DST_CHECK(status == RM_OK || dst_faults() > before);
         status = rm_manager_stop(manager, RM_SEC(1), NULL);
         DST_CHECK(status == RM_OK || dst_faults() > before);
@@ -820,7 +820,7 @@ DST_TORTURE(pool, survives_every_failure_under_a_manager) {
     rm_status status = rm_cancel_init(&token);
     DST_CHECK(status == RM_OK || dst_faults() > 0);
     if (status != RM_OK) return;
-    desc.min = 1;
+    desc.min_idle = 1;
     desc.guard = &guard;
     desc.validate_fn = validate;
     desc.validate_after_ns = RM_STRICT;
@@ -925,7 +925,518 @@ DST_TORTURE(pool, survives_every_failure_of_its_upkeep) {
     }
     dst_pass(RM_SEC(1));
     soon = rm_deadline_after(NULL, RM_SEC(1));
-    DST_CHECK(rm_pool_maintain(pool, soon, NULL) == RM_OK);
+    DST_CHECK(rm_pool_maintain(pool, 0, soon, NULL) == RM_OK);
     DST_CHECK(alive == 0 || dst_faults() > 0);
     finish();
+}
+
+/* ---- torture of what is not in every pool */
+
+static void see_event(const rm_pool_event *event, void *user) {
+    (void)user;
+    DST_CHECK(event->pool != NULL && event->where != NULL); /* and ns is what the clock says */
+}
+
+static rm_release classify(void *resource, const rm_error *result, void *user) {
+    const struct resource *r = (const struct resource *)resource;
+    (void)user;
+    DST_CHECK(r->alive == 1 && result->status != RM_OK);
+    return RM_RELEASE_BROKEN;
+}
+
+static bool see_lease(const rm_pool_lease_info *lease, void *user) {
+    (void)user;
+    DST_CHECK(lease->where != NULL);
+    return !dst_fault("leases_fn");
+}
+
+static bool fine(rm_status status, uint64_t before) {
+    return status == RM_OK || dst_faults() > before;
+}
+
+static rm_pool_desc with_all(uint32_t max) {
+    rm_pool_desc desc = with_max(max);
+    desc.validate_fn = validate;
+    desc.validate_after_ns = RM_STRICT;
+    desc.validate_on_release = true;
+    desc.reset_fn = reset;
+    desc.classify_fn = classify;
+    desc.event_fn = see_event;
+    desc.time_uses = true;
+    desc.max_lifetime_ns = RM_SEC(100);
+    desc.leak_after_ns = RM_SEC(1);
+    desc.keepalive_ns = RM_MS(1);
+    return desc;
+}
+
+static bool begin_or_not(const rm_pool_desc *desc) {
+    const rm_status status = rm_pool_create(desc, &pool, NULL);
+    DST_CHECK(fine(status, 0));
+    return status == RM_OK;
+}
+
+static void upkeep(void) {
+    const uint64_t before = dst_faults();
+    const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
+    const rm_status status = rm_pool_maintain(pool, 0, soon, NULL);
+    DST_CHECK(fine(status, before) || status == RM_E_BUSY || LOAD(&creates_fail) == 0);
+}
+
+static rm_status use_lease(void *resource, rm_error *error, void *user) {
+    (void)resource, (void)user;
+    return dst_fault("use_fn") ? rm_error_set(error, RM_E_TIMEOUT, 0, "db", "no answer") : RM_OK;
+}
+
+/* Leaks, looks, checks on release and in the upkeep, scoped use, eviction. */
+DST_TORTURE(pool, survives_every_failure_with_every_hook) {
+    const rm_pool_desc desc = with_all(2);
+    const rm_deadline never = {0};
+    rm_status status;
+    if (!begin_or_not(&desc)) return;
+    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status == RM_OK) {
+        DST_CHECK(rm_pool_note(pool, &held, "here") == RM_OK);
+        dst_pass(RM_SEC(2));
+        upkeep();
+        DST_CHECK(rm_pool_leases(pool, see_lease, NULL) == 1);
+        gives_back(0);
+    }
+    status = rm_pool_with(pool, never, use_lease, NULL, NULL);
+    DST_CHECK(fine(status, 0));
+    dst_pass(RM_MS(2));
+    upkeep();
+    DST_CHECK(rm_pool_evict_all(pool) == RM_OK && alive == 0);
+    finish();
+}
+
+/* Nothing can be made at first; then one at a time finds out, and those who wait get theirs. */
+DST_TORTURE(pool, survives_every_failure_while_it_backs_off) {
+    rm_pool_desc desc = with_all(2);
+    uint64_t before;
+    rm_status status;
+    int i;
+    desc.create_backoff_ns = RM_MS(1);
+    if (!begin_or_not(&desc)) return;
+    creates_fail = 2;
+    for (i = 0; i < 2; ++i)
+        DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
+    upkeep();
+    dst_pass(RM_SEC(10));
+    creates_fail = 0;
+    before = dst_faults();
+    status = use_once(RM_SEC(1), RM_RELEASE_OK);
+    DST_CHECK(fine(status, before));
+    finish();
+}
+
+static void breaks_after_a_ms(void *user) {
+    (void)user;
+    (void)rm_sleep(NULL, RM_MS(1), NULL);
+    gives_back_broken(0);
+}
+
+static rm_pool_request requests[3];
+static uint32_t answered;
+
+static void waits_scoped(void *user) {
+    const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
+    const rm_status status = rm_pool_with(pool, soon, use_lease, NULL, NULL);
+    (void)user;
+    DST_CHECK(fine(status, 0));
+}
+
+/* One waits, and nothing else happens. */
+DST_TORTURE(pool, survives_every_failure_of_a_wait) {
+    const rm_pool_desc desc = with_max(1);
+    rm_thread waiter;
+    rm_status status;
+    if (!begin_or_not(&desc)) return;
+    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status == RM_OK) {
+        DST_CHECK(fine(rm_thread_start(&waiter, waits_scoped, NULL), 0));
+        (void)rm_sleep(NULL, RM_MS(1), NULL);
+        gives_back(0);
+        rm_thread_join(&waiter);
+    }
+    finish();
+}
+
+static void expect_no_more(rm_status status, const rm_lease *lease, const rm_error *error,
+                           void *user) {
+    (void)error, (void)user;
+    ++answered;
+    if (status == RM_OK) {
+        rm_lease copy = *lease;
+        DST_CHECK(dst_faults() > 0 && rm_pool_release(pool, &copy, RM_RELEASE_OK) == RM_OK);
+    }
+}
+
+/* Somebody has queued while nothing was lent, and now there is nothing to be had. */
+static void ask_a_suspended_pool(void) {
+    const rm_deadline never = {0};
+    rm_status status;
+    answered = 0;
+    DST_CHECK(rm_pool_suspend(pool) == RM_OK);
+    status = rm_pool_acquire_async(pool, &requests[0], never, NULL, expect_no_more, NULL, NULL);
+    DST_CHECK(fine(status, 0));
+    DST_CHECK(rm_pool_resume(pool) == RM_OK);
+    if (status == RM_OK && answered == 0) DST_CHECK(dst_faults() > 0);
+    if (status == RM_OK && answered == 0)
+        DST_CHECK(rm_pool_request_cancel(&requests[0]) == RM_OK && answered == 1);
+}
+
+/* The first to fail is the upkeep. */
+DST_TORTURE(pool, survives_every_failure_when_its_upkeep_backs_off) {
+    rm_pool_desc desc = with_max(1);
+    desc.create_backoff_ns = RM_SEC(1);
+    desc.min_idle = 1;
+    if (!begin_or_not(&desc)) return;
+    creates_fail = 1;
+    upkeep();
+    creates_fail = 0;
+    ask_a_suspended_pool();
+    finish();
+}
+
+static rm_status make_slowly(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    (void)rm_sleep(NULL, RM_MS(1), NULL);
+    return make(resource, deadline, error, user);
+}
+
+/* All threads that fill it fail side by side; the next ones are not let through. */
+DST_TORTURE(pool, survives_every_failure_when_filling_backs_off) {
+    rm_pool_desc desc = with_max(2);
+    const rm_deadline never = {0};
+    desc.create_fn = make_slowly;
+    desc.create_backoff_ns = RM_SEC(100);
+    if (!begin_or_not(&desc)) return;
+    creates_fail = 2;
+    DST_CHECK(rm_pool_prewarm(pool, 2, never, NULL, NULL) != RM_OK || dst_faults() > 0);
+    DST_CHECK(rm_pool_prewarm(pool, 2, never, NULL, NULL) != RM_OK || dst_faults() > 0);
+    creates_fail = 0;
+    finish();
+}
+
+static void creates(void *user) {
+    (void)user;
+    DST_CHECK(use_once(RM_SEC(1), RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
+}
+
+/* A close waits for a create that is for nobody any more. */
+DST_TORTURE(pool, survives_every_failure_of_a_close_beside_a_create) {
+    rm_pool_desc desc = with_max(1);
+    rm_thread creator;
+    desc.create_fn = make_slowly;
+    if (!begin_or_not(&desc)) return;
+    DST_CHECK(fine(rm_thread_start(&creator, creates, NULL), 0));
+    (void)rm_sleep(NULL, RM_US(10), NULL);
+    DST_CHECK(fine(rm_pool_close(pool, RM_SEC(1), NULL), 0));
+    rm_thread_join(&creator);
+    finish();
+}
+
+/* One waits until the pool may grow, or what is there comes back broken and cannot be replaced. */
+DST_TORTURE(pool, survives_every_failure_while_it_grows) {
+    rm_pool_desc desc = with_max(2);
+    rm_thread holder;
+    rm_status status;
+    desc.grow_after_ns = RM_US(500);
+    desc.create_backoff_ns = RM_MS(1);
+    if (!begin_or_not(&desc)) return;
+    status = rm_pool_acquire(pool, RM_SEC(1), &held, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status == RM_OK) {
+        status = rm_thread_start(&holder, breaks_after_a_ms, NULL);
+        DST_CHECK(fine(status, 0));
+        if (status != RM_OK) gives_back_broken(0);
+        status = use_once(RM_SEC(1), RM_RELEASE_OK);
+        DST_CHECK(fine(status, 0));
+        rm_thread_join(&holder);
+    }
+    finish();
+}
+
+static void acquired(rm_status status, const rm_lease *lease, const rm_error *error, void *user) {
+    rm_lease copy;
+    (void)user;
+    ++answered;
+    DST_CHECK(status != RM_OK || error == NULL);
+    if (status != RM_OK) return;
+    copy = *lease;
+    use(&copy);
+    DST_CHECK(rm_pool_release(pool, &copy, RM_RELEASE_BROKEN) == RM_OK);
+}
+
+static void ask_for_three(void) {
+    const rm_deadline soon = rm_deadline_after(NULL, RM_MS(1));
+    uint32_t i;
+    for (i = 0; i < 3; ++i) {
+        const uint64_t before = dst_faults();
+        const rm_status status =
+            rm_pool_acquire_async(pool, &requests[i], soon, NULL, acquired, NULL, NULL);
+        DST_CHECK(fine(status, before));
+        answered += status != RM_OK;
+    }
+}
+
+static void serve_asynchronously(rm_pool_desc *desc) {
+    const rm_deadline past = {INT64_MIN};
+    rm_status status;
+    desc->guard = &guard;
+    if (!begin_or_not(desc)) return;
+    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
+    DST_CHECK(fine(status, 0));
+    ask_for_three();
+    if (status == RM_OK) gives_back(0);
+    dst_pass(RM_SEC(1));
+    status = rm_pool_maintain(pool, 0, past, NULL);
+    DST_CHECK(fine(status, 0));
+    (void)rm_pool_close(pool, RM_NOWAIT, NULL);
+    DST_CHECK(answered == 3);
+    finish();
+}
+
+DST_TORTURE(pool, survives_every_failure_with_callbacks) {
+    rm_pool_desc desc = with_all(1);
+    serve_asynchronously(&desc);
+}
+
+DST_TORTURE(pool, survives_every_failure_with_callbacks_and_growth) {
+    rm_pool_desc desc = with_max(2);
+    desc.grow_after_ns = RM_US(500);
+    serve_asynchronously(&desc);
+}
+
+static void acquired_to_keep(rm_status status, const rm_lease *lease, const rm_error *error,
+                             void *user) {
+    rm_lease copy;
+    (void)error, (void)user;
+    ++answered;
+    DST_CHECK(fine(status, 0));
+    if (status != RM_OK) return;
+    copy = *lease;
+    DST_CHECK(rm_pool_release(pool, &copy, RM_RELEASE_OK) == RM_OK);
+}
+
+static void cancel_one(void) {
+    const rm_deadline never = {0};
+    rm_status status;
+    answered = 0;
+    DST_CHECK(rm_pool_suspend(pool) == RM_OK);
+    status = rm_pool_acquire_async(pool, &requests[1], never, NULL, expect_no_more, NULL, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status == RM_OK) DST_CHECK(rm_pool_request_cancel(&requests[1]) == RM_OK);
+    DST_CHECK(answered == (status == RM_OK) && rm_pool_resume(pool) == RM_OK);
+}
+
+/* What is made for a callback is given back in it; another gives up. */
+DST_TORTURE(pool, survives_every_failure_of_what_a_callback_does) {
+    static const rm_pool_endpoint endpoint = {"one", &guard, NULL};
+    rm_pool_desc desc = with_all(1);
+    const rm_deadline never = {0};
+    rm_status status;
+    desc.endpoints = &endpoint;
+    desc.endpoint_count = 1;
+    if (!begin_or_not(&desc)) return;
+    status = rm_pool_acquire_async(pool, &requests[0], never, NULL, acquired_to_keep, NULL, NULL);
+    DST_CHECK(fine(status, 0));
+    dst_pass(RM_SEC(1)); /* a guard that has refused is asked again */
+    upkeep();
+    if (status == RM_OK && answered == 0)
+        DST_CHECK(rm_pool_request_cancel(&requests[0]) == RM_OK && answered == 1);
+    cancel_one();
+    finish();
+}
+
+/* The first to fail is a create for a callback; then nothing can be made in advance either. */
+DST_TORTURE(pool, survives_every_failure_when_a_callback_backs_off) {
+    rm_pool_desc desc = with_max(1);
+    const rm_deadline never = {0};
+    rm_status status;
+    desc.create_backoff_ns = RM_SEC(1);
+    if (!begin_or_not(&desc)) return;
+    creates_fail = 1;
+    status = rm_pool_acquire_async(pool, &requests[0], never, NULL, expect_no_more, NULL, NULL);
+    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    creates_fail = 0;
+    DST_CHECK(rm_pool_prewarm(pool, 1, never, NULL, NULL) != RM_OK || dst_faults() > 0);
+    finish();
+}
+
+static void cancel_when_told(rm_status status, const rm_lease *lease, const rm_error *error,
+                             void *user) {
+    expect_no_more(status, lease, error, user);
+    rm_cancel_request(&token);
+}
+
+/* One that queues tells another that its time is over, who takes the reason to wait away. */
+DST_TORTURE(pool, survives_every_failure_of_a_cancel_while_it_queues) {
+    const rm_pool_desc desc = with_max(1);
+    rm_status status = rm_cancel_init(&token);
+    DST_CHECK(fine(status, 0));
+    if (status != RM_OK) return;
+    if (!begin_or_not(&desc)) {
+        DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+        return;
+    }
+    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status == RM_OK) {
+        const rm_deadline soon = rm_deadline_after(NULL, RM_MS(1));
+        const rm_deadline late = rm_deadline_after(NULL, RM_SEC(100));
+        rm_lease lease;
+        status =
+            rm_pool_acquire_async(pool, &requests[0], soon, NULL, cancel_when_told, NULL, NULL);
+        DST_CHECK(fine(status, 0));
+        dst_pass(RM_SEC(1));
+        if (status != RM_OK) rm_cancel_request(&token);
+        status = rm_pool_acquire_until(pool, late, &token, &lease, NULL);
+        DST_CHECK(status == RM_E_CANCELLED || dst_faults() > 0);
+        gives_back(0);
+    }
+    finish();
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}
+
+/* Two servers, each with a guard that may refuse. */
+DST_TORTURE(pool, survives_every_failure_of_its_endpoints) {
+    static const rm_pool_endpoint endpoints[] = {{"one", &guard, NULL}, {"two", &guard, NULL}};
+    rm_pool_desc desc = with_all(2);
+    rm_status status;
+    uint64_t before;
+    desc.endpoints = endpoints;
+    desc.endpoint_count = 2;
+    desc.create_backoff_ns = RM_MS(1);
+    desc.min_idle = 1;
+    if (!begin_or_not(&desc)) return;
+    upkeep();
+    guard_refuses = 1; /* the one with the idle resource: it is passed over */
+    status = use_once(RM_NOWAIT, RM_RELEASE_OK);
+    DST_CHECK(fine(status, 0));
+    guard_refuses = 2;
+    DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
+    guard_refuses = 0;
+    ask_a_suspended_pool();
+    dst_pass(RM_SEC(10));
+    before = dst_faults();
+    status = use_once(RM_SEC(1), RM_RELEASE_OK);
+    DST_CHECK(fine(status, before));
+    finish();
+}
+
+/* ---- torture of pools of keys */
+
+static rm_pools *pools;
+
+static rm_status make_for_key(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    (void)deadline, (void)user;
+    if (dst_fault("create_fn") || one_of(&creates_fail))
+        return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
+    *resource = malloc(1);
+    return *resource != NULL ? RM_OK : rm_error_set(error, RM_E_NOMEM, 0, "db", "no memory");
+}
+
+static void end_for_key(void *resource, void *user) {
+    (void)user;
+    free(resource);
+}
+
+static rm_status open_key(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                          void *user) {
+    (void)key, (void)size, (void)desc, (void)user;
+    return dst_fault("open_fn") ? rm_error_set(error, RM_E_REFUSED, 0, "key", "unknown") : RM_OK;
+}
+
+static bool see_key(const void *key, size_t size, rm_pool *one, void *user) {
+    (void)key, (void)size, (void)user;
+    DST_CHECK(one != NULL);
+    return !dst_fault("each_fn");
+}
+
+static void use_key(const char *key) {
+    const uint64_t before = dst_faults();
+    const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
+    rm_pools_lease lease;
+    const rm_status status = rm_pools_acquire(pools, key, 1, soon, NULL, &lease, NULL);
+    DST_CHECK(fine(status, before));
+    if (status == RM_OK) DST_CHECK(rm_pools_release(pools, &lease, RM_RELEASE_OK) == RM_OK);
+}
+
+static void shut_key(void *pool_user, void *user) {
+    (void)pool_user, (void)user;
+}
+
+DST_TORTURE(pools, survive_every_failure) {
+    const rm_deadline never = {0};
+    rm_pools_desc desc;
+    rm_status status;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.create_fn = make_for_key;
+    desc.pool.destroy_fn = end_for_key;
+    desc.pool.create_backoff_ns = RM_NONE;
+    desc.pool.min_idle = 1;
+    desc.open_fn = open_key;
+    desc.shut_fn = shut_key;
+    desc.max_keys = 2;
+    desc.max_total = 1;
+    status = rm_pools_create(&desc, &pools, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status != RM_OK) return;
+    use_key("a");
+    use_key("b"); /* ends what is idle under the other */
+    use_key("c"); /* and that pool */
+    rm_pools_each(pools, see_key, NULL);
+    DST_CHECK(fine(rm_pools_maintain(pools, 0, never, NULL), 0));
+    DST_CHECK(fine(rm_pools_close(pools, RM_SEC(1), NULL), 0));
+    DST_CHECK(rm_pools_destroy(pools) == RM_OK);
+}
+
+static void fail_key(const char *key) {
+    const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
+    rm_pools_lease lease;
+    const rm_status status = rm_pools_acquire(pools, key, 1, soon, NULL, &lease, NULL);
+    DST_CHECK(status != RM_OK);
+}
+
+/* The only key's pool backs off. */
+DST_TORTURE(pools, survive_every_failure_of_their_upkeep) {
+    const rm_deadline never = {0};
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.create_fn = make_for_key;
+    desc.pool.destroy_fn = end_for_key;
+    desc.pool.create_backoff_ns = RM_SEC(1);
+    desc.pool.min_idle = 1;
+    DST_CHECK(fine(rm_pools_create(&desc, &pools, NULL), 0));
+    if (pools == NULL) return;
+    creates_fail = 1;
+    fail_key("a");
+    creates_fail = 0;
+    DST_CHECK(rm_pools_maintain(pools, 0, never, NULL) != RM_OK || dst_faults() > 0);
+    DST_CHECK(rm_pools_destroy(pools) == RM_OK);
+}
+
+/* Threads to fill it, and one of its own. */
+DST_TORTURE(pool, survives_every_failure_of_its_threads) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_deadline soon;
+    rm_status status;
+    uint32_t count = 0, i;
+    desc.create_fn = make_for_key; /* it may be called before the create of the pool returns */
+    desc.destroy_fn = end_for_key;
+    desc.create_backoff_ns = RM_NONE;
+    desc.max = 3;
+    desc.min_idle = 1;
+    desc.maintain_every_ns = RM_MS(1);
+    if (!begin_or_not(&desc)) return;
+    soon = rm_deadline_after(NULL, RM_SEC(1));
+    status = rm_pool_prewarm(pool, 3, soon, &count, NULL);
+    DST_CHECK(fine(status, 0) && count <= 3);
+    (void)rm_sleep(NULL, RM_MS(3), NULL);
+    DST_CHECK(rm_pool_close(pool, RM_SEC(1), NULL) == RM_OK || dst_faults() > 0);
+    for (i = 0; i < 9 && rm_pool_destroy(pool) != RM_OK; ++i)
+        (void)rm_sleep(NULL, RM_MS(1), NULL); /* its thread may just be finding out */
+    DST_CHECK(i < 9);
 }

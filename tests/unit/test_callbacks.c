@@ -239,11 +239,23 @@ static const char POOL_CREATE[] = "rm_pool_desc.create_fn";
 static const char POOL_DESTROY[] = "rm_pool_desc.destroy_fn";
 static const char POOL_VALIDATE[] = "rm_pool_desc.validate_fn";
 static const char POOL_RESET[] = "rm_pool_desc.reset_fn";
+static const char POOL_CLASSIFY[] = "rm_pool_desc.classify_fn";
+static const char POOL_RECLAIM[] = "rm_pool_desc.reclaim_fn";
+static const char POOL_EVENT[] = "rm_pool_desc.event_fn";
+static const char POOL_USE[] = "rm_pool_with.use_fn";
+static const char POOL_ACQUIRED[] = "rm_pool_acquire_async.acquired_fn";
+static const char POOL_LEASES[] = "rm_pool_leases.fn";
+
+enum { POOL_MAX = 4, REQUESTS = 64 };
 
 static rm_pool *pool;
-static rm_lease held, extra[4];
+static rm_lease held, extra[POOL_MAX + 1];
 static unsigned extras, made, ended;
 static bool fail_create, fail_validate, fail_reset;
+static int event_wanted; /* the kind of which event_fn is in play; -1 = all */
+static bool reclaimed;   /* a lease may be stale */
+static rm_pool_request requests[REQUESTS];
+static unsigned requests_used, requests_done;
 
 static rm_status pool_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
     const rm_status status = in_hook(POOL_CREATE);
@@ -272,6 +284,25 @@ static rm_status pool_reset(void *resource, void *user) {
     return fail_reset ? RM_E_FAILED : status;
 }
 
+static rm_release pool_classify(void *resource, const rm_error *result, void *user) {
+    (void)resource, (void)user;
+    cell_check(result->status != RM_OK, "classify_fn without a failure");
+    return in_hook(POOL_CLASSIFY) == RM_OK ? RM_RELEASE_FAILED : RM_RELEASE_BROKEN;
+}
+
+static void pool_reclaim(void *resource, void *user) {
+    (void)resource, (void)user;
+    (void)in_hook(POOL_RECLAIM);
+    reclaimed = true;
+    ++ended; /* its holder will end it */
+}
+
+static void pool_event(const rm_pool_event *event, void *user) {
+    (void)user;
+    cell_check(event->pool[0] != '\0' && event->where != NULL, "an event without a name");
+    if (event_wanted < 0 || event_wanted == (int)event->kind) (void)in_hook(POOL_EVENT);
+}
+
 static rm_pool_desc pool_desc(void) {
     rm_pool_desc desc = rm_pool_desc_default();
     desc.env = &env;
@@ -279,11 +310,20 @@ static rm_pool_desc pool_desc(void) {
     desc.destroy_fn = pool_destroy;
     desc.validate_fn = pool_validate;
     desc.reset_fn = pool_reset;
+    desc.classify_fn = pool_classify;
+    desc.reclaim_fn = pool_reclaim;
+    desc.event_fn = pool_event;
     desc.guard = &guard;
-    desc.max = 4;
-    desc.min = 2;
+    desc.max = POOL_MAX;
+    desc.min_idle = 1; /* so that a start needs no threads */
     desc.validate_after_ns = RM_STRICT;
+    desc.create_backoff_ns = RM_NONE;
     desc.idle_timeout_ns = RM_SEC(10);
+    desc.keepalive_ns = RM_SEC(1);
+    desc.max_lifetime_ns = RM_SEC(3600);
+    desc.lifetime_jitter = (int32_t)RM_NONE;
+    desc.leak_after_ns = RM_SEC(5);
+    desc.reclaim_after_ns = RM_SEC(1800);
     return desc;
 }
 
@@ -294,19 +334,29 @@ static rm_status borrow(int64_t timeout_ns) {
     return status;
 }
 
+static void end_lease(rm_lease *lease) {
+    const rm_status status = rm_pool_release(pool, lease, RM_RELEASE_OK);
+    cell_check(status == RM_OK || (reclaimed && status == RM_E_STALE), "release");
+}
+
 static void give_back(void) {
     rm_lease lease;
     if (extras == 0) return;
     lease = extra[--extras];
-    cell_check(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK, "release");
+    end_lease(&lease);
+}
+
+static void pool_begin_with(const rm_pool_desc *desc) {
+    made = ended = extras = requests_used = requests_done = 0;
+    fail_create = fail_validate = fail_reset = reclaimed = false;
+    event_wanted = -1;
+    cell_check(rm_pool_create(desc, &pool, NULL) == RM_OK, "no pool");
+    cell_check(rm_pool_acquire(pool, RM_NOWAIT, &held, NULL) == RM_OK, "nothing lent");
 }
 
 static void pool_begin(void) {
     const rm_pool_desc desc = pool_desc();
-    made = ended = extras = 0;
-    fail_create = fail_validate = fail_reset = false;
-    cell_check(rm_pool_create(&desc, &pool, NULL) == RM_OK, "no pool");
-    cell_check(rm_pool_acquire(pool, RM_NOWAIT, &held, NULL) == RM_OK, "nothing lent");
+    pool_begin_with(&desc);
 }
 
 static bool pool_closed(void) {
@@ -320,13 +370,15 @@ static void pool_end(void) {
     if (pool != NULL && pool_closed() && rm_pool_stats_get(pool, &stats) == RM_OK)
         cell_check(stats.idle == 0, "a closed pool keeps a resource");
     fail_create = fail_validate = fail_reset = false;
-    while (extras > 0)
-        give_back();
     if (pool != NULL) {
-        if (held.resource != NULL)
-            cell_check(rm_pool_release(pool, &held, RM_RELEASE_OK) == RM_OK, "release");
+        (void)rm_pool_close(pool, RM_NOWAIT, NULL);
+        cell_check(requests_done == requests_used, "an asynchronous acquire was not told its end");
+        while (extras > 0)
+            give_back();
+        if (held.resource != NULL) end_lease(&held);
         resource = rm_pool_resource(pool);
         cell_check(rm_pool_close(pool, RM_NOWAIT, NULL) == RM_OK, "close");
+        time_ns += RM_SEC(60); /* a backoff ends */
         cell_check(resource.start_fn(resource.user, none, NULL) == RM_OK, "open");
         cell_check(borrow(RM_NOWAIT) == RM_OK, "acquire");
         give_back();
@@ -343,13 +395,18 @@ static void pool_idle_invalid(void) {
     pool_idle();
     fail_validate = true;
 }
+static void pool_two_idle(void) {
+    cell_check(borrow(RM_NOWAIT) == RM_OK && borrow(RM_NOWAIT) == RM_OK, "acquire");
+    give_back();
+    give_back();
+}
 static void pool_idle_old(void) {
-    rm_lease one, two;
-    cell_check(rm_pool_acquire(pool, RM_NOWAIT, &one, NULL) == RM_OK, "acquire");
-    cell_check(rm_pool_acquire(pool, RM_NOWAIT, &two, NULL) == RM_OK, "acquire");
-    cell_check(rm_pool_release(pool, &one, RM_RELEASE_OK) == RM_OK, "release");
-    cell_check(rm_pool_release(pool, &two, RM_RELEASE_OK) == RM_OK, "release");
+    pool_two_idle();
     time_ns += RM_SEC(60);
+}
+static void pool_idle_due(void) {
+    pool_idle();
+    time_ns += RM_SEC(2);
 }
 static void pool_lent(void) {
     cell_check(borrow(RM_NOWAIT) == RM_OK, "acquire");
@@ -357,6 +414,10 @@ static void pool_lent(void) {
 static void pool_lent_unfit(void) {
     pool_lent();
     fail_reset = true;
+}
+static void pool_lent_for_long(void) {
+    pool_lent();
+    time_ns += RM_SEC(2000);
 }
 static void pool_no_create(void) {
     fail_create = true;
@@ -368,6 +429,10 @@ static void pool_empty_and_no_create(void) {
 static void pool_nothing_lent(void) {
     cell_check(rm_pool_release(pool, &held, RM_RELEASE_OK) == RM_OK, "release");
 }
+static void pool_all_lent(void) {
+    while (extras < POOL_MAX - 1)
+        pool_lent();
+}
 
 #define LENT (BIT(OK) | BIT(E_CLOSED) | BIT(E_FAILED))
 
@@ -378,7 +443,11 @@ static void play_acquire(void) {
         cell_check(status != RM_OK, "what was made for a closed pool is lent");
 }
 static void play_maintain(void) {
-    outer(rm_pool_maintain(pool, none, NULL), LENT);
+    outer(rm_pool_maintain(pool, 0, none, NULL), LENT);
+}
+static void play_prewarm(void) {
+    uint32_t count = 0;
+    outer(rm_pool_prewarm(pool, 1, none, &count, NULL), LENT);
 }
 static void play_start(void) {
     const rm_resource resource = rm_pool_resource(pool);
@@ -394,6 +463,32 @@ static void play_release_broken(void) {
     extra[0] = extra[--extras];
     cell_check(rm_pool_release(pool, &lease, RM_RELEASE_BROKEN) == RM_OK, "release");
 }
+static rm_error timed_out(void) {
+    rm_error result;
+    (void)rm_error_set(&result, RM_E_TIMEOUT, 0, "db", "no answer");
+    return result;
+}
+static void play_release_result(void) {
+    const rm_error result = timed_out();
+    rm_lease lease = extra[0];
+    extra[0] = extra[--extras];
+    cell_check(rm_pool_release_result(pool, &lease, &result) == RM_OK, "release");
+}
+static void play_detach(void) {
+    rm_lease lease = extra[0];
+    void *resource;
+    extra[0] = extra[--extras];
+    cell_check(rm_pool_detach(pool, &lease, &resource) == RM_OK, "detach");
+    ++ended;
+}
+static void play_evict_all(void) {
+    const rm_status status = rm_pool_evict_all(pool);
+    cell_check(status == RM_OK, "evict");
+}
+static void play_resize(void) {
+    const rm_pool_sizes sizes = {POOL_MAX, 0, 1, 1};
+    cell_check(rm_pool_resize(pool, &sizes, NULL) == RM_OK, "resize");
+}
 static void play_close(void) {
     outer(rm_pool_close(pool, RM_NOWAIT, NULL), BIT(OK) | BIT(E_BUSY));
 }
@@ -405,33 +500,123 @@ static void play_pool_stats(void) {
     const rm_resource resource = rm_pool_resource(pool);
     resource.stats_fn(resource.user, visit_stat, NULL);
 }
+static void play_timeout(void) {
+    outer(borrow(RM_MS(1)), LENT | BIT(E_TIMEOUT));
+}
+
+static rm_status pool_use(void *resource, rm_error *error, void *user) {
+    (void)resource, (void)error, (void)user;
+    return in_hook(POOL_USE);
+}
+static void play_with(void) {
+    outer(rm_pool_with(pool, none, pool_use, NULL, NULL), LENT);
+}
+
+static void pool_acquired(rm_status status, const rm_lease *lease, const rm_error *error,
+                          void *user) {
+    (void)user;
+    ++requests_done;
+    if (status == RM_OK) extra[extras++] = *lease;
+    cell_check((status == RM_OK) == (error == NULL), "an error beside a lease, or none");
+    (void)in_hook(POOL_ACQUIRED);
+}
+static rm_status borrow_async(rm_deadline deadline) {
+    rm_pool_request *request = &requests[requests_used++];
+    const rm_status status =
+        rm_pool_acquire_async(pool, request, deadline, NULL, pool_acquired, NULL, NULL);
+    requests_done += status != RM_OK;
+    return status;
+}
+static void play_async(void) {
+    outer(borrow_async(none), BIT(OK) | BIT(E_CLOSED) | BIT(E_FAILED));
+}
+/* The holder of the last one gives it back, after others have queued. */
+static void play_release_to_async(void) {
+    cell_check(borrow_async(none) == RM_OK, "not queued");
+    play_release();
+}
+
+static bool pool_see_lease(const rm_pool_lease_info *lease, void *user) {
+    (void)user;
+    cell_check(lease->where != NULL, "a lease without a place");
+    return in_hook(POOL_LEASES) == RM_OK;
+}
+static void play_leases(void) {
+    (void)rm_pool_leases(pool, pool_see_lease, NULL);
+}
+
+/* Scenes of event_fn: as others, but for one kind of event. */
+#define EVENT_SCENE(name, kind, prepare)     \
+    static void name(void) {                 \
+        prepare();                           \
+        event_wanted = RM_POOL_EVENT_##kind; \
+    }
+static void nothing(void) {}
+EVENT_SCENE(event_created, CREATED, nothing)
+EVENT_SCENE(event_create_failed, CREATE_FAILED, pool_no_create)
+EVENT_SCENE(event_acquired, ACQUIRED, pool_idle)
+EVENT_SCENE(event_released, RELEASED, pool_lent)
+EVENT_SCENE(event_checked, CHECKED, pool_idle)
+EVENT_SCENE(event_destroyed, DESTROYED, pool_lent)
+EVENT_SCENE(event_detached, DETACHED, pool_lent)
+EVENT_SCENE(event_reclaimed, RECLAIMED, pool_lent_for_long)
+EVENT_SCENE(event_timeout, TIMEOUT, pool_all_lent)
+static void event_leaked(void) {
+    pool_lent();
+    time_ns += RM_SEC(60);
+    event_wanted = RM_POOL_EVENT_LEAKED;
+}
 
 static const scene pool_scenes[] = {
     {"create_fn in rm_pool_acquire", POOL_CREATE, NULL, play_acquire, NULL},
+    {"create_fn in rm_pool_acquire_async", POOL_CREATE, NULL, play_async, NULL},
     {"create_fn in rm_pool_maintain", POOL_CREATE, NULL, play_maintain, NULL},
+    {"create_fn in rm_pool_prewarm", POOL_CREATE, NULL, play_prewarm, NULL},
     {"create_fn in the start of a pool", POOL_CREATE, NULL, play_start, NULL},
     {"create_fn for an invalid one", POOL_CREATE, pool_idle_invalid, play_acquire, NULL},
     {"validate_fn", POOL_VALIDATE, pool_idle, play_acquire, NULL},
+    {"validate_fn in rm_pool_maintain", POOL_VALIDATE, pool_idle_due, play_maintain, NULL},
     {"reset_fn", POOL_RESET, pool_lent, play_release, NULL},
+    {"classify_fn", POOL_CLASSIFY, pool_lent, play_release_result, NULL},
+    {"reclaim_fn", POOL_RECLAIM, pool_lent_for_long, play_maintain, NULL},
     {"destroy_fn in a broken release", POOL_DESTROY, pool_lent, play_release_broken, NULL},
     {"destroy_fn after reset_fn", POOL_DESTROY, pool_lent_unfit, play_release, NULL},
     {"destroy_fn after validate_fn", POOL_DESTROY, pool_idle_invalid, play_acquire, NULL},
     {"destroy_fn in rm_pool_maintain", POOL_DESTROY, pool_idle_old, play_maintain, NULL},
+    {"destroy_fn in rm_pool_evict_all", POOL_DESTROY, pool_idle, play_evict_all, NULL},
+    {"destroy_fn in rm_pool_resize", POOL_DESTROY, pool_two_idle, play_resize, NULL},
     {"destroy_fn in rm_pool_close", POOL_DESTROY, pool_idle, play_close, NULL},
     {"destroy_fn in rm_pool_destroy", POOL_DESTROY, pool_nothing_lent, play_pool_destroy, NULL},
+    {"use_fn", POOL_USE, NULL, play_with, NULL},
+    {"acquired_fn in rm_pool_acquire_async", POOL_ACQUIRED, NULL, play_async, NULL},
+    {"acquired_fn in rm_pool_release", POOL_ACQUIRED, pool_all_lent, play_release_to_async, NULL},
+    {"a visitor of the leases", POOL_LEASES, NULL, play_leases, NULL},
+    {"event_fn of CREATED", POOL_EVENT, event_created, play_acquire, NULL},
+    {"event_fn of CREATE_FAILED", POOL_EVENT, event_create_failed, play_acquire, NULL},
+    {"event_fn of ACQUIRED", POOL_EVENT, event_acquired, play_acquire, NULL},
+    {"event_fn of RELEASED", POOL_EVENT, event_released, play_release, NULL},
+    {"event_fn of CHECKED", POOL_EVENT, event_checked, play_acquire, NULL},
+    {"event_fn of DESTROYED", POOL_EVENT, event_destroyed, play_release_broken, NULL},
+    {"event_fn of DETACHED", POOL_EVENT, event_detached, play_detach, NULL},
+    {"event_fn of LEAKED", POOL_EVENT, event_leaked, play_maintain, NULL},
+    {"event_fn of RECLAIMED", POOL_EVENT, event_reclaimed, play_maintain, NULL},
+    {"event_fn of TIMEOUT", POOL_EVENT, event_timeout, play_timeout, NULL},
     {"admit_fn", ADMIT, NULL, play_acquire, NULL},
     {"admit_fn with nothing lent", ADMIT, pool_nothing_lent, play_acquire, NULL},
     {"report_fn with nothing lent", REPORT, pool_empty_and_no_create, play_acquire, NULL},
     {"a visitor with nothing lent", VISIT, pool_nothing_lent, play_pool_stats, NULL},
     {"report_fn in rm_pool_release", REPORT, pool_lent, play_release, NULL},
+    {"report_fn in rm_pool_detach", REPORT, pool_lent, play_detach, NULL},
     {"report_fn in rm_pool_acquire", REPORT, pool_no_create, play_acquire, NULL},
     {"a visitor of a pool's statistics", VISIT, NULL, play_pool_stats, NULL},
 };
 
 static rm_status call_pool_create(void) {
-    const rm_pool_desc desc = pool_desc();
+    rm_pool_desc desc = pool_desc();
     rm_pool *other = NULL;
-    const rm_status status = rm_pool_create(&desc, &other, NULL);
+    rm_status status;
+    cell_check(rm_pool_footprint(&desc) > 0, "no footprint");
+    status = rm_pool_create(&desc, &other, NULL);
     cell_check(rm_pool_destroy(other) == RM_OK, "another pool is not destroyed");
     return status;
 }
@@ -457,20 +642,81 @@ static rm_status call_pool_acquire_until(void) {
     if (status == RM_OK) extra[extras++] = lease;
     return status;
 }
+static rm_status call_pool_acquire_async(void) {
+    return borrow_async(rm_deadline_after(&virtual_clock, RM_MS(1)));
+}
+static rm_status call_pool_request_cancel(void) {
+    const rm_status status = borrow_async(none);
+    return status == RM_OK ? rm_pool_request_cancel(&requests[requests_used - 1]) : status;
+}
+static rm_status call_pool_with(void) {
+    return rm_pool_with(pool, rm_deadline_after(&virtual_clock, RM_MS(1)), pool_use, NULL, NULL);
+}
+static rm_status call_pool_scope(void) {
+    rm_pool_scope scope = rm_pool_scope_open(pool, RM_MS(1), NULL);
+    const rm_status status = scope.status;
+    rm_pool_scope_close(&scope);
+    cell_check(scope.lease.resource == NULL, "a closed scope holds a lease");
+    return status;
+}
 static rm_status call_pool_release(void) {
     return rm_pool_release(pool, &held, RM_RELEASE_OK);
 }
 static rm_status call_pool_release_broken(void) {
     return rm_pool_release(pool, &held, RM_RELEASE_BROKEN);
 }
+static rm_status call_pool_release_result(void) {
+    const rm_error result = timed_out();
+    return rm_pool_release_result(pool, &held, &result);
+}
+static rm_status call_pool_detach(void) {
+    void *resource = NULL;
+    const rm_status status = rm_pool_detach(pool, &held, &resource);
+    ended += status == RM_OK;
+    return status;
+}
+static rm_status call_pool_note(void) {
+    int data = 0;
+    rm_status status = rm_pool_note(pool, &held, RM_HERE);
+    if (status != RM_OK) return status;
+    if (rm_pool_data_set(pool, &held, &data) != RM_OK) return RM_E_INTERNAL;
+    cell_check(rm_pool_data_get(pool, &held) == &data, "other data");
+    return rm_pool_data_set(pool, &held, NULL);
+}
 static rm_status call_pool_maintain(void) {
-    return rm_pool_maintain(pool, none, NULL);
+    return rm_pool_maintain(pool, 0, none, NULL);
+}
+static rm_status call_pool_prewarm(void) {
+    rm_pool_stats stats;
+    uint32_t count;
+    if (rm_pool_stats_get(pool, &stats) != RM_OK) return RM_E_INTERNAL;
+    return rm_pool_prewarm(pool, stats.idle + 1, none, &count, NULL); /* no thread is needed */
+}
+static rm_status call_pool_evict_all(void) {
+    return rm_pool_evict_all(pool);
+}
+static rm_status call_pool_evict(void) {
+    return rm_pool_evict(pool, &made);
+}
+static rm_status call_pool_suspend(void) {
+    rm_lease lease;
+    if (rm_pool_suspend(pool) != RM_OK) return RM_E_INTERNAL;
+    cell_check(rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL) != RM_OK, "a suspended pool lends");
+    return rm_pool_resume(pool);
+}
+static rm_status call_pool_resize(void) {
+    const rm_pool_sizes small = {1, 0, 1, 0}, large = {POOL_MAX, 0, 1, 0};
+    const rm_status status = rm_pool_resize(pool, &small, NULL);
+    return status == RM_OK ? rm_pool_resize(pool, &large, NULL) : status;
+}
+static rm_status call_pool_leases(void) {
+    return rm_pool_leases(pool, pool_see_lease, NULL) <= POOL_MAX ? RM_OK : RM_E_INTERNAL;
 }
 static rm_status call_pool_stats_get(void) {
-    rm_pool_stats stats;
-    const rm_status status = rm_pool_stats_get(pool, &stats);
-    const uint32_t sum = stats.in_use + stats.idle + stats.creating + stats.closing + stats.empty;
-    cell_check(sum == stats.max, "the five states do not sum to max");
+    rm_pool_stats s;
+    const rm_status status = rm_pool_stats_get(pool, &s);
+    const uint32_t sum = s.in_use + s.idle + s.creating + s.checking + s.closing + s.empty;
+    cell_check(sum == s.capacity, "the six states do not sum to capacity");
     return status;
 }
 static rm_status call_pool_desc_get(void) {
@@ -491,27 +737,44 @@ static rm_status call_pool_health(void) {
     resource.stats_fn(resource.user, visit_stat, NULL);
     return RM_OK;
 }
-static rm_status call_pool_desc_default(void) {
+static rm_status call_pool_values(void) {
+    cell_check(strcmp(rm_pool_cause_name(RM_POOL_CAUSE_EVICTED), "evicted") == 0, "a cause");
     return rm_pool_desc_default().max == 10 ? RM_OK : RM_E_INTERNAL;
 }
 
+#define LENT_OR_NOT (LENT | BIT(E_BUSY) | BIT(E_TIMEOUT) | BIT(E_REJECTED))
+#define GIVEN_BACK (BIT(OK) | BIT(E_STALE))
+
 static const action pool_actions[] = {
-    {"rm_pool_create", call_pool_create, BIT(OK)},
+    {"rm_pool_create and rm_pool_footprint", call_pool_create, BIT(OK)},
     {"rm_pool_destroy", call_pool_destroy, BIT(E_BUSY)},
     {"rm_pool_close", call_pool_close, BIT(OK) | BIT(E_BUSY)},
     {"rm_pool_close with time", call_pool_close_timed, BIT(OK) | BIT(E_TIMEOUT)},
-    {"rm_pool_acquire", call_pool_acquire, LENT},
-    {"rm_pool_acquire with time", call_pool_acquire_timed, LENT},
-    {"rm_pool_acquire_until", call_pool_acquire_until, LENT},
-    {"rm_pool_release", call_pool_release, BIT(OK) | BIT(E_STALE)},
-    {"rm_pool_release of a broken one", call_pool_release_broken, BIT(OK) | BIT(E_STALE)},
+    {"rm_pool_acquire", call_pool_acquire, LENT_OR_NOT},
+    {"rm_pool_acquire with time", call_pool_acquire_timed, LENT_OR_NOT},
+    {"rm_pool_acquire_until", call_pool_acquire_until, LENT_OR_NOT},
+    {"rm_pool_acquire_async", call_pool_acquire_async, BIT(OK) | BIT(E_CLOSED)},
+    {"rm_pool_request_cancel", call_pool_request_cancel, GIVEN_BACK | BIT(E_CLOSED)},
+    {"rm_pool_with", call_pool_with, LENT_OR_NOT},
+    {"rm_pool_scope_open and rm_pool_scope_close", call_pool_scope, LENT_OR_NOT},
+    {"rm_pool_release", call_pool_release, GIVEN_BACK},
+    {"rm_pool_release of a broken one", call_pool_release_broken, GIVEN_BACK},
+    {"rm_pool_release_result", call_pool_release_result, GIVEN_BACK},
+    {"rm_pool_detach", call_pool_detach, GIVEN_BACK},
+    {"rm_pool_note, rm_pool_data_set and rm_pool_data_get", call_pool_note, GIVEN_BACK},
     {"rm_pool_maintain", call_pool_maintain, LENT | BIT(E_BUSY)},
+    {"rm_pool_prewarm", call_pool_prewarm, LENT},
+    {"rm_pool_evict_all", call_pool_evict_all, BIT(OK)},
+    {"rm_pool_evict", call_pool_evict, BIT(OK) | BIT(E_NOT_FOUND) | BIT(E_BUSY)},
+    {"rm_pool_suspend and rm_pool_resume", call_pool_suspend, BIT(OK)},
+    {"rm_pool_resize", call_pool_resize, BIT(OK)},
+    {"rm_pool_leases", call_pool_leases, BIT(OK)},
     {"rm_pool_stats_get", call_pool_stats_get, BIT(OK)},
     {"rm_pool_desc_get", call_pool_desc_get, BIT(OK)},
     {"rm_pool_resource and its start", call_pool_start, LENT | BIT(E_BUSY)},
     {"rm_pool_resource and its stop", call_pool_stop, BIT(OK) | BIT(E_TIMEOUT)},
     {"rm_pool_resource and its health", call_pool_health, BIT(OK)},
-    {"rm_pool_desc_default", call_pool_desc_default, BIT(OK)},
+    {"rm_pool_desc_default and rm_pool_cause_name", call_pool_values, BIT(OK)},
 };
 
 TEST(callbacks, of_pools) {
@@ -519,6 +782,259 @@ TEST(callbacks, of_pools) {
         "pool",       pool_begin,         pool_end, pool_scenes, COUNT(pool_scenes),
         pool_actions, COUNT(pool_actions)};
     run_matrix(&pools);
+}
+
+/* ---- pool of two endpoints, with the usual backoff ---- */
+
+static void endpoints_begin(void) {
+    static const rm_pool_endpoint endpoints[] = {{"one", &guard, NULL}, {"two", &guard, NULL}};
+    rm_pool_desc desc = pool_desc();
+    desc.create_backoff_ns = 0;
+    desc.guard = NULL;
+    desc.endpoints = endpoints;
+    desc.endpoint_count = 2;
+    pool_begin_with(&desc);
+}
+
+static void play_try(void) {
+    outer(borrow(RM_NOWAIT), LENT_OR_NOT);
+}
+static void play_try_maintain(void) {
+    outer(rm_pool_maintain(pool, 0, none, NULL), LENT | BIT(E_REJECTED));
+}
+
+static const scene endpoint_scenes[] = {
+    {"admit_fn of an endpoint", ADMIT, NULL, play_try, NULL},
+    {"admit_fn of the endpoint of an idle one", ADMIT, pool_idle, play_try, NULL},
+    {"admit_fn of an endpoint with nothing lent", ADMIT, pool_nothing_lent, play_try, NULL},
+    {"admit_fn of an endpoint in rm_pool_maintain", ADMIT, NULL, play_try_maintain, NULL},
+    {"admit_fn of an endpoint in rm_pool_acquire_async", ADMIT, NULL, play_async, NULL},
+    {"report_fn of an endpoint in rm_pool_release", REPORT, pool_lent, play_release, NULL},
+    {"report_fn of an endpoint in rm_pool_detach", REPORT, pool_lent, play_detach, NULL},
+    {"report_fn of an endpoint after create_fn", REPORT, pool_no_create, play_try, NULL},
+    {"report_fn of an endpoint in rm_pool_maintain", REPORT, pool_lent_for_long, play_try_maintain,
+     NULL},
+    {"create_fn for an endpoint", POOL_CREATE, NULL, play_try, NULL},
+    {"validate_fn for an endpoint", POOL_VALIDATE, pool_idle, play_try, NULL},
+    {"create_fn for an endpoint after validate_fn", POOL_CREATE, pool_idle_invalid, play_try, NULL},
+};
+
+TEST(callbacks, of_pools_with_endpoints) {
+    static const object pools = {"pool with endpoints", endpoints_begin,        pool_end,
+                                 endpoint_scenes,       COUNT(endpoint_scenes), pool_actions,
+                                 COUNT(pool_actions)};
+    run_matrix(&pools);
+}
+
+/* ---- pools of keys ---- */
+
+static const char POOLS_OPEN[] = "rm_pools_desc.open_fn";
+static const char POOLS_SHUT[] = "rm_pools_desc.shut_fn";
+static const char POOLS_EACH[] = "rm_pools_each.fn";
+
+static rm_pools *pools;
+static rm_pools_lease key_held, key_extra[8];
+static unsigned key_extras;
+
+static rm_status pools_open(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                            void *user) {
+    (void)key, (void)size, (void)error, (void)user;
+    desc->max = 3;
+    return in_hook(POOLS_OPEN);
+}
+
+static void pools_shut(void *pool_user, void *user) {
+    (void)pool_user, (void)user;
+    (void)in_hook(POOLS_SHUT);
+}
+
+static rm_pools_desc pools_desc(void) {
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool = pool_desc();
+    desc.pool.name = NULL;
+    desc.pool.create_backoff_ns = 0;
+    desc.max_keys = 3;
+    desc.max_total = 4;
+    desc.open_fn = pools_open;
+    desc.shut_fn = pools_shut;
+    return desc;
+}
+
+static rm_status borrow_of(const char *key, int64_t timeout_ns) {
+    const rm_deadline soon = rm_deadline_after(&virtual_clock, timeout_ns);
+    rm_pools_lease lease;
+    const rm_status status = rm_pools_acquire(pools, key, strlen(key), soon, NULL, &lease, NULL);
+    if (status == RM_OK) key_extra[key_extras++] = lease;
+    return status;
+}
+
+static void give_back_last(void) {
+    rm_pools_lease lease;
+    if (key_extras == 0) return;
+    lease = key_extra[--key_extras];
+    cell_check(rm_pools_release(pools, &lease, RM_RELEASE_OK) == RM_OK, "release");
+}
+
+static void pools_begin(void) {
+    const rm_pools_desc desc = pools_desc();
+    made = ended = key_extras = 0;
+    fail_create = fail_validate = fail_reset = reclaimed = false;
+    event_wanted = -1;
+    cell_check(rm_pools_create(&desc, &pools, NULL) == RM_OK, "no pools");
+    cell_check(borrow_of("held", RM_NOWAIT) == RM_OK, "nothing lent");
+    key_held = key_extra[--key_extras];
+}
+
+static void pools_end(void) {
+    if (pools != NULL) {
+        while (key_extras > 0)
+            give_back_last();
+        if (key_held.pool != NULL)
+            cell_check(rm_pools_release(pools, &key_held, RM_RELEASE_OK) == RM_OK, "release");
+        cell_check(rm_pools_close(pools, RM_NOWAIT, NULL) == RM_OK, "close");
+        cell_check(rm_pools_destroy(pools) == RM_OK, "destroy");
+    }
+    cell_check(made == ended, "not every resource was ended once");
+}
+
+static void pools_idle(void) {
+    cell_check(borrow_of("a", RM_NOWAIT) == RM_OK, "acquire");
+    give_back_last();
+}
+static void pools_nothing_lent(void) {
+    cell_check(rm_pools_release(pools, &key_held, RM_RELEASE_OK) == RM_OK, "release");
+}
+static void pools_full(void) {
+    pools_idle();
+    cell_check(borrow_of("b", RM_NOWAIT) == RM_OK, "acquire");
+    give_back_last();
+}
+static void pools_spent(void) {
+    cell_check(borrow_of("held", RM_NOWAIT) == RM_OK && borrow_of("held", RM_NOWAIT) == RM_OK,
+               "acquire");
+    pools_idle();
+}
+static void pools_lent(void) {
+    cell_check(borrow_of("a", RM_NOWAIT) == RM_OK, "acquire");
+}
+
+#define LENT_OF_KEY (LENT_OR_NOT | BIT(E_FULL))
+
+static void play_pools_acquire(void) {
+    outer(borrow_of("new", RM_MS(1)), LENT_OF_KEY);
+}
+static void play_pools_acquire_idle(void) {
+    outer(borrow_of("a", RM_MS(1)), LENT_OF_KEY);
+}
+static void play_pools_release(void) {
+    rm_pools_lease lease = key_extra[0];
+    key_extra[0] = key_extra[--key_extras];
+    cell_check(rm_pools_release(pools, &lease, RM_RELEASE_BROKEN) == RM_OK, "release");
+}
+static void play_pools_destroy(void) {
+    outer(rm_pools_destroy(pools), BIT(OK));
+    pools = NULL;
+}
+static void play_pools_close(void) {
+    outer(rm_pools_close(pools, RM_NOWAIT, NULL), BIT(OK) | BIT(E_BUSY));
+}
+static void play_pools_maintain(void) {
+    outer(rm_pools_maintain(pools, 0, none, NULL), LENT_OR_NOT);
+}
+static bool pools_see(const void *key, size_t size, rm_pool *one, void *user) {
+    (void)key, (void)user;
+    cell_check(size > 0 && one != NULL, "a key without a pool");
+    return in_hook(POOLS_EACH) == RM_OK;
+}
+static void play_pools_each(void) {
+    rm_pools_each(pools, pools_see, NULL);
+}
+static void play_pools_stats(void) {
+    const rm_resource resource = rm_pools_resource(pools);
+    resource.stats_fn(resource.user, visit_stat, NULL);
+}
+
+static const scene pools_scenes[] = {
+    {"open_fn", POOLS_OPEN, NULL, play_pools_acquire, NULL},
+    {"open_fn with nothing lent", POOLS_OPEN, pools_nothing_lent, play_pools_acquire, NULL},
+    {"open_fn with all keys there", POOLS_OPEN, pools_full, play_pools_acquire, NULL},
+    {"shut_fn of what makes room", POOLS_SHUT, pools_full, play_pools_acquire, NULL},
+    {"shut_fn in rm_pools_destroy", POOLS_SHUT, pools_nothing_lent, play_pools_destroy, NULL},
+    {"create_fn under a key", POOL_CREATE, NULL, play_pools_acquire, NULL},
+    {"destroy_fn under a key", POOL_DESTROY, pools_lent, play_pools_release, NULL},
+    {"destroy_fn in rm_pools_close", POOL_DESTROY, pools_idle, play_pools_close, NULL},
+    {"destroy_fn for the common bound", POOL_DESTROY, pools_spent, play_pools_acquire, NULL},
+    {"validate_fn under a key", POOL_VALIDATE, pools_idle, play_pools_acquire_idle, NULL},
+    {"create_fn in rm_pools_maintain", POOL_CREATE, NULL, play_pools_maintain, NULL},
+    {"a visitor of the keys", POOLS_EACH, NULL, play_pools_each, NULL},
+    {"a visitor of the keys with nothing lent", POOLS_EACH, pools_nothing_lent, play_pools_each,
+     NULL},
+    {"a visitor of their statistics", VISIT, NULL, play_pools_stats, NULL},
+};
+
+static rm_status call_pools_create(void) {
+    const rm_pools_desc desc = pools_desc();
+    rm_pools *other = NULL;
+    const rm_status status = rm_pools_create(&desc, &other, NULL);
+    cell_check(rm_pools_destroy(other) == RM_OK, "other pools are not destroyed");
+    return status;
+}
+static rm_status call_pools_destroy(void) {
+    return rm_pools_destroy(pools);
+}
+static rm_status call_pools_close(void) {
+    return rm_pools_close(pools, RM_NOWAIT, NULL);
+}
+static rm_status call_pools_acquire_same(void) {
+    return borrow_of("new", RM_MS(1));
+}
+static rm_status call_pools_acquire_other(void) {
+    return borrow_of("other", RM_NOWAIT);
+}
+static rm_status call_pools_release(void) {
+    return rm_pools_release(pools, &key_held, RM_RELEASE_OK);
+}
+static rm_status call_pools_release_broken(void) {
+    return rm_pools_release(pools, &key_held, RM_RELEASE_BROKEN);
+}
+static rm_status call_pools_maintain(void) {
+    return rm_pools_maintain(pools, 0, none, NULL);
+}
+static rm_status call_pools_each(void) {
+    rm_pools_each(pools, pools_see, NULL);
+    return RM_OK;
+}
+static rm_status call_pools_resource(void) {
+    const rm_resource resource = rm_pools_resource(pools);
+    (void)resource.health_fn(resource.user, NULL);
+    resource.stats_fn(resource.user, visit_stat, NULL);
+    return resource.name != NULL ? RM_OK : RM_E_INTERNAL;
+}
+static rm_status call_pools_stop(void) {
+    const rm_resource resource = rm_pools_resource(pools);
+    return resource.stop_fn(resource.user, rm_deadline_after(&virtual_clock, RM_MS(1)), NULL);
+}
+
+static const action pools_actions[] = {
+    {"rm_pools_create", call_pools_create, BIT(OK)},
+    {"rm_pools_destroy", call_pools_destroy, BIT(E_BUSY)},
+    {"rm_pools_close", call_pools_close, BIT(OK) | BIT(E_BUSY)},
+    {"rm_pools_acquire of that key", call_pools_acquire_same, LENT_OF_KEY},
+    {"rm_pools_acquire of another key", call_pools_acquire_other, LENT_OF_KEY},
+    {"rm_pools_release", call_pools_release, GIVEN_BACK},
+    {"rm_pools_release of a broken one", call_pools_release_broken, GIVEN_BACK},
+    {"rm_pools_maintain", call_pools_maintain, LENT_OR_NOT},
+    {"rm_pools_each", call_pools_each, BIT(OK)},
+    {"rm_pools_resource, its health and statistics", call_pools_resource, BIT(OK)},
+    {"rm_pools_resource and its stop", call_pools_stop, BIT(OK) | BIT(E_TIMEOUT)},
+};
+
+TEST(callbacks, of_pools_of_keys) {
+    static const object keyed = {
+        "pools",       pools_begin,         pools_end, pools_scenes, COUNT(pools_scenes),
+        pools_actions, COUNT(pools_actions)};
+    run_matrix(&keyed);
 }
 
 /* ---- cache ---- */
@@ -1453,6 +1969,12 @@ static rm_status call_registry_get_other(void) {
 static rm_status call_registry_put(void) {
     return rm_registry_put(registry, &held_ref);
 }
+static rm_status call_registry_hold(void) {
+    rm_registry_ref ref;
+    const rm_status status = rm_registry_hold(registry, &held_ref, &ref);
+    if (status == RM_OK) cell_check(rm_registry_put(registry, &ref) == RM_OK, "put");
+    return status;
+}
 static rm_status call_registry_remove_same(void) {
     return rm_registry_remove(registry, "a", 1);
 }
@@ -1473,6 +1995,7 @@ static const action registry_actions[] = {
     {"rm_registry_get of that key", call_registry_get_same, BIT(OK) | BIT(E_FULL) | BIT(E_CLOSED)},
     {"rm_registry_get of another key", call_registry_get_other,
      BIT(OK) | BIT(E_FULL) | BIT(E_CLOSED)},
+    {"rm_registry_hold", call_registry_hold, BIT(OK) | BIT(E_STALE)},
     {"rm_registry_put", call_registry_put, BIT(OK) | BIT(E_STALE)},
     {"rm_registry_remove", call_registry_remove_same, BIT(OK) | BIT(E_NOT_FOUND) | BIT(E_BUSY)},
     {"rm_registry_remove of what is lent", call_registry_remove_held,

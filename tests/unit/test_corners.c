@@ -234,14 +234,14 @@ static uint32_t pool_min = 2;
 static rm_status pool_make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
     (void)deadline, (void)error, (void)user;
     *resource = &pool_made;
-    ++pool_made;
-    ++pool_live;
+    (void)__atomic_add_fetch(&pool_made, 1, __ATOMIC_RELAXED);
+    (void)__atomic_add_fetch(&pool_live, 1, __ATOMIC_RELAXED);
     return RM_OK;
 }
 
 static void pool_end(void *resource, void *user) {
     (void)resource, (void)user;
-    --pool_live;
+    (void)__atomic_sub_fetch(&pool_live, 1, __ATOMIC_RELAXED);
 }
 
 static void pool_acquire(void) {
@@ -270,7 +270,7 @@ static void pool_break(void) {
 static void pool_maintain(void) {
     rm_error error;
     const rm_deadline never = {0};
-    const rm_status status = rm_pool_maintain(pool, never, &error);
+    const rm_status status = rm_pool_maintain(pool, 0, never, &error);
     CHECK(status == RM_OK || status == RM_E_CLOSED || status == RM_E_BUSY);
     check_refusal(status, &error);
 }
@@ -313,7 +313,7 @@ static void pool_begin(void) {
     desc.create_fn = pool_make;
     desc.destroy_fn = pool_end;
     desc.max = 5;
-    desc.min = pool_min;
+    desc.min_idle = pool_min;
     desc.idle_timeout_ns = RM_SEC(1);
     pool_made = pool_live = 0;
     leases_out = 0;
@@ -323,7 +323,7 @@ static void pool_begin(void) {
     pool_acquire();
     CHECK_EQ(3, leases_out);
     pool_release();
-    CHECK_EQ(RM_OK, rm_pool_maintain(pool, never, NULL));
+    CHECK_EQ(RM_OK, rm_pool_maintain(pool, 0, never, NULL));
     rm_virtual_clock_advance(&pool_time, RM_SEC(2));
 }
 
@@ -346,11 +346,11 @@ static void pool_finish(void) {
     CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
     CHECK_EQ(leases_out, stats.in_use);
     CHECK_EQ(0, stats.creating + stats.closing + stats.waiting);
-    CHECK_EQ(stats.max, stats.in_use + stats.idle + stats.empty);
+    CHECK_EQ(stats.capacity, stats.in_use + stats.idle + stats.empty);
     CHECK_EQ(pool_live, stats.in_use + stats.idle);
     CHECK_EQ(pool_made, stats.created);
     CHECK_EQ(pool_made - pool_live, stats.destroyed);
-    CHECK_EQ(0, pool->closed * stats.idle); /* a closed pool keeps nothing */
+    CHECK_EQ(0, (pool->epoch & 1) * stats.idle); /* a closed pool keeps nothing */
     while (leases_out > 0)
         pool_release();
     CHECK_EQ(RM_OK, rm_pool_close(pool, RM_NOWAIT, NULL));
@@ -431,15 +431,17 @@ TEST(pool, of_a_child_has_neither_counts_nor_failures_of_the_parent) {
     pool_live_through_all();
     CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
     CHECK(stats.created == 3 && stats.destroyed == 3 && stats.create_failures == 1);
-    CHECK(stats.broken == 1 && stats.invalid == 1 && stats.expired == 1 && stats.acquired == 3);
+    CHECK(stats.ended[RM_POOL_CAUSE_BROKEN] == 1 && stats.ended[RM_POOL_CAUSE_INVALID] == 1 &&
+          stats.ended[RM_POOL_CAUSE_IDLE] == 1 && stats.acquired == 3);
     const rm_resource resource = rm_pool_resource(pool);
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &error));
     CHECK(error.status == RM_E_REFUSED && error.native == 5);
     CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
     CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
-    CHECK_EQ(0, stats.created + stats.destroyed + stats.create_failures + stats.broken +
-                    stats.invalid + stats.expired + stats.rejected + stats.acquired);
+    CHECK_EQ(0, stats.created + stats.destroyed + stats.create_failures +
+                    stats.ended[RM_POOL_CAUSE_BROKEN] + stats.ended[RM_POOL_CAUSE_INVALID] +
+                    stats.ended[RM_POOL_CAUSE_IDLE] + stats.rejected + stats.acquired);
     CHECK_EQ(stats.max, stats.empty);
     CHECK_EQ(RM_OK, rm_pool_destroy(pool));
     rm_virtual_clock_destroy(&pool_time);
@@ -1975,18 +1977,34 @@ TEST(pool, says_what_its_statistics_are) {
     CHECK_STR("gauge rm_pool_resources state=in_use: Resources by state.\n"
               "gauge rm_pool_resources state=idle: Resources by state.\n"
               "gauge rm_pool_resources state=creating: Resources by state.\n"
+              "gauge rm_pool_resources state=checking: Resources by state.\n"
               "gauge rm_pool_resources state=closing: Resources by state.\n"
-              "gauge rm_pool_max: Resources at most.\n"
+              "gauge rm_pool_max: Resources kept at most.\n"
               "gauge rm_pool_waiting: Acquires in the queue.\n"
               "counter rm_pool_acquired_total: Leases.\n"
-              "counter rm_pool_timeouts_total: Acquires that ended without a resource in time.\n"
+              "counter rm_pool_timeouts_total: Acquires that ended without a resource in "
+              "time.\n"
+              "counter rm_pool_cancelled_total: Acquires that were cancelled.\n"
               "counter rm_pool_refused_total: Acquires turned away by the bound on waiters.\n"
               "counter rm_pool_rejected_total: Acquires refused by the guard.\n"
+              "counter rm_pool_failed_fast_total: Acquires given the last create error "
+              "without a try.\n"
               "counter rm_pool_created_total: Resources made.\n"
               "counter rm_pool_create_failures_total: Failed creates.\n"
-              "counter rm_pool_destroyed_total: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=broken: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=reset: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=invalid: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=idle: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=lifetime: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=evicted: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=surplus: Resources ended.\n"
+              "counter rm_pool_destroyed_total cause=closed: Resources ended.\n"
+              "counter rm_pool_detached_total: Resources that left with their holder.\n"
+              "counter rm_pool_reclaimed_total: Leases taken from their holder.\n"
+              "counter rm_pool_leaks_total: Leases held for too long.\n"
               "histogram rm_pool_wait_seconds: Time that acquires waited in the queue, "
-              "timeouts included.\n",
+              "timeouts included.\n"
+              "histogram rm_pool_create_seconds: Time of create_fn, failed ones included.\n",
               descriptions(rm_pool_resource(made)));
     CHECK_EQ(RM_OK, rm_pool_destroy(made));
 }
@@ -2079,12 +2097,31 @@ TEST(pool, says_what_a_setting_must_be) {
     CHECK_SAYS(text, rm_pool_desc, pool_setting, pool_create, field, value)
     SAYS("create_fn: must be set", create_fn, NULL);
     SAYS("max: must be at most 65535", max, 65536);
-    SAYS("min: must be at most max", min, 11);
+    SAYS("max: must be at most capacity, with overflow", capacity, 9);
+    SAYS("overflow: must be at most 65535 with max", overflow, 65526);
+    SAYS("min_idle: must be at most max", min_idle, 11);
+    SAYS("max_idle: must be at most max", max_idle, 11);
+    SAYS("capacity: must be at most 65535", capacity, 65536);
     SAYS("acquire_timeout_ns: must be a time, RM_NOWAIT or RM_FOREVER", acquire_timeout_ns, -9);
     SAYS("idle_timeout_ns: must be a time or RM_NONE", idle_timeout_ns, -9);
-    SAYS("validate_after_ns: must be a time or RM_STRICT", validate_after_ns, -9);
+    SAYS("validate_after_ns: must be a time, RM_STRICT or RM_NONE", validate_after_ns, -9);
     SAYS("barge_ns: must be a time or RM_STRICT", barge_ns, -9);
+    SAYS("grow_after_ns: must be a time", grow_after_ns, -1);
+    SAYS("create_backoff_ns: must be a time or RM_NONE", create_backoff_ns, -9);
+    SAYS("create_backoff_max_ns: must be a time", create_backoff_max_ns, -1);
+    SAYS("max_lifetime_ns: must be a time", max_lifetime_ns, -1);
+    SAYS("lifetime_jitter: must be 0 to 100 percent or RM_NONE", lifetime_jitter, 101);
+    SAYS("keepalive_ns: must be a time", keepalive_ns, -1);
+    SAYS("validate_fn: must be set, for keepalive_ns", keepalive_ns, 1);
+    SAYS("leak_after_ns: must be a time", leak_after_ns, -1);
+    SAYS("reclaim_after_ns: must be a time", reclaim_after_ns, -1);
+    SAYS("reclaim_fn: must be set, for reclaim_after_ns", reclaim_after_ns, 1);
+    SAYS("maintain_every_ns: must be a time", maintain_every_ns, -1);
     SAYS("guard: must be given both callbacks", guard, &half);
+    SAYS("endpoint_count: must be at most 64", endpoint_count, 65);
+    SAYS("endpoints: must be given together with endpoint_count", endpoint_count, 1);
+    SAYS("balance: must be one of rm_pool_balance", balance, (rm_pool_balance)2);
+    SAYS("memory: must be given together with memory_size", memory_size, 1);
     SAYS("name: must be 1 to 47 bytes, or NULL for the default", name, "");
     SAYS("name: must be at most 47 bytes", name, text_of(48));
 #undef SAYS
@@ -2281,7 +2318,7 @@ TEST(pool, that_is_missing_is_refused_with_a_reason) {
     const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
     rm_lease lease;
     rm_error error;
-    CHECK_STR("pool: pool is NULL", said(rm_pool_maintain(NULL, soon, &error), &error));
+    CHECK_STR("pool: pool is NULL", said(rm_pool_maintain(NULL, 0, soon, &error), &error));
     CHECK_STR("pool: pool is NULL", said(rm_pool_close(NULL, 0, &error), &error));
     CHECK_STR("pool: pool or out is NULL",
               said(rm_pool_acquire(NULL, RM_NOWAIT, &lease, &error), &error));

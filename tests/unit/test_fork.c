@@ -10,7 +10,7 @@
 #include "rm_test.h"
 #include <stdlib.h>
 
-static int made, ended;
+static int made, ended, discarded;
 
 static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
     (void)deadline, (void)error, (void)user;
@@ -24,15 +24,45 @@ static void end(void *resource, void *user) {
     ++ended;
 }
 
+/* Of the parent's; what it is called for is noted. */
+static void *discarded_first;
+
+static void discard(void *resource, void *user) {
+    (void)user;
+    if (discarded++ == 0) discarded_first = resource;
+}
+
+static int requests_done;
+static rm_status request_status;
+
+static void request_done(rm_status status, const rm_lease *lease, const rm_error *error,
+                         void *user) {
+    rm_pool *pool = (rm_pool *)user;
+    rm_lease copy;
+    (void)error;
+    ++requests_done;
+    request_status = status;
+    if (status != RM_OK) return;
+    copy = *lease;
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &copy, RM_RELEASE_OK));
+}
+
 /* ---- what a child sees; these run in this process too, where there is no fork() */
 
-static void check_pool(rm_pool *pool, rm_lease *old, uint32_t max) {
+static void check_pool(rm_pool *pool, rm_lease *old, uint32_t max, int there) {
     rm_pool_stats stats;
     rm_lease lease[2];
+    void *resource = NULL;
     const int before = ended;
+    discarded = 0;
     CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
     CHECK_EQ(before, ended); /* no goodbye on what is the parent's */
+    CHECK_EQ(there, discarded);
+    CHECK(discarded_first == &made);
     CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK_EQ(0, rm_pool_leases(pool, NULL, NULL));
+    CHECK_EQ(RM_E_STALE, rm_pool_detach(pool, old, &resource));
+    CHECK_EQ(RM_E_STALE, rm_pool_note(pool, old, "child"));
     CHECK_EQ(max, stats.empty);
     CHECK_EQ(0, stats.created + stats.acquired + stats.waiting + stats.timeouts);
     CHECK_EQ(RM_E_STALE, rm_pool_release(pool, old, RM_RELEASE_OK));
@@ -289,6 +319,7 @@ static rm_pool *pool_make(const rm_env *env) {
     desc.max = 2;
     desc.create_fn = make;
     desc.destroy_fn = end;
+    desc.discard_fn = discard;
     CHECK_EQ(RM_OK, rm_pool_create(&desc, &pool, NULL));
     return pool;
 }
@@ -302,7 +333,128 @@ TEST(fork, a_pool_starts_afresh_even_when_it_was_closed) {
     REQUIRE(rm_pool_acquire(pool, 0, &idle, NULL) == RM_OK);
     CHECK_EQ(RM_OK, rm_pool_release(pool, &idle, RM_RELEASE_OK));
     CHECK_EQ(RM_E_BUSY, rm_pool_close(pool, RM_NOWAIT, NULL));
-    check_pool(pool, &lease, 2);
+    check_pool(pool, &lease, 2, 1); /* what was idle has ended with the pool */
+    keep_end();
+}
+
+TEST(fork, a_pool_forgets_who_waits) {
+    const rm_env env = keeping();
+    const rm_deadline never = {0};
+    rm_pool *pool = pool_make(&env);
+    rm_pool_request request, another;
+    rm_lease lease[3];
+    REQUIRE(pool != NULL);
+    requests_done = 0;
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, 0, &lease[0], NULL));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, 0, &lease[1], NULL));
+    CHECK_EQ(RM_OK, rm_pool_acquire_async(pool, &request, never, NULL, request_done, NULL, pool));
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
+    CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&request));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, 0, &lease[0], NULL));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, 0, &lease[1], NULL));
+    CHECK_EQ(RM_OK, rm_pool_acquire_async(pool, &another, never, NULL, request_done, NULL, pool));
+    CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&request)); /* another one waits */
+    CHECK_EQ(0, requests_done);
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease[0], RM_RELEASE_OK));
+    CHECK(requests_done == 1 && request_status == RM_OK);
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease[1], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    keep_end();
+}
+
+static rm_status make_or_refuse(void **resource, rm_deadline deadline, rm_error *error,
+                                void *user) {
+    const bool *refuses = (const bool *)user;
+    if (*refuses) return rm_error_set(error, RM_E_REFUSED, 0, "db", "no");
+    return make(resource, deadline, error, user);
+}
+
+TEST(fork, a_pool_tries_again_what_failed_for_the_parent) {
+    const rm_env env = keeping();
+    rm_pool_desc desc = rm_pool_desc_default();
+    bool refuses = true;
+    rm_pool *pool = NULL;
+    rm_lease lease;
+    desc.env = &env;
+    desc.create_fn = make_or_refuse;
+    desc.create_backoff_ns = desc.create_backoff_max_ns = RM_SEC(3600);
+    desc.user = &refuses;
+    REQUIRE(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(pool, 0, &lease, NULL));
+    CHECK_EQ(RM_OK, rm_pool_suspend(pool));
+    refuses = false;
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, 0, &lease, NULL));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    keep_end();
+}
+
+static rm_status refuse_admit(rm_permit *permit, rm_error *error, void *user) {
+    const bool *refuses = (const bool *)user;
+    (void)permit;
+    return *refuses ? rm_error_set(error, RM_E_REJECTED, 0, "guard", "no") : RM_OK;
+}
+
+static void ignore_report(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)permit, (void)outcome, (void)user;
+}
+
+TEST(fork, a_pool_asks_the_guards_of_its_endpoints_again) {
+    const rm_env env = keeping();
+    bool refuses = true;
+    const rm_guard guard = {refuse_admit, ignore_report, &refuses};
+    const rm_pool_endpoint endpoint = {"one", &guard, NULL};
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool *pool = NULL;
+    rm_lease lease;
+    desc.env = &env;
+    desc.create_fn = make;
+    desc.endpoints = &endpoint;
+    desc.endpoint_count = 1;
+    REQUIRE(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL));
+    refuses = false;
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    keep_end();
+}
+
+static bool count_key(const void *key, size_t size, rm_pool *pool, void *user) {
+    (void)key, (void)size, (void)pool;
+    ++*(int *)user;
+    return true;
+}
+
+TEST(fork, pools_of_keys_start_afresh) {
+    const rm_env env = keeping();
+    const rm_deadline never = {0};
+    rm_pools_desc desc;
+    rm_pools *pools = NULL;
+    rm_pools_lease old, lease;
+    int keys = 0;
+    const int before = ended;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.env = &env;
+    desc.pool.create_fn = make;
+    desc.pool.destroy_fn = end;
+    desc.max_total = 1;
+    REQUIRE(rm_pools_create(&desc, &pools, NULL) == RM_OK);
+    REQUIRE(rm_pools_acquire(pools, "a", 1, never, NULL, &old, NULL) == RM_OK);
+    CHECK_EQ(RM_E_BUSY, rm_pools_close(pools, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_OK, rm_pools_after_fork_child(pools));
+    CHECK_EQ(RM_E_INVALID, rm_pools_after_fork_child(NULL));
+    rm_pools_each(pools, count_key, &keys);
+    CHECK_EQ(0, keys);
+    CHECK_EQ(RM_E_FOREIGN, rm_pools_release(pools, &old, RM_RELEASE_BROKEN));
+    REQUIRE(rm_pools_acquire(pools, "a", 1, never, NULL, &lease, NULL) == RM_OK);
+    CHECK_EQ(RM_E_FOREIGN, rm_pools_release(pools, &old, RM_RELEASE_BROKEN));
+    CHECK_EQ(before, ended);
+    CHECK_EQ(RM_OK, rm_pools_release(pools, &lease, RM_RELEASE_BROKEN));
+    CHECK_EQ(before + 1, ended);
+    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
     keep_end();
 }
 
@@ -502,7 +654,7 @@ static void pool_wait_locked(void *user) {
 
 static void pool_child(void *user) {
     struct pooled *p = (struct pooled *)user;
-    check_pool(p->pool, &p->lease[0], 2);
+    check_pool(p->pool, &p->lease[0], 2, 2);
 }
 
 TEST(fork, pool_while_another_thread_waits_or_has_the_lock) {
@@ -524,6 +676,59 @@ TEST(fork, pool_while_another_thread_waits_or_has_the_lock) {
         CHECK_EQ(RM_OK, rm_pool_destroy(p.pool));
     }
 }
+
+#if !defined(__SANITIZE_THREAD__) /* which starts no thread in a child of a process with threads */
+static rm_sem helped;             /* released by each create_fn */
+
+static rm_status make_and_tell(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    const rm_status status = make(resource, deadline, error, user);
+    CHECK_EQ(RM_OK, rm_sem_release(&helped));
+    return status;
+}
+
+static bool helper_makes_one(void) {
+    return rm_sem_acquire(&helped, RM_SEC(20), NULL) == RM_OK;
+}
+
+static void begin_helped(void) {
+    CHECK_EQ(RM_OK, rm_sem_init(&helped, NULL));
+    CHECK_EQ(RM_OK, rm_sem_acquire(&helped, RM_NOWAIT, NULL));
+}
+
+static void helped_child(rm_pool *pool) {
+    rm_pool_stats stats;
+    (void)alarm(40);
+    begin_helped();
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(pool));
+    CHECK(helper_makes_one());
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK(stats.create_failures == 0 && stats.create_max_ns >= 0);
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    fflush(stdout);
+    _exit(rm_test_failures > 0 ? 1 : 0);
+}
+
+TEST(fork, the_thread_of_a_pool_runs_in_the_child_as_well) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool *pool = NULL;
+    int status = -1;
+    pid_t child;
+    begin_helped();
+    desc.create_fn = make_and_tell;
+    desc.min_idle = 1;
+    desc.maintain_every_ns = RM_MS(1);
+    REQUIRE(rm_pool_create(&desc, &pool, NULL) == RM_OK);
+    CHECK(helper_makes_one());
+    fflush(stdout);
+    child = fork();
+    if (child == 0) helped_child(pool);
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    CHECK_EQ(RM_OK, rm_sem_release(&helped));
+    CHECK_EQ(RM_OK, rm_sem_destroy(&helped));
+}
+#endif
 
 struct cached {
     rm_cache *cache;

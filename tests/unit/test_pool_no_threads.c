@@ -34,7 +34,8 @@ static rm_pool *open_pool(rm_virtual_clock *time, rm_clock *clock, rm_env *env) 
     desc.create_fn = make;
     desc.destroy_fn = end;
     desc.max = 2;
-    desc.min = 1;
+    desc.min_idle = 1;
+    desc.create_backoff_ns = RM_NONE;
     create_status = RM_OK;
     live = 0;
     CHECK_EQ(RM_OK, rm_pool_create(&desc, &pool, NULL));
@@ -118,17 +119,17 @@ TEST(pool_no_threads, keeps_its_minimum_and_ends_the_rest) {
     rm_pool *pool = open_pool(&time, &clock, &env);
     REQUIRE(pool != NULL);
     create_status = RM_E_REFUSED;
-    CHECK_EQ(RM_E_REFUSED, rm_pool_maintain(pool, none, NULL));
+    CHECK_EQ(RM_E_REFUSED, rm_pool_maintain(pool, 0, none, NULL));
     CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(pool, 0, &a, NULL));
     create_status = RM_OK;
-    CHECK_EQ(RM_OK, rm_pool_maintain(pool, none, NULL));
+    CHECK_EQ(RM_OK, rm_pool_maintain(pool, 0, none, NULL));
     CHECK_EQ(1, live);
     REQUIRE(rm_pool_acquire(pool, 0, &a, NULL) == RM_OK);
     REQUIRE(rm_pool_acquire(pool, 0, &b, NULL) == RM_OK);
     CHECK_EQ(RM_OK, rm_pool_release(pool, &a, RM_RELEASE_OK));
     CHECK_EQ(RM_OK, rm_pool_release(pool, &b, RM_RELEASE_OK));
     rm_virtual_clock_advance(&time, RM_MINUTES(10));
-    CHECK_EQ(RM_OK, rm_pool_maintain(pool, none, NULL));
+    CHECK_EQ(RM_OK, rm_pool_maintain(pool, 0, none, NULL));
     CHECK_EQ(1, live);
     end_pool(pool, &time);
 }

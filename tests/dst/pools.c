@@ -1,0 +1,598 @@
+/* Schedules of rm_pools (keyed pools under a common bound), of endpoints, of the wait after a
+   failed create, and of prewarming. */
+#define RM_IMPLEMENTATION
+#include "rm_pool.h"
+
+#include "dst.h"
+#include "queue.h"
+
+/* The hooks' atomics are relaxed, so that they order nothing which the pool must order. */
+#define LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+
+/* ---- resources whose holders must be alone with them */
+
+enum { RESOURCES = 64 };
+
+static struct resource { uint32_t alive, holders; } resources[RESOURCES];
+
+static uint32_t made, alive, most; /* alive at once: at most so many */
+static uint32_t sealed;            /* no more creates */
+static uint32_t creates_fail;      /* how many of the next */
+
+static bool one_of(uint32_t *left) {
+    uint32_t n = LOAD(left);
+    while (n > 0)
+        if (__atomic_compare_exchange_n(left, &n, n - 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    uint32_t number;
+    (void)deadline, (void)user;
+    DST_CHECK(LOAD(&sealed) == 0);
+    if (one_of(&creates_fail)) return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
+    number = ADD(&made, 1);
+    DST_CHECK(number < RESOURCES);
+    DST_CHECK(ADD(&alive, 1) < most);
+    resources[number].alive = 1;
+    *resource = &resources[number];
+    return RM_OK;
+}
+
+static void end(void *resource, void *user) {
+    struct resource *r = (struct resource *)resource;
+    (void)user;
+    DST_CHECK(r->alive == 1 && r->holders == 0);
+    r->alive = 0;
+    (void)ADD(&alive, UINT32_MAX);
+}
+
+static void use(const rm_lease *lease) {
+    struct resource *r = (struct resource *)lease->resource;
+    DST_CHECK(r->alive == 1 && r->holders == 0);
+    r->holders = 1; /* plain: a second holder is a race too */
+    dst_point();
+    r->holders = 0;
+}
+
+/* ---- pools under a common bound */
+
+static rm_pools *pools;
+static rm_pools_lease held; /* by the scenario, before its threads begin */
+static rm_pool *held_pool;  /* it lives as long as the pools: nothing is evicted */
+
+static uint32_t in_state(const rm_pool *pool, uint32_t state) {
+    uint32_t i, count = 0;
+    for (i = 0; i < pool->capacity; ++i)
+        count += rmi_slot_state(pool->slots[i].word) == state;
+    return count;
+}
+
+/* What is wrong with the pool of one key: *hungry = somebody waits who has room of his own; *idle =
+   there is something that nobody of its own key waits for. */
+static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
+    const char *wrong = queue_wrong(&pool->queue);
+    if (wrong != NULL) return wrong;
+    if (pool->queue.head == NULL) {
+        *idle = *idle || in_state(pool, RMI_SLOT_IDLE) > 0;
+        return NULL;
+    }
+    if (in_state(pool, RMI_SLOT_IDLE) > 0) return "a waiter sleeps beside an idle resource";
+    *hungry = *hungry || rmi_pool_has_room(pool, pool->population);
+    return NULL;
+}
+
+/* Somebody who sleeps although it could go on: a lost wake-up. */
+static const char *overslept(void *user) {
+    bool hungry = false, idle = false;
+    uint32_t i, count = 0;
+    (void)user;
+    for (i = 0; i < pools->registry->desc.max_entries; ++i) {
+        const rmi_entry *entry = &pools->registry->entries[i];
+        const char *wrong;
+        if (entry->state != RMI_ENTRY_LIVE) continue;
+        wrong = key_wrong((rm_pool *)entry->value, &hungry, &idle);
+        if (wrong != NULL) return wrong;
+        count += RMI_POP_FIELD(((rm_pool *)entry->value)->population, RMI_POP_TOTAL);
+    }
+    if (pools->budget.max == 0) return NULL;
+    if (count != pools->budget.used) return "the common bound counts what is not there";
+    if (hungry && count < pools->budget.max) return "a waiter sleeps although there is room";
+    if (hungry && idle) return "a waiter sleeps although something is idle under another key";
+    return NULL;
+}
+
+static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint32_t keys) {
+    const rm_deadline never = {0};
+    rm_pools_lease none;
+    rm_cancel token;
+    uint32_t i;
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool = rm_pool_desc_default();
+    desc.pool.create_fn = make;
+    desc.pool.destroy_fn = end;
+    desc.pool.max = max;
+    desc.max_total = max_total;
+    desc.max_keys = max_keys;
+    most = max_total;
+    DST_CHECK(rm_pools_create(&desc, &pools, NULL) == RM_OK);
+    dst_when_idle(overslept, NULL);
+    DST_CHECK(rm_cancel_init(&token) == RM_OK);
+    rm_cancel_request(&token);
+    for (i = 0; i < keys; ++i) /* their pools, and nothing in them */
+        DST_CHECK(rm_pools_acquire(pools, &"abc"[i], 1, never, &token, &none, NULL) ==
+                  RM_E_CANCELLED);
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}
+
+static rm_status acquire(const char *key, int64_t timeout_ns, rm_pools_lease *lease) {
+    return rm_pools_acquire(pools, key, 1, rm_deadline_after(NULL, timeout_ns), NULL, lease, NULL);
+}
+
+static void give(rm_pools_lease *lease, rm_release how) {
+    use(&lease->lease);
+    DST_CHECK(rm_pools_release(pools, lease, how) == RM_OK);
+    DST_CHECK(lease->pool == NULL);
+}
+
+/* Every key can still have all that the bound allows. */
+static void finish_keys(void) {
+    if (held.pool != NULL) give(&held, RM_RELEASE_OK);
+    DST_CHECK(overslept(NULL) == NULL && pools->budget.wanting == 0);
+    DST_CHECK(LOAD(&alive) == pools->budget.used);
+    DST_CHECK(rm_pools_destroy(pools) == RM_OK);
+    DST_CHECK(LOAD(&alive) == 0);
+}
+
+static void hold_a(void) {
+    DST_CHECK(acquire("a", RM_FOREVER, &held) == RM_OK);
+    held_pool = held.pool;
+}
+
+static void uses_key(const char *key, rm_release how) {
+    rm_pools_lease lease;
+    DST_CHECK(acquire(key, RM_FOREVER, &lease) == RM_OK);
+    give(&lease, how);
+}
+
+static void uses_a(int index) {
+    (void)index;
+    uses_key("a", RM_RELEASE_OK);
+}
+
+static void uses_b(int index) {
+    (void)index;
+    uses_key("b", RM_RELEASE_OK);
+}
+
+static void uses_c(int index) {
+    (void)index;
+    uses_key("c", RM_RELEASE_OK);
+}
+
+static void breaks_a(int index) {
+    (void)index;
+    uses_key("a", RM_RELEASE_BROKEN);
+}
+
+static void breaks_b(int index) {
+    (void)index;
+    uses_key("b", RM_RELEASE_BROKEN);
+}
+
+static void gives_back(int index) {
+    (void)index;
+    give(&held, RM_RELEASE_OK);
+}
+
+static void gives_back_broken(int index) {
+    (void)index;
+    give(&held, RM_RELEASE_BROKEN);
+}
+
+static void waits_for_50_us(const char *key) {
+    rm_pools_lease lease;
+    const rm_status status = acquire(key, RM_US(50), &lease);
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT);
+    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+}
+
+static void gives_up_a(int index) {
+    (void)index;
+    waits_for_50_us("a");
+}
+
+static void gives_up_b(int index) {
+    (void)index;
+    waits_for_50_us("b");
+}
+
+static void tries_b(int index) {
+    rm_pools_lease lease;
+    const rm_status status = acquire("b", RM_NOWAIT, &lease);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT);
+    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+}
+
+static void maintains_keys(int index) {
+    const rm_deadline never = {0};
+    (void)index;
+    DST_CHECK(rm_pools_maintain(pools, 0, never, NULL) == RM_OK);
+}
+
+static void resizes_a(int index) {
+    const rm_pool_sizes one = {1, 0, 0, 1}, two = {2, 0, 0, 2};
+    (void)index;
+    DST_CHECK(rm_pool_resize(held_pool, &one, NULL) == RM_OK);
+    DST_CHECK(rm_pool_resize(held_pool, &two, NULL) == RM_OK);
+}
+
+static void uses_a_unless_full(int index) {
+    rm_pools_lease lease;
+    const rm_status status = acquire(index % 2 == 0 ? "a" : "b", RM_FOREVER, &lease);
+    DST_CHECK(status == RM_OK || status == RM_E_FULL);
+    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+}
+
+static void uses_any_unless_closed(int index) {
+    rm_pools_lease lease;
+    const rm_status status = acquire(index % 2 == 0 ? "a" : "b", RM_FOREVER, &lease);
+    DST_CHECK(status == RM_OK || status == RM_E_CLOSED);
+    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+}
+
+static void closes_keys(int index) {
+    (void)index;
+    DST_CHECK(rm_pools_close(pools, RM_FOREVER, NULL) == RM_OK);
+    STORE(&sealed, 1); /* what is lent from now on would be a create */
+}
+
+/* A scenario that is, each time, one of several that are alike. */
+#define ONE_OF(suite, name, ...)                            \
+    DST(suite, name) {                                      \
+        static void (*const alike[])(void) = {__VA_ARGS__}; \
+        alike[dst_choose(sizeof alike / sizeof *alike)]();  \
+    }
+
+#define KEYS(name, max, max_total, keys, prepare, ...)     \
+    static void name(void) {                               \
+        void (*const threads[])(int) = {__VA_ARGS__};      \
+        begin_keys(max, max_total, keys, keys);            \
+        prepare;                                           \
+        dst_go(sizeof threads / sizeof *threads, threads); \
+        finish_keys();                                     \
+    }
+
+KEYS(one_place_for_two_keys, 1, 1, 2, (void)0, uses_a, uses_b, uses_a)
+KEYS(one_place_that_is_given_back, 2, 1, 2, hold_a(), gives_back, uses_b, uses_a)
+KEYS(one_place_that_breaks, 1, 1, 2, hold_a(), gives_back_broken, uses_a, uses_b)
+KEYS(two_places_for_a_key_that_may_have_one, 1, 2, 2, (void)0, uses_a, uses_a, uses_b)
+KEYS(three_places_and_a_key_that_may_have_one, 1, 3, 2, (void)0, uses_a, uses_a, uses_b, uses_b)
+KEYS(two_places_and_three_keys, 2, 2, 3, hold_a(), gives_back_broken, uses_b, uses_c)
+KEYS(resources_break_under_both_keys, 2, 2, 2, hold_a(), gives_back, breaks_a, breaks_b, uses_b)
+KEYS(waits_end_in_time_beside_others, 1, 1, 2, hold_a(), gives_back, gives_up_a, uses_b)
+KEYS(waits_end_in_time_under_both_keys, 2, 1, 2, (void)0, gives_up_a, gives_up_b, uses_a)
+KEYS(tries_beside_those_who_wait, 1, 1, 2, hold_a(), gives_back, tries_b, uses_a)
+KEYS(upkeep_beside_acquires, 2, 1, 2, hold_a(), gives_back, maintains_keys, uses_b)
+KEYS(sizes_change_beside_acquires, 2, 2, 2, hold_a(), gives_back, resizes_a, uses_a, uses_b)
+
+/* Takes the place that another waits for, and keeps it for a while. */
+static void keeps_c(int index) {
+    rm_pools_lease lease, second;
+    (void)index;
+    DST_CHECK(acquire("c", RM_FOREVER, &lease) == RM_OK);
+    DST_CHECK(acquire("c", RM_US(50), &second) == RM_E_TIMEOUT);
+    give(&lease, RM_RELEASE_OK);
+}
+
+static void shrink_a(void) {
+    const rm_pool_sizes one = {1, 0, 0, 1};
+    DST_CHECK(rm_pool_resize(held_pool, &one, NULL) == RM_OK);
+}
+
+static void grows_a(int index) {
+    const rm_pool_sizes two = {2, 0, 0, 2};
+    (void)index;
+    DST_CHECK(rm_pool_resize(held_pool, &two, NULL) == RM_OK);
+}
+
+static void suspend_a(void) {
+    DST_CHECK(rm_pool_suspend(held_pool) == RM_OK);
+}
+
+static void resumes_a(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_resume(held_pool) == RM_OK);
+}
+
+/* Somebody else takes what became free, and something is idle under a third key. */
+KEYS(a_place_is_taken_beside_an_idle_one, 1, 2, 3, (hold_a(), uses_b(0)), gives_back_broken, uses_a,
+     keeps_c)
+KEYS(a_key_grows_beside_an_idle_one, 2, 2, 2, (hold_a(), shrink_a(), uses_b(0)), grows_a, uses_a)
+KEYS(a_key_resumes_beside_an_idle_one, 2, 2, 2, (hold_a(), suspend_a(), uses_b(0)), resumes_a,
+     uses_a)
+
+ONE_OF(pools, share_places, one_place_for_two_keys, one_place_that_is_given_back,
+       one_place_that_breaks, two_places_for_a_key_that_may_have_one,
+       three_places_and_a_key_that_may_have_one, two_places_and_three_keys,
+       resources_break_under_both_keys)
+ONE_OF(pools, give_up_and_change_beside_others, waits_end_in_time_beside_others,
+       waits_end_in_time_under_both_keys, tries_beside_those_who_wait, upkeep_beside_acquires,
+       sizes_change_beside_acquires)
+ONE_OF(pools, need_what_is_idle_elsewhere, a_place_is_taken_beside_an_idle_one,
+       a_key_grows_beside_an_idle_one, a_key_resumes_beside_an_idle_one)
+
+DST(pools, keys_that_make_room_for_others) {
+    void (*const threads[])(int) = {uses_a_unless_full, uses_a_unless_full, uses_a_unless_full};
+    begin_keys(1, 2, 1, 0);
+    dst_go(3, threads);
+    finish_keys();
+}
+
+DST(pools, close_beside_acquires) {
+    void (*const threads[])(int) = {uses_any_unless_closed, uses_any_unless_closed, closes_keys};
+    begin_keys(1, 2, 8, 0);
+    dst_go(3, threads);
+    finish_keys();
+}
+
+/* ---- one pool: endpoints, creates that fail, prewarming */
+
+enum { PERMITS = 64 };
+
+static rm_pool *pool;
+static rm_lease lent; /* by the scenario, before its threads begin */
+static uint32_t admitted, reported[PERMITS];
+static uint32_t refuses[2]; /* how many of the next, by endpoint */
+static uint32_t users[2];   /* their addresses are the endpoints' users */
+
+static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
+    if (one_of((uint32_t *)user)) return rm_error_set(error, RM_E_REJECTED, 0, "guard", "open");
+    permit->word = ADD(&admitted, 1) + 1;
+    DST_CHECK(permit->word <= PERMITS);
+    return RM_OK;
+}
+
+static void report(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)outcome, (void)user;
+    DST_CHECK(permit->word >= 1 && permit->word <= LOAD(&admitted));
+    DST_CHECK(ADD(&reported[permit->word - 1], 1) == 0);
+}
+
+/* How far the head of the queue may sleep, for what a try would find. */
+static int64_t head_may_sleep(void) {
+    const bool room = rmi_pool_has_room(pool, pool->population);
+    int64_t until = INT64_MAX;
+    uint32_t i;
+    for (i = 0; room && i < pool->endpoint_count; ++i) {
+        const int64_t at = rmi_pool_open_at(&pool->endpoints[i]);
+        if (at < until) until = at;
+    }
+    for (i = 0; i < pool->capacity; ++i) {
+        const rmi_slot *slot = &pool->slots[i];
+        const int64_t shut = (int64_t)pool->endpoints[slot->endpoint].shut_ns;
+        if (rmi_slot_state(slot->word) == RMI_SLOT_IDLE && shut < until) until = shut;
+    }
+    return until;
+}
+
+static const char *pool_overslept(void *user) {
+    const char *wrong = queue_wrong(&pool->queue);
+    (void)user;
+    if (wrong == NULL) wrong = queue_wrong(&pool->drain);
+    if (wrong != NULL || pool->queue.head == NULL) return wrong;
+    if (pool->queue.head->look_ns > head_may_sleep())
+        return "the head of the queue sleeps although it could be served";
+    if (RMI_POP_FIELD(pool->population, RMI_POP_KEPT) == 0) return "somebody waits for nothing";
+    return NULL;
+}
+
+static rm_pool_desc pool_desc(uint32_t max) {
+    rm_pool_desc desc = rm_pool_desc_default();
+    desc.create_fn = make;
+    desc.destroy_fn = end;
+    desc.max = most = max;
+    return desc;
+}
+
+static void begin_pool(const rm_pool_desc *desc) {
+    DST_CHECK(rm_pool_create(desc, &pool, NULL) == RM_OK);
+    dst_when_idle(pool_overslept, NULL);
+}
+
+static void begin_endpoints(uint32_t max) {
+    const rm_guard guards[] = {{admit, report, &refuses[0]}, {admit, report, &refuses[1]}};
+    const rm_pool_endpoint endpoints[] = {{"one", &guards[0], &users[0]},
+                                          {"two", &guards[1], &users[1]}};
+    rm_pool_desc desc = pool_desc(max);
+    desc.endpoints = endpoints;
+    desc.endpoint_count = 2;
+    desc.balance = (rm_pool_balance)dst_choose(2);
+    begin_pool(&desc);
+}
+
+static void finish_pool(void) {
+    rm_pool_stats s;
+    uint32_t i;
+    DST_CHECK(pool_overslept(NULL) == NULL);
+    DST_CHECK(rm_pool_stats_get(pool, &s) == RM_OK);
+    DST_CHECK(s.in_use + s.creating + s.checking + s.closing + s.waiting == 0);
+    DST_CHECK(s.idle == LOAD(&alive) && s.created == LOAD(&made));
+    for (i = 0; i < pool->endpoint_count; ++i)
+        DST_CHECK(pool->endpoints[i].probing == 0);
+    DST_CHECK(rm_pool_destroy(pool) == RM_OK);
+    DST_CHECK(LOAD(&alive) == 0);
+    for (i = 0; i < admitted; ++i)
+        DST_CHECK(reported[i] == 1);
+}
+
+static void hold_one(void) {
+    DST_CHECK(rm_pool_acquire(pool, RM_NOWAIT, &lent, NULL) == RM_OK);
+}
+
+static void returns(int index) {
+    (void)index;
+    use(&lent);
+    DST_CHECK(rm_pool_release(pool, &lent, RM_RELEASE_OK) == RM_OK);
+}
+
+static void returns_broken(int index) {
+    (void)index;
+    use(&lent);
+    DST_CHECK(rm_pool_release(pool, &lent, RM_RELEASE_BROKEN) == RM_OK);
+}
+
+static void detaches(int index) {
+    void *resource;
+    (void)index;
+    use(&lent);
+    (void)ADD(&alive, UINT32_MAX); /* before the pool may make another */
+    DST_CHECK(rm_pool_detach(pool, &lent, &resource) == RM_OK);
+    ((struct resource *)resource)->alive = 0;
+}
+
+/* How an acquire may end beside creates that fail, guards that refuse and a close. */
+static void borrows(int64_t timeout_ns, rm_release how) {
+    rm_lease lease;
+    const rm_status status = rm_pool_acquire(pool, timeout_ns, &lease, NULL);
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
+              status == RM_E_CLOSED || (status == RM_E_TIMEOUT && timeout_ns != RM_FOREVER));
+    if (status != RM_OK) return;
+    use(&lease);
+    DST_CHECK(rm_pool_release(pool, &lease, how) == RM_OK);
+}
+
+static void uses(int index) {
+    (void)index;
+    borrows(RM_FOREVER, RM_RELEASE_OK);
+}
+
+static void breaks(int index) {
+    (void)index;
+    borrows(RM_FOREVER, RM_RELEASE_BROKEN);
+}
+
+static void gives_up(int index) {
+    (void)index;
+    borrows(RM_US(50), RM_RELEASE_OK);
+}
+
+static void uses_in_a_while(int index) {
+    dst_pass(RM_MS(dst_choose(120)));
+    uses(index);
+}
+
+static void warms(int index) {
+    const rm_deadline never = {0};
+    const rm_status status = rm_pool_prewarm(pool, 2, never, NULL, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
+              status == RM_E_CLOSED);
+}
+
+static void maintains(int index) {
+    const rm_deadline never = {0};
+    const rm_status status = rm_pool_maintain(pool, 0, never, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
+              status == RM_E_CLOSED);
+}
+
+static void closes(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_close(pool, RM_FOREVER, NULL) == RM_OK);
+    STORE(&sealed, 1);
+}
+
+#define ENDPOINTS(name, max, prepare, ...)                 \
+    static void name(void) {                               \
+        void (*const threads[])(int) = {__VA_ARGS__};      \
+        begin_endpoints(max);                              \
+        prepare;                                           \
+        dst_go(sizeof threads / sizeof *threads, threads); \
+        finish_pool();                                     \
+    }
+
+ENDPOINTS(acquires_beside_releases, 2, (void)0, uses, uses, breaks, uses)
+ENDPOINTS(a_create_fails, 2, creates_fail = 1, uses, uses, breaks, uses)
+ENDPOINTS(creates_fail_at_both, 2, creates_fail = 3, uses, uses, uses_in_a_while, uses)
+ENDPOINTS(a_create_fails_beside_a_lease, 2, (hold_one(), creates_fail = 1), returns, uses, uses)
+ENDPOINTS(a_guard_refuses, 2, refuses[0] = 1, uses, uses, uses)
+ENDPOINTS(a_guard_refuses_beside_a_lease, 1, (hold_one(), refuses[0] = 1), returns, uses, uses)
+ENDPOINTS(both_guards_refuse, 2, (hold_one(), refuses[0] = refuses[1] = 2), returns, uses, uses,
+          uses_in_a_while)
+ENDPOINTS(a_guard_refuses_and_a_create_fails, 2, (creates_fail = refuses[1] = 1), uses, breaks,
+          uses_in_a_while)
+ENDPOINTS(a_guard_refuses_who_has_little_time, 1, (hold_one(), refuses[0] = 1), returns_broken,
+          gives_up, uses)
+ENDPOINTS(a_lease_leaves, 1, (hold_one(), refuses[0] = 1), detaches, uses, uses)
+
+ONE_OF(endpoints, refuse, a_guard_refuses, a_guard_refuses_beside_a_lease, both_guards_refuse,
+       a_guard_refuses_and_a_create_fails, a_guard_refuses_who_has_little_time, a_lease_leaves)
+ONE_OF(endpoints, fail, acquires_beside_releases, a_create_fails, creates_fail_at_both,
+       a_create_fails_beside_a_lease)
+
+#define FAILING(name, max, prepare, ...)                   \
+    static void name(void) {                               \
+        void (*const threads[])(int) = {__VA_ARGS__};      \
+        const rm_pool_desc desc = pool_desc(max);          \
+        begin_pool(&desc);                                 \
+        prepare;                                           \
+        dst_go(sizeof threads / sizeof *threads, threads); \
+        finish_pool();                                     \
+    }
+
+FAILING(create_beside_waiters, 1, creates_fail = 1, uses, uses, uses)
+FAILING(create_and_the_next, 1, creates_fail = 2, uses, uses, uses_in_a_while)
+FAILING(create_beside_a_lease, 2, (hold_one(), creates_fail = 1), returns, uses, uses, uses)
+FAILING(create_beside_a_lease_that_breaks, 2, (hold_one(), creates_fail = 1), returns_broken, uses,
+        uses, uses)
+FAILING(create_beside_a_lease_that_leaves, 2, (hold_one(), creates_fail = 1), detaches, uses, uses)
+FAILING(create_beside_little_time, 2, (hold_one(), creates_fail = 1), returns, gives_up, uses, uses)
+FAILING(create_beside_upkeep, 2, creates_fail = 1, maintains, uses, breaks)
+FAILING(create_beside_close, 2, (hold_one(), creates_fail = 1), returns, uses, uses, closes)
+
+ONE_OF(failing, creates_beside_others, create_beside_waiters, create_and_the_next,
+       create_beside_a_lease, create_beside_a_lease_that_breaks, create_beside_a_lease_that_leaves,
+       create_beside_little_time, create_beside_upkeep, create_beside_close)
+
+#define WARMING(name, max, max_creating_, prepare, ...)    \
+    static void name(void) {                               \
+        void (*const threads[])(int) = {__VA_ARGS__};      \
+        rm_pool_desc desc = pool_desc(max);                \
+        desc.max_creating = max_creating_;                 \
+        begin_pool(&desc);                                 \
+        prepare;                                           \
+        dst_go(sizeof threads / sizeof *threads, threads); \
+        finish_pool();                                     \
+    }
+
+WARMING(beside_acquires, 2, 0, (void)0, warms, uses, uses)
+WARMING(one_at_a_time, 2, 1, (void)0, warms, uses, uses)
+WARMING(twice, 2, 0, (void)0, warms, warms)
+WARMING(that_fails_beside_acquires, 2, 0, creates_fail = 1, warms, uses, uses)
+WARMING(beside_close, 2, 0, (void)0, warms, uses, closes)
+
+ONE_OF(warming, beside_others, beside_acquires, one_at_a_time, twice, that_fails_beside_acquires,
+       beside_close)
+
+/* ---- the words that wrap, at full width: pool_bits.c has them short */
+
+#include "pool_tags.h"
+
+DST(tags, a_stale_lease_is_refused) {
+    stale_lease_beside_others();
+}
+
+DST(tags, an_eviction_lends_nothing_from_before) {
+    evictions_beside_a_lease();
+}
+
+DST(tags, a_doubt_has_all_checked) {
+    doubts_beside_each_other();
+}

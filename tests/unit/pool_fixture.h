@@ -1,0 +1,365 @@
+/* For tests of rm_pool.h: a virtual clock, things to lend that watch their use, a journal of what
+   the pool tells, gates that hold hooks up, and threads that acquire. */
+#ifndef POOL_FIXTURE_H
+#define POOL_FIXTURE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GET(word) __atomic_load_n(&(word), __ATOMIC_SEQ_CST)
+#define SET(word, value) __atomic_store_n(&(word), (value), __ATOMIC_SEQ_CST)
+#define ADD(word, value) __atomic_add_fetch(&(word), (value), __ATOMIC_SEQ_CST)
+#define SWAP(word, value) __atomic_exchange_n(&(word), (value), __ATOMIC_SEQ_CST)
+
+/* ---- a gate: holds threads up at a known place ---- */
+
+typedef struct gate {
+    rm_mutex mutex;
+    rm_cond changed;
+    uint32_t inside;
+    bool open;
+} gate;
+
+static inline void gate_init(gate *g) {
+    memset(g, 0, sizeof *g);
+    CHECK_EQ(RM_OK, rm_mutex_init(&g->mutex));
+    CHECK_EQ(RM_OK, rm_cond_init(&g->changed));
+}
+
+static inline void gate_done(gate *g) {
+    rm_cond_destroy(&g->changed);
+    rm_mutex_destroy(&g->mutex);
+}
+
+static inline void gate_pass(gate *g) {
+    rm_mutex_lock(&g->mutex);
+    ++g->inside;
+    rm_cond_broadcast(&g->changed);
+    while (!g->open)
+        rm_cond_wait(&g->changed, &g->mutex, INT64_MAX);
+    rm_mutex_unlock(&g->mutex);
+}
+
+static inline void gate_await(gate *g, uint32_t count) {
+    rm_mutex_lock(&g->mutex);
+    while (g->inside < count)
+        rm_cond_wait(&g->changed, &g->mutex, INT64_MAX);
+    rm_mutex_unlock(&g->mutex);
+}
+
+static inline void gate_open(gate *g) {
+    rm_mutex_lock(&g->mutex);
+    g->open = true;
+    rm_cond_broadcast(&g->changed);
+    rm_mutex_unlock(&g->mutex);
+}
+
+/* ---- the world ---- */
+
+typedef struct thing {
+    uint32_t number; /* 1, 2, 3 ... in the order of creation */
+    bool sick;       /* fails its check */
+    bool dirty;      /* fails its reset */
+} thing;
+
+/* An event, copied. */
+typedef struct note {
+    rm_pool_event_kind kind;
+    rm_pool_cause cause;
+    uint32_t thing; /* its number; 0 = none */
+    uint32_t thread;
+    void *resource, *data;
+    int64_t ns;
+    rm_status status; /* of its error; RM_OK = none */
+    char pool[16], endpoint[16], where[80], message[160];
+} note;
+
+typedef struct world {
+    rm_virtual_clock time;
+    rm_clock clock;
+    rm_random random; /* always draws `luck` */
+    rm_log log;
+    rm_env env;
+    rm_pool_desc desc;
+    rm_pool *pool;
+    uint64_t luck;
+    uint32_t creates, created, destroyed, validates, resets, reclaims; /* calls */
+    uint32_t leaves; /* things that left the pool without destroy_fn */
+    rm_status create_status, validate_status, reset_status; /* what the hooks return */
+    int64_t create_takes_ns;
+    gate *at_create, *at_validate;  /* every such call goes through it */
+    void (*inside)(struct world *); /* every create calls it */
+    rm_deadline deadline;           /* as the last create got it */
+    rm_mutex mutex;                 /* guards what follows */
+    note notes[64];
+    uint32_t noted;
+    uint32_t logged; /* events, and the last one's name and message */
+    char log_event[32], log_message[160];
+} world;
+
+static inline void copy(char *to, size_t size, const char *from) {
+    (void)snprintf(to, size, "%s", from == NULL ? "" : from);
+}
+
+static inline rm_status thing_create(void **resource, rm_deadline deadline, rm_error *error,
+                                     void *user) {
+    world *w = (world *)user;
+    gate *g = GET(w->at_create);
+    rm_status status;
+    thing *t;
+    ADD(w->creates, 1);
+    SET(w->deadline.at_ns, deadline.at_ns);
+    if (g != NULL) gate_pass(g);
+    if (w->inside != NULL) w->inside(w);
+    rm_virtual_clock_advance(&w->time, w->create_takes_ns);
+    status = GET(w->create_status);
+    if (status != RM_OK) return rm_error_set(error, status, 111, "server", "nobody listens");
+    t = (thing *)calloc(1, sizeof *t);
+    if (t == NULL) return RM_E_NOMEM;
+    t->number = ADD(w->created, 1);
+    *resource = t;
+    return RM_OK;
+}
+
+static inline void thing_destroy(void *resource, void *user) {
+    ADD(((world *)user)->destroyed, 1);
+    free(resource);
+}
+
+static inline rm_status thing_validate(void *resource, void *user) {
+    world *w = (world *)user;
+    gate *g = GET(w->at_validate);
+    ADD(w->validates, 1);
+    if (g != NULL) gate_pass(g);
+    return ((thing *)resource)->sick ? RM_E_FAILED : w->validate_status;
+}
+
+static inline rm_status thing_reset(void *resource, void *user) {
+    world *w = (world *)user;
+    ADD(w->resets, 1);
+    return ((thing *)resource)->dirty ? RM_E_FAILED : w->reset_status;
+}
+
+/* What is taken from its holder is ended here: the holders of these tests do not use it. */
+static inline void thing_reclaim(void *resource, void *user) {
+    (void)resource;
+    ADD(((world *)user)->reclaims, 1);
+}
+
+static inline void world_event(const rm_pool_event *event, void *user) {
+    world *w = (world *)user;
+    const bool gone = event->kind == RM_POOL_EVENT_DESTROYED; /* then it is a pointer only */
+    note *n;
+    rm_mutex_lock(&w->mutex);
+    n = &w->notes[w->noted++ % 64];
+    memset(n, 0, sizeof *n);
+    n->kind = event->kind;
+    n->cause = event->cause;
+    n->resource = event->resource;
+    n->thing = event->resource == NULL || gone ? 0 : ((thing *)event->resource)->number;
+    n->thread = event->thread;
+    n->data = event->data;
+    n->ns = event->ns;
+    copy(n->pool, sizeof n->pool, event->pool);
+    copy(n->endpoint, sizeof n->endpoint, event->endpoint);
+    copy(n->where, sizeof n->where, event->where);
+    if (event->error != NULL) {
+        n->status = event->error->status;
+        copy(n->message, sizeof n->message, event->error->message);
+    }
+    rm_mutex_unlock(&w->mutex);
+}
+
+static inline void world_log(const rm_log_event *event, void *user) {
+    world *w = (world *)user;
+    size_t i;
+    rm_mutex_lock(&w->mutex);
+    ++w->logged;
+    copy(w->log_event, sizeof w->log_event, event->event);
+    w->log_message[0] = '\0';
+    for (i = 0; i < event->count; ++i) {
+        if (strcmp(event->values[i].key, "message") == 0)
+            copy(w->log_message, sizeof w->log_message, event->values[i].string);
+    }
+    rm_mutex_unlock(&w->mutex);
+}
+
+static inline uint64_t world_luck(void *user) {
+    return GET(((world *)user)->luck);
+}
+
+/* A world whose desc has `max` things and no checks yet. */
+static inline void world_init(world *w, uint32_t max) {
+    memset(w, 0, sizeof *w);
+    CHECK_EQ(RM_OK, rm_virtual_clock_init(&w->time, RM_SEC(1000), false));
+    CHECK_EQ(RM_OK, rm_mutex_init(&w->mutex));
+    w->clock = rm_virtual_clock_clock(&w->time);
+    w->random.next_fn = world_luck;
+    w->random.user = w;
+    w->log.log_fn = world_log;
+    w->log.user = w;
+    w->env.clock = &w->clock;
+    w->env.random = &w->random;
+    w->env.log = &w->log;
+    w->desc = rm_pool_desc_default();
+    w->desc.name = "db";
+    w->desc.env = &w->env;
+    w->desc.max = max;
+    w->desc.create_fn = thing_create;
+    w->desc.destroy_fn = thing_destroy;
+    w->desc.user = w;
+}
+
+static inline bool world_open(world *w) {
+    rm_error error;
+    return CHECK_EQ(RM_OK, rm_pool_create(&w->desc, &w->pool, &error));
+}
+
+/* A snapshot; in every one the states sum to capacity. */
+static inline rm_pool_stats stats_of(world *w) {
+    rm_pool_stats s;
+    memset(&s, 0, sizeof s);
+    CHECK_EQ(RM_OK, rm_pool_stats_get(w->pool, &s));
+    CHECK_EQ(s.capacity, s.in_use + s.idle + s.creating + s.checking + s.closing + s.empty);
+    return s;
+}
+
+/* Ends a world whose leases are back: nothing may be left of it. */
+static inline void world_end(world *w) {
+    CHECK_EQ(RM_OK, rm_pool_close(w->pool, RM_NOWAIT, NULL));
+    CHECK_EQ(w->created, w->destroyed + w->leaves);
+    CHECK_EQ(RM_OK, rm_pool_destroy(w->pool));
+    rm_mutex_destroy(&w->mutex);
+    rm_virtual_clock_destroy(&w->time);
+}
+
+static inline void pass(world *w, int64_t ns) {
+    rm_virtual_clock_advance(&w->time, ns);
+}
+
+static inline thing *thing_of(const rm_lease *lease) {
+    return (thing *)lease->resource;
+}
+
+/* Which thing it is; 0 = none. */
+static inline uint32_t number_of(const rm_lease *lease) {
+    return lease->resource == NULL ? 0 : thing_of(lease)->number;
+}
+
+/* Acquires without waiting. */
+static inline rm_status take(world *w, rm_lease *lease) {
+    rm_error error;
+    rm_status status;
+    memset(&error, 0, sizeof error);
+    memset(lease, 0, sizeof *lease);
+    status = rm_pool_acquire(w->pool, RM_NOWAIT, lease, &error);
+    CHECK_EQ(status, error.status);
+    return status;
+}
+
+static inline void give(world *w, rm_lease *lease, rm_release how) {
+    CHECK_EQ(RM_OK, rm_pool_release(w->pool, lease, how));
+}
+
+/* Takes and gives back: the number of the thing that was lent; 0 = none. */
+static inline uint32_t borrow(world *w) {
+    rm_lease lease;
+    uint32_t number;
+    if (take(w, &lease) != RM_OK) return 0;
+    number = number_of(&lease);
+    give(w, &lease, RM_RELEASE_OK);
+    return number;
+}
+
+/* Takes so many, and gives them back: then they are idle. */
+static inline void fill(world *w, uint32_t count) {
+    rm_lease leases[16];
+    uint32_t i;
+    for (i = 0; i < count; ++i)
+        CHECK_EQ(RM_OK, take(w, &leases[i]));
+    for (i = 0; i < count; ++i)
+        give(w, &leases[i], RM_RELEASE_OK);
+}
+
+static inline rm_status maintain(world *w) {
+    const rm_deadline none = {0};
+    rm_error error;
+    rm_status status;
+    memset(&error, 0, sizeof error);
+    status = rm_pool_maintain(w->pool, 0, none, &error);
+    CHECK_EQ(status, error.status);
+    return status;
+}
+
+/* ---- a thread that acquires once ---- */
+
+typedef struct caller {
+    world *w;
+    int64_t timeout_ns;
+    rm_lease lease;
+    rm_error error;
+    rm_status status;
+    rm_thread thread;
+} caller;
+
+static inline void caller_run(void *user) {
+    caller *c = (caller *)user;
+    c->status = rm_pool_acquire(c->w->pool, c->timeout_ns, &c->lease, &c->error);
+}
+
+static inline void caller_start(caller *c, world *w, int64_t timeout_ns) {
+    memset(c, 0, sizeof *c);
+    c->w = w;
+    c->timeout_ns = timeout_ns;
+    CHECK_EQ(RM_OK, rm_thread_start(&c->thread, caller_run, c));
+}
+
+/* Starts a caller that will wait, as the nth on the clock. */
+static inline void caller_queue(caller *c, world *w, int64_t timeout_ns, uint32_t nth) {
+    caller_start(c, w, timeout_ns);
+    rm_virtual_clock_await(&w->time, nth);
+}
+
+static inline rm_status caller_join(caller *c) {
+    rm_thread_join(&c->thread);
+    return c->status;
+}
+
+/* ---- a guard that counts what it hears ---- */
+
+typedef struct watch {
+    rm_guard guard;
+    uint32_t admitted, ok, failures, ignored;
+    bool refuses;
+} watch;
+
+static inline rm_status watch_admit(rm_permit *permit, rm_error *error, void *user) {
+    watch *seen = (watch *)user;
+    (void)error;
+    if (seen->refuses) return RM_E_REJECTED;
+    permit->word = ADD(seen->admitted, 1);
+    return RM_OK;
+}
+
+static inline void watch_report(rm_permit *permit, rm_outcome outcome, void *user) {
+    watch *seen = (watch *)user;
+    CHECK(permit->word != 0);
+    ADD(*(outcome == RM_OUTCOME_OK        ? &seen->ok
+          : outcome == RM_OUTCOME_FAILURE ? &seen->failures
+                                          : &seen->ignored),
+        1);
+}
+
+static inline const rm_guard *watch_init(watch *seen) {
+    memset(seen, 0, sizeof *seen);
+    seen->guard.admit_fn = watch_admit;
+    seen->guard.report_fn = watch_report;
+    seen->guard.user = seen;
+    return &seen->guard;
+}
+
+#define CHECK_REPORTS(seen, a, b, c) \
+    (CHECK_EQ(a, (seen).ok), CHECK_EQ(b, (seen).failures), CHECK_EQ(c, (seen).ignored))
+
+#endif /* POOL_FIXTURE_H */

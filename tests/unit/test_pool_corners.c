@@ -1,0 +1,1334 @@
+/* Corners of rm_pool.h that other tests meet by chance or never: another thread that comes in
+   between any two steps of a call, a platform that has nothing more to give, and settings that are
+   seldom combined. The first two are done by macros around what the header calls. */
+#ifndef _WIN32
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#else
+#include <windows.h>
+#endif
+#include <stdbool.h>
+
+/* ---- what the header calls */
+
+static void corner_step(void);
+static void corner_locked(int change);
+
+#define __atomic_load_n(p, order) (corner_step(), __atomic_load_n(p, order))
+#define __atomic_exchange_n(p, v, order) (corner_step(), __atomic_exchange_n(p, v, order))
+#define __atomic_fetch_add(p, v, order) (corner_step(), __atomic_fetch_add(p, v, order))
+#define __atomic_compare_exchange_n(p, e, v, weak, order, failed) \
+    (corner_step(), __atomic_compare_exchange_n(p, e, v, weak, order, failed))
+
+#ifdef _WIN32
+#define AcquireSRWLockExclusive(m) (corner_step(), corner_locked(1), AcquireSRWLockExclusive(m))
+#define ReleaseSRWLockExclusive(m) (corner_locked(-1), ReleaseSRWLockExclusive(m))
+#else
+enum { LOCK = 1, THREAD };
+static bool corner_refused(int kind);
+
+#define pthread_mutex_lock(m) (corner_step(), corner_locked(1), pthread_mutex_lock(m))
+#define pthread_mutex_unlock(m) (corner_locked(-1), pthread_mutex_unlock(m))
+#define pthread_mutex_init(m, a) (corner_refused(LOCK) ? 1 : pthread_mutex_init(m, a))
+#define pthread_create(t, a, fn, user) (corner_refused(THREAD) ? 1 : pthread_create(t, a, fn, user))
+#endif
+
+#define RM_IMPLEMENTATION
+#include "rm_pool.h"
+#include "rm_test.h"
+
+#include "pool_fixture.h"
+
+/* ---- a visitor, who comes at a step of this thread */
+
+static __thread int locks_held;
+static __thread int steps_left; /* until the visitor comes; 0 = none will */
+static bool in_locks;           /* also while this thread holds a lock */
+static void (*visitor)(void);
+static bool visited;
+
+static void corner_locked(int change) {
+    locks_held += change;
+}
+
+static void corner_step(void) {
+    if (steps_left == 0 || (locks_held > 0 && !in_locks) || --steps_left > 0) return;
+    visited = true;
+    visitor();
+}
+
+/* Plays begin, act and end for every step of act at which visit can come, and once with visit after
+   act. */
+static void at_every_step(void (*begin)(void), void (*act)(void), void (*visit)(void),
+                          void (*end)(void)) {
+    int n = 0;
+    do {
+        begin();
+        visitor = visit;
+        visited = false;
+        steps_left = ++n;
+        act();
+        steps_left = 0;
+        if (!visited) visit();
+        end();
+    } while (visited);
+}
+
+#ifndef _WIN32
+/* ---- a platform that refuses the n-th call of one kind, on this thread only */
+
+static __thread int refused_kind, calls_left;
+
+static bool corner_refused(int kind) {
+    return kind == refused_kind && calls_left > 0 && --calls_left == 0;
+}
+
+static void refuse(int kind, int nth) {
+    refused_kind = kind;
+    calls_left = nth;
+}
+
+static bool was_refused(void) {
+    const bool was = calls_left == 0;
+    calls_left = 0;
+    return was;
+}
+#endif
+
+/* Lets other threads run. */
+static void relax(void) {
+#ifdef _WIN32
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
+
+/* ---- one world, two leases, and what two calls returned */
+
+static world w;
+static rm_lease mine, other;
+static rm_status acted, said;
+
+static void open_world(void) {
+    memset(&mine, 0, sizeof mine);
+    memset(&other, 0, sizeof other);
+    acted = said = RM_E_INTERNAL;
+    CHECK(world_open(&w));
+}
+
+static void give_all(void) {
+    if (mine.resource != NULL) give(&w, &mine, RM_RELEASE_OK);
+    if (other.resource != NULL) give(&w, &other, RM_RELEASE_OK);
+}
+
+static void end_world(void) {
+    give_all();
+    world_end(&w);
+}
+
+static void act_take(void) {
+    acted = take(&w, &mine);
+}
+
+static void act_give(void) {
+    acted = rm_pool_release(w.pool, &mine, RM_RELEASE_OK);
+}
+
+static void act_maintain(void) {
+    acted = maintain(&w);
+}
+
+static void visit_take(void) {
+    said = take(&w, &other);
+}
+
+static void visit_give(void) {
+    said = rm_pool_release(w.pool, &other, RM_RELEASE_OK);
+}
+
+static void visit_evict_all(void) {
+    said = rm_pool_evict_all(w.pool);
+}
+
+static void visit_later(void) {
+    pass(&w, RM_MS(10));
+}
+
+/* ---- room */
+
+static void begin_one(void) {
+    world_init(&w, 1);
+    open_world();
+}
+
+static void end_with_one_lent(void) {
+    CHECK_EQ(1, (mine.resource != NULL) + (other.resource != NULL));
+    CHECK_EQ(1, (acted == RM_OK) + (said == RM_OK));
+    CHECK_EQ(1, w.created);
+    CHECK_EQ(1, stats_of(&w).in_use);
+    end_world();
+}
+
+TEST(room, for_one_is_given_to_one) {
+    at_every_step(begin_one, act_take, visit_take, end_with_one_lent);
+}
+
+static void begin_three(void) {
+    world_init(&w, 3);
+    open_world();
+}
+
+static void end_with_two_lent(void) {
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(RM_OK, said);
+    CHECK_EQ(2, w.created);
+    end_world();
+}
+
+TEST(room, for_all_is_found_by_all) {
+    at_every_step(begin_three, act_take, visit_take, end_with_two_lent);
+}
+
+/* Two may be made and one is out; the last create failed, and its backoff is over. */
+static void begin_probe(void) {
+    world_init(&w, 2);
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &other));
+    w.create_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, take(&w, &mine));
+    w.create_status = RM_OK;
+    pass(&w, RM_MS(10));
+}
+
+static void resize_to(uint32_t max) {
+    rm_pool_sizes sizes;
+    memset(&sizes, 0, sizeof sizes);
+    sizes.max = max;
+    said = rm_pool_resize(w.pool, &sizes, NULL);
+}
+
+static void visit_shrink(void) {
+    resize_to(1);
+}
+
+static void end_probe(void) {
+    CHECK(acted == RM_OK || acted == RM_E_BUSY);
+    resize_to(2);
+    if (acted != RM_OK) CHECK_EQ(RM_OK, take(&w, &mine)); /* the probe was given back */
+    CHECK_EQ(2, w.created);
+    end_world();
+}
+
+TEST(room, that_goes_before_a_probe_leaves_the_probe_to_the_next) {
+    at_every_step(begin_probe, act_take, visit_shrink, end_probe);
+}
+
+static void begin_backoff(void) {
+    begin_probe();
+    CHECK_EQ(RM_OK, rm_pool_release(w.pool, &other, RM_RELEASE_BROKEN));
+    w.create_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, take(&w, &mine));
+    w.create_status = RM_OK;
+    pass(&w, RM_MS(10)); /* of 20 */
+}
+
+static void end_backoff(void) {
+    CHECK(acted == RM_OK || acted == RM_E_FAILED || acted == RM_E_BUSY);
+    CHECK(acted == RM_OK || borrow(&w) != 0);
+    end_world();
+}
+
+TEST(room, that_opens_while_it_is_looked_for_is_found_at_the_next_call) {
+    at_every_step(begin_backoff, act_take, visit_later, end_backoff);
+}
+
+/* One is idle, and will fail its check. */
+static void begin_sick(void) {
+    world_init(&w, 3);
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    thing_of(&mine)->sick = true;
+    give(&w, &mine, RM_RELEASE_OK);
+}
+
+TEST(room, for_a_replacement_is_counted_beside_other_creates) {
+    at_every_step(begin_sick, act_take, visit_take, end_world);
+}
+
+static void act_prewarm(void) {
+    const rm_deadline none = {0};
+    uint32_t made = 7;
+    acted = rm_pool_prewarm(w.pool, 1, none, &made, NULL);
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(1, w.created);
+    CHECK(made <= 1);
+}
+
+static void end_prewarm(void) {
+    CHECK(said == RM_OK || said == RM_E_BUSY); /* it may be on its way */
+    CHECK_EQ(1, w.created);
+    end_world();
+}
+
+TEST(room, that_is_taken_during_a_prewarm_ends_it_well) {
+    at_every_step(begin_one, act_prewarm, visit_take, end_prewarm);
+}
+
+/* ---- leases and idle resources, which two calls want */
+
+static void begin_lent(void) {
+    world_init(&w, 2);
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    other = mine;
+}
+
+static void begin_lent_and_told(void) {
+    world_init(&w, 2);
+    w.desc.event_fn = world_event;
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    other = mine;
+}
+
+static void end_released_once(void) {
+    CHECK_EQ(1, (acted == RM_OK) + (said == RM_OK));
+    CHECK_EQ(1, (acted == RM_E_STALE) + (said == RM_E_STALE));
+    CHECK_EQ(1, stats_of(&w).idle);
+    world_end(&w);
+}
+
+TEST(lease, is_released_once_by_two_threads) {
+    at_every_step(begin_lent, act_give, visit_give, end_released_once);
+    at_every_step(begin_lent_and_told, act_give, visit_give, end_released_once);
+}
+
+/* One is idle for too long. */
+static void begin_unneeded(void) {
+    world_init(&w, 2);
+    w.desc.idle_timeout_ns = RM_SEC(1);
+    open_world();
+    fill(&w, 1);
+    pass(&w, RM_SEC(1));
+}
+
+static void end_unneeded(void) {
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(RM_OK, said);
+    CHECK_EQ(w.created - 1, w.destroyed); /* one, unless it was lent before it was ended */
+    end_world();
+}
+
+TEST(idle_resource, is_ended_by_upkeep_or_lent) {
+    at_every_step(begin_unneeded, act_maintain, visit_take, end_unneeded);
+}
+
+static void begin_reclaim(void) {
+    world_init(&w, 2);
+    w.desc.reclaim_after_ns = RM_SEC(1);
+    w.desc.reclaim_fn = thing_reclaim;
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    other = mine;
+    pass(&w, RM_SEC(1));
+}
+
+static void end_reclaim(void) {
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(said == RM_OK ? 0 : 1, w.reclaims);
+    CHECK(said == RM_OK || said == RM_E_STALE);
+    w.leaves = w.reclaims;
+    if (w.leaves == 1) free(mine.resource);
+    world_end(&w);
+}
+
+TEST(lease, is_reclaimed_or_released) {
+    at_every_step(begin_reclaim, act_maintain, visit_give, end_reclaim);
+}
+
+static void begin_leak(void) {
+    world_init(&w, 2);
+    w.desc.leak_after_ns = RM_SEC(1);
+    w.desc.event_fn = world_event;
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &other));
+    CHECK_EQ(RM_OK, rm_pool_note(w.pool, &other, "old"));
+    pass(&w, RM_SEC(1));
+}
+
+static void visit_give_and_take(void) {
+    visit_give();
+    CHECK_EQ(RM_OK, take(&w, &other));
+    CHECK_EQ(RM_OK, rm_pool_note(w.pool, &other, "new"));
+}
+
+static void end_leak(void) {
+    const uint64_t leaks = stats_of(&w).leaks;
+    uint32_t i;
+    CHECK(leaks <= 1);
+    for (i = 0; i < w.noted; ++i) {
+        if (w.notes[i].kind == RM_POOL_EVENT_LEAKED) CHECK_STR("old", w.notes[i].where);
+    }
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(leaks, stats_of(&w).leaks); /* the second lease is young */
+    end_world();
+}
+
+TEST(lease, that_has_just_ended_is_not_reported) {
+    at_every_step(begin_leak, act_maintain, visit_give_and_take, end_leak);
+}
+
+static void begin_idle(void) {
+    world_init(&w, 2);
+    open_world();
+    fill(&w, 1);
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    give(&w, &mine, RM_RELEASE_OK);
+}
+
+static void *evicted; /* the resource to evict */
+
+static void begin_idle_to_evict(void) {
+    begin_lent();
+    evicted = mine.resource;
+    give(&w, &mine, RM_RELEASE_OK);
+    memset(&other, 0, sizeof other);
+}
+
+static void begin_lent_to_evict(void) {
+    begin_lent();
+    evicted = mine.resource;
+    memset(&mine, 0, sizeof mine);
+}
+
+static void act_evict(void) {
+    acted = rm_pool_evict(w.pool, evicted);
+}
+
+/* Nothing is lent again that was evicted. */
+static void end_evict(void) {
+    CHECK(acted == RM_OK || acted == RM_E_BUSY || acted == RM_E_NOT_FOUND);
+    CHECK_EQ(RM_OK, said);
+    give_all();
+    CHECK_EQ(acted == RM_OK ? 1 : 0, w.destroyed);
+    end_world();
+}
+
+TEST(eviction, of_what_is_lent_or_released_meanwhile_happens_or_says_busy) {
+    at_every_step(begin_idle_to_evict, act_evict, visit_take, end_evict);
+    at_every_step(begin_lent_to_evict, act_evict, visit_give, end_evict);
+}
+
+static void end_evicted_all(void) {
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(RM_OK, said);
+    give_all();
+    CHECK_EQ(1, w.destroyed);
+    end_world();
+}
+
+static void visit_evict(void) {
+    said = rm_pool_evict(w.pool, evicted);
+}
+
+static void end_evicted_twice(void) {
+    CHECK(acted == RM_OK || acted == RM_E_BUSY);
+    CHECK_EQ(RM_OK, said);
+    give_all();
+    CHECK_EQ(1, w.destroyed);
+    end_world();
+}
+
+TEST(eviction, of_one_by_two_threads_happens_once) {
+    at_every_step(begin_lent_to_evict, act_evict, visit_evict, end_evicted_twice);
+}
+
+TEST(eviction, of_all_that_has_only_begun_is_seen_by_upkeep) {
+    begin_idle();
+    rmi_pool_turn(w.pool, 0, 0, RMI_EPOCH_GENERATION); /* its thread has come so far */
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_EVICTED]);
+    end_world();
+}
+
+TEST(eviction, of_all_comes_before_or_after_a_lease) {
+    at_every_step(begin_idle, act_take, visit_evict_all, end_evicted_all);
+}
+
+/* ---- what is asked for while it waits */
+
+typedef struct arrival {
+    rm_pool_request request;
+    rm_lease lease;
+    rm_status status;
+    uint32_t calls;
+} arrival;
+
+static void arrive(rm_status status, const rm_lease *lease, const rm_error *error, void *user) {
+    arrival *a = (arrival *)user;
+    (void)error;
+    ++a->calls;
+    a->status = status;
+    if (status == RM_OK) a->lease = *lease;
+}
+
+static rm_status ask(rm_pool *pool, arrival *a) {
+    const rm_deadline never = {0};
+    memset(a, 0, sizeof *a);
+    return rm_pool_acquire_async(pool, &a->request, never, NULL, arrive, NULL, a);
+}
+
+static void resume_run(void *user) {
+    CHECK_EQ(RM_OK, rm_pool_resume((rm_pool *)user));
+}
+
+static rm_thread resumer;
+static arrival asked;
+
+static void begin_suspended(void) {
+    world_init(&w, 1);
+    open_world();
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    in_locks = true;
+}
+
+static void act_ask(void) {
+    acted = ask(w.pool, &asked);
+}
+
+/* Begins to resume; what follows may have to wait for a lock that the acquire has. */
+static void visit_resume(void) {
+    CHECK_EQ(RM_OK, rm_thread_start(&resumer, resume_run, w.pool));
+    while ((GET(w.pool->epoch) & RMI_EPOCH_SUSPENDED) != 0)
+        relax();
+}
+
+static void end_resumed(void) {
+    in_locks = false;
+    rm_thread_join(&resumer);
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(1, asked.calls);
+    CHECK_EQ(RM_OK, asked.status);
+    mine = asked.lease;
+    end_world();
+}
+
+TEST(waiter, is_served_by_a_resume_at_any_step) {
+    at_every_step(begin_suspended, act_ask, visit_resume, end_resumed);
+}
+
+TEST(waiter, that_waits_twice_counts_from_its_first_wait_for_growth) {
+    gate g;
+    caller c;
+    world_init(&w, 1);
+    gate_init(&g);
+    w.desc.grow_after_ns = RM_SEC(1);
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    SET(w.at_validate, &g);
+    caller_queue(&c, &w, RM_SEC(10), 1);
+    give(&w, &mine, RM_RELEASE_OK);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    gate_open(&g);
+    rm_virtual_clock_await(&w.time, 1);
+    CHECK_EQ(2, stats_of(&w).waits);
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    CHECK_EQ(RM_OK, caller_join(&c));
+    give(&w, &c.lease, RM_RELEASE_OK);
+    CHECK_EQ(1, w.created);
+    gate_done(&g);
+    end_world();
+}
+
+TEST(waiter, that_holds_one_of_several_is_refused_if_that_was_asked_for) {
+    const rm_deadline over = {RM_SEC(1000)};
+    world_init(&w, 2);
+    w.desc.refuse_nested = true;
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &other));
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    give(&w, &other, RM_RELEASE_OK); /* the first slot is idle */
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    CHECK_EQ(RM_E_DEADLOCK, rm_pool_acquire(w.pool, RM_SEC(1), &other, NULL));
+    give(&w, &mine, RM_RELEASE_OK);
+    pass(&w, 1);
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, over, NULL, &other, NULL));
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    end_world();
+}
+
+TEST(waiter, that_gives_up_leaves_the_others_of_its_token) {
+    const rm_deadline never = {0};
+    rm_cancel token;
+    arrival waiting[3];
+    uint32_t i;
+    memset(waiting, 0, sizeof waiting);
+    begin_lent();
+    resize_to(1);
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, rm_pool_acquire_async(w.pool, &waiting[i].request, never, &token, arrive,
+                                              NULL, &waiting[i]));
+    CHECK_EQ(RM_OK, rm_pool_request_cancel(&waiting[1].request));
+    CHECK_EQ(RM_OK, rm_pool_request_cancel(&waiting[0].request));
+    rm_cancel_request(&token);
+    for (i = 0; i < 3; ++i)
+        CHECK(waiting[i].calls == 1 && waiting[i].status == RM_E_CANCELLED);
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    memset(&other, 0, sizeof other);
+    end_world();
+}
+
+/* ---- endpoints */
+
+static watch seen[3];
+static rm_pool_endpoint endpoints[3];
+
+static void open_endpoints(uint32_t count, uint32_t max) {
+    static const char *const names[] = {"one", "two", "three"};
+    uint32_t i;
+    world_init(&w, max);
+    for (i = 0; i < count; ++i) {
+        endpoints[i].name = names[i];
+        endpoints[i].guard = watch_init(&seen[i]);
+        endpoints[i].user = &w;
+    }
+    w.desc.endpoints = endpoints;
+    w.desc.endpoint_count = count;
+    open_world();
+}
+
+TEST(endpoint, that_refuses_rejects_and_one_that_fails_lets_wait_for_what_is_lent) {
+    open_endpoints(1, 2);
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    seen[0].refuses = true;
+    CHECK_EQ(RM_E_REJECTED, take(&w, &other));
+    seen[0].refuses = false;
+    pass(&w, RM_MS(100));
+    w.create_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, take(&w, &other));
+    CHECK_EQ(RM_E_BUSY, take(&w, &other));
+    end_world();
+}
+
+TEST(endpoint, that_refuses_for_longer_than_it_backs_off_is_left_alone) {
+    open_endpoints(1, 2);
+    w.create_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, take(&w, &mine));
+    pass(&w, RM_MS(10));
+    w.create_status = RM_OK;
+    seen[0].refuses = true;
+    CHECK_EQ(RM_E_REJECTED, take(&w, &mine));
+    seen[0].refuses = false;
+    pass(&w, RM_MS(99));
+    CHECK_EQ(RM_E_REJECTED, take(&w, &mine));
+    pass(&w, RM_MS(1));
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    end_world();
+}
+
+TEST(endpoint, that_opens_first_is_the_one_to_look_at) {
+    open_endpoints(3, 1);
+    seen[0].refuses = seen[1].refuses = true;
+    CHECK_EQ(RM_OK, take(&w, &mine)); /* of the third */
+    CHECK_EQ(RM_OK, ask(w.pool, &asked));
+    CHECK_EQ(0, asked.calls);
+    w.pool->endpoints[1].shut_ns += 1;
+    CHECK_EQ(RM_SEC(1000) + RM_MS(100),
+             rmi_pool_look_at(w.pool, &asked.request.since_ns, RM_SEC(1000)));
+    give(&w, &mine, RM_RELEASE_OK);
+    CHECK_EQ(1, asked.calls);
+    CHECK_EQ(RM_OK, asked.status);
+    mine = asked.lease;
+    end_world();
+}
+
+/* Its guard refused long ago. */
+static void begin_refused(void) {
+    open_endpoints(1, 1);
+    SET(w.pool->endpoints[0].shut_ns, 1);
+}
+
+static void act_look(void) {
+    uint64_t grant = 0;
+    acted = rmi_pool_blocked(w.pool, &grant) ? RM_E_REJECTED : RM_OK;
+    if (acted != RM_OK) CHECK_EQ(RMI_POOL_SHUT, grant); /* nothing failed */
+}
+
+static void visit_refuse(void) {
+    SET(w.pool->endpoints[0].shut_ns, RM_SEC(1001));
+}
+
+TEST(endpoint, that_refuses_while_it_is_looked_at_has_not_failed) {
+    at_every_step(begin_refused, act_look, visit_refuse, end_world);
+}
+
+TEST(endpoint, that_has_failed_before_the_error_is_noted_says_so) {
+    rm_error error;
+    open_endpoints(1, 1);
+    CHECK_EQ(RM_E_FAILED, rmi_pool_gave_up(w.pool, RMI_POOL_FAILS, &error));
+    CHECK_STR("a create has just failed", error.message);
+    end_world();
+}
+
+/* ---- settings */
+
+TEST(settings, with_a_backoff_above_its_bound_raise_the_bound) {
+    const int64_t bounds[] = {RM_MS(20), RM_MS(5), -1};
+    uint32_t i;
+    for (i = 0; i < 3; ++i) {
+        rm_pool_desc desc;
+        rm_error error;
+        world_init(&w, 1);
+        w.desc.create_backoff_max_ns = bounds[i];
+        CHECK_EQ(i == 2 ? RM_E_INVALID : RM_OK, rm_pool_create(&w.desc, &w.pool, &error));
+        if (i == 2) break;
+        CHECK_EQ(RM_OK, rm_pool_desc_get(w.pool, &desc));
+        CHECK_EQ(i == 0 ? RM_MS(20) : RM_MS(10), desc.create_backoff_max_ns);
+        end_world();
+    }
+    rm_mutex_destroy(&w.mutex);
+    rm_virtual_clock_destroy(&w.time);
+}
+
+TEST(settings, say_when_a_check_is_due) {
+    const int64_t times[] = {RM_STRICT, RM_NONE, RM_SEC(1)};
+    rm_error error;
+    uint32_t i;
+    for (i = 0; i < 3; ++i) {
+        world_init(&w, 1);
+        w.desc.validate_fn = thing_validate;
+        w.desc.validate_after_ns = times[i];
+        open_world();
+        fill(&w, 1);
+        pass(&w, RM_SEC(1) - 1);
+        CHECK_EQ(1, borrow(&w));
+        CHECK_EQ(i == 0, w.validates);
+        end_world();
+    }
+    world_init(&w, 1);
+    w.desc.validate_after_ns = -5;
+    CHECK_EQ(RM_E_INVALID, rm_pool_create(&w.desc, &w.pool, &error));
+    CHECK_STR("validate_after_ns", error.where);
+    rm_mutex_destroy(&w.mutex);
+    rm_virtual_clock_destroy(&w.time);
+}
+
+TEST(settings, of_a_check_on_release_need_something_that_checks) {
+    uint32_t i;
+    for (i = 0; i < 3; ++i) {
+        world_init(&w, 1);
+        w.desc.validate_on_release = i > 0;
+        w.desc.validate_fn = i > 1 ? thing_validate : NULL;
+        open_world();
+        fill(&w, 1);
+        CHECK_EQ(i > 1, w.validates);
+        CHECK_EQ(RM_OK, take(&w, &mine));
+        thing_of(&mine)->sick = true;
+        give(&w, &mine, RM_RELEASE_OK);
+        CHECK_EQ(i > 1, w.destroyed);
+        end_world();
+    }
+}
+
+TEST(settings, of_upkeep_that_has_checked_save_the_check_on_acquire) {
+    world_init(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    w.desc.keepalive_ns = RM_SEC(1);
+    open_world();
+    fill(&w, 1);
+    pass(&w, RM_SEC(1));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(1, w.validates);
+    CHECK_EQ(1, borrow(&w));
+    CHECK_EQ(1, w.validates);
+    pass(&w, RM_MS(500));
+    CHECK_EQ(1, borrow(&w));
+    CHECK_EQ(2, w.validates);
+    end_world();
+}
+
+static void find_uses(const rm_stat *stat, void *user) {
+    if (strcmp(stat->name, "rm_pool_use_seconds") == 0) *(bool *)user = true;
+}
+
+TEST(settings, to_time_uses_show_the_times) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        bool found = false;
+        rm_resource resource;
+        world_init(&w, 1);
+        w.desc.time_uses = i == 1;
+        open_world();
+        fill(&w, 1);
+        resource = rm_pool_resource(w.pool);
+        resource.stats_fn(resource.user, find_uses, &found);
+        CHECK_EQ(i == 1, found);
+        end_world();
+    }
+}
+
+static void log_component(const rm_log_event *event, void *user) {
+    (void)user;
+    CHECK_STR("rm_pool", event->component);
+    CHECK_STR("create_failed", event->event);
+    ++w.logged;
+}
+
+TEST(settings, of_a_log_make_it_hear_of_the_pool) {
+    const rm_log log = {log_component, NULL, RM_LOG_DEBUG};
+    world_init(&w, 1);
+    w.env.log = &log;
+    w.create_status = RM_E_FAILED;
+    open_world();
+    CHECK_EQ(RM_E_FAILED, take(&w, &mine));
+    CHECK_EQ(1, w.logged);
+    end_world();
+}
+
+static uint32_t discards;
+
+static void discard(void *resource, void *user) {
+    (void)user;
+    ++discards;
+    free(resource);
+}
+
+TEST(settings, without_discard_fn_forget_what_the_parent_has) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        discards = 0;
+        world_init(&w, 2);
+        w.desc.discard_fn = i == 1 ? discard : NULL;
+        open_world();
+        CHECK_EQ(RM_OK, take(&w, &mine));
+        CHECK_EQ(RM_OK, rm_pool_after_fork_child(w.pool));
+        CHECK_EQ(i, discards);
+        ++w.leaves;
+        if (i == 0) free(mine.resource);
+        CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &mine, RM_RELEASE_OK));
+        memset(&mine, 0, sizeof mine);
+        fill(&w, 2);
+        end_world();
+    }
+}
+
+/* ---- what the platform does not give */
+
+#ifndef _WIN32
+TEST(platform, without_a_thread_warms_up_in_the_callers) {
+    const rm_deadline none = {0};
+    uint32_t made = 0;
+    world_init(&w, 3);
+    open_world();
+    refuse(THREAD, 1);
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 3, none, &made, NULL));
+    CHECK(was_refused());
+    CHECK_EQ(3, made);
+    end_world();
+}
+
+TEST(platform, without_a_mutex_does_not_warm_up) {
+    const rm_deadline none = {0};
+    uint32_t made = 7;
+    rm_error error;
+    world_init(&w, 3);
+    open_world();
+    refuse(LOCK, 1);
+    CHECK_EQ(RM_E_SYSTEM, rm_pool_prewarm(w.pool, 3, none, &made, &error));
+    CHECK(was_refused());
+    CHECK_STR("the platform has no mutex to give", error.message);
+    CHECK_EQ(0, made);
+    end_world();
+}
+
+static void pool_without(int kind) {
+    int n = 0;
+    for (;;) {
+        rm_error error;
+        rm_status status;
+        world_init(&w, 1);
+        w.desc.maintain_every_ns = RM_SEC(1);
+        refuse(kind, ++n);
+        status = rm_pool_create(&w.desc, &w.pool, &error);
+        if (!was_refused()) {
+            CHECK_EQ(RM_OK, status);
+            break;
+        }
+        CHECK_EQ(RM_E_SYSTEM, status);
+        CHECK_STR("the platform has no mutex or thread to give", error.message);
+        rm_mutex_destroy(&w.mutex);
+        rm_virtual_clock_destroy(&w.time);
+    }
+    CHECK(n > 1);
+    end_world();
+}
+
+TEST(platform, without_a_mutex_or_thread_makes_no_pool) {
+    pool_without(LOCK);
+    pool_without(THREAD);
+}
+
+TEST(platform, without_a_thread_does_not_start_again) {
+    const rm_deadline none = {0};
+    rm_resource resource;
+    rm_error error;
+    world_init(&w, 1);
+    w.desc.maintain_every_ns = RM_SEC(1);
+    open_world();
+    resource = rm_pool_resource(w.pool);
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL)); /* its thread is there */
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool)); /* but for its thread, which has ended */
+    give(&w, &mine, RM_RELEASE_OK);
+    refuse(THREAD, 1);
+    CHECK_EQ(RM_E_SYSTEM, resource.start_fn(resource.user, none, &error));
+    CHECK(was_refused());
+    CHECK_STR("the platform has no thread to give", error.message);
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL));
+    CHECK_EQ(2, borrow(&w));
+    end_world();
+}
+#endif
+
+/* ---- scopes */
+
+static uint32_t scoped(rm_pool *pool) {
+    uint32_t runs = 0;
+    RM_POOL_SCOPE(scope, pool, RM_NOWAIT, NULL) {
+        runs += scope.lease.resource != NULL;
+        continue; /* it runs once all the same */
+    }
+    return runs;
+}
+
+TEST(scope, runs_once_or_not_at_all) {
+    world_init(&w, 1);
+    open_world();
+    CHECK_EQ(1, scoped(w.pool));
+    CHECK_EQ(1, scoped(w.pool));
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(0, scoped(w.pool));
+    CHECK_EQ(1, w.created);
+    end_world();
+}
+
+/* ---- a pool that is destroyed from inside */
+
+static uint32_t tried; /* to destroy it */
+
+static void destroy_it(world *that) {
+    const uint32_t helping = GET(that->pool->helping);
+    CHECK_EQ(RM_E_BUSY, rm_pool_destroy(that->pool));
+    CHECK_EQ(helping, GET(that->pool->helping));
+    ADD(tried, 1);
+}
+
+static void destroy_at_event(const rm_pool_event *event, void *user) {
+    if (event->kind == RM_POOL_EVENT_RELEASED) destroy_it((world *)user);
+}
+
+TEST(destroy, from_a_hook_says_busy) {
+    tried = 0;
+    world_init(&w, 1);
+    w.desc.event_fn = destroy_at_event;
+    open_world();
+    fill(&w, 1);
+    CHECK_EQ(1, tried);
+    end_world();
+}
+
+TEST(destroy, from_the_pools_own_thread_says_busy) {
+    tried = 0;
+    world_init(&w, 1);
+    w.inside = destroy_it;
+    w.desc.min_idle = 1;
+    w.desc.maintain_every_ns = RM_SEC(1);
+    open_world();
+    rm_virtual_clock_await(&w.time, 1);
+    pass(&w, RM_SEC(1));
+    while (GET(tried) == 0)
+        relax();
+    CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
+    CHECK_EQ(w.created, w.destroyed);
+    rm_mutex_destroy(&w.mutex);
+    rm_virtual_clock_destroy(&w.time);
+}
+
+/* ---- pools under a common bound */
+
+static rm_pools_desc keys;
+static rm_pools *pools;
+static rm_pools_lease a_lease, b_lease;
+
+static void pools_init(uint32_t max, uint32_t max_total) {
+    world_init(&w, max);
+    memset(&keys, 0, sizeof keys);
+    memset(&a_lease, 0, sizeof a_lease);
+    memset(&b_lease, 0, sizeof b_lease);
+    keys.pool = w.desc;
+    keys.max_total = max_total;
+}
+
+static rm_status pools_take(const char *key, rm_pools_lease *lease) {
+    return rm_pools_acquire(pools, key, strlen(key), rm_deadline_after(&w.clock, RM_NOWAIT), NULL,
+                            lease, NULL);
+}
+
+static void pools_give(rm_pools_lease *lease) {
+    if (lease->pool != NULL) CHECK_EQ(RM_OK, rm_pools_release(pools, lease, RM_RELEASE_OK));
+}
+
+static void world_done(void) {
+    rm_mutex_destroy(&w.mutex);
+    rm_virtual_clock_destroy(&w.time);
+}
+
+static void pools_end(void) {
+    pools_give(&a_lease);
+    pools_give(&b_lease);
+    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
+    CHECK_EQ(w.created, w.destroyed);
+    world_done();
+}
+
+static void take_a(void) {
+    acted = pools_take("a", &a_lease);
+}
+
+static void take_b(void) {
+    said = pools_take("b", &b_lease);
+}
+
+/* Gives back what is lent, and leaves nothing idle. */
+static void empty_keys(void) {
+    if (a_lease.pool != NULL) CHECK_EQ(RM_OK, rm_pool_evict_all(a_lease.pool));
+    if (b_lease.pool != NULL) CHECK_EQ(RM_OK, rm_pool_evict_all(b_lease.pool));
+    pools_give(&a_lease);
+    pools_give(&b_lease);
+    memset(&a_lease, 0, sizeof a_lease);
+    memset(&b_lease, 0, sizeof b_lease);
+}
+
+static void begin_keys(uint32_t max_total) {
+    pools_init(1, max_total);
+    CHECK_EQ(RM_OK, rm_pools_create(&keys, &pools, NULL));
+    take_a(); /* both keys are there, with nothing */
+    take_b();
+    empty_keys();
+}
+
+static void begin_keys_for_one(void) {
+    begin_keys(1);
+}
+
+static void begin_keys_for_two(void) {
+    begin_keys(2);
+}
+
+static void end_keys_for_one(void) {
+    CHECK_EQ(1, (acted == RM_OK) + (said == RM_OK));
+    CHECK_EQ(1, w.created - w.destroyed);
+    empty_keys();
+    if (acted != RM_OK) take_a(); /* nothing is left of what it tried */
+    if (said != RM_OK) take_b();
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(RM_OK, said);
+    pools_end();
+}
+
+static void end_keys_for_two(void) {
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(RM_OK, said);
+    pools_end();
+}
+
+TEST(keys, share_a_bound_whichever_comes_first) {
+    at_every_step(begin_keys_for_one, take_a, take_b, end_keys_for_one);
+    at_every_step(begin_keys_for_two, take_a, take_b, end_keys_for_two);
+}
+
+static arrival second;
+
+TEST(keys, that_wait_for_the_bound_may_be_refused_too) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        rm_pool *pool;
+        pools_init(2, i == 0 ? 1 : 0);
+        keys.pool.max = 2 - i;
+        keys.pool.max_waiters = 1;
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        REQUIRE(pools_take("a", &a_lease) == RM_OK);
+        pool = a_lease.pool;
+        CHECK_EQ(RM_OK, ask(pool, &asked));
+        CHECK_EQ(RM_E_FULL, ask(pool, &second));
+        pools_give(&a_lease);
+        CHECK_EQ(1, asked.calls);
+        CHECK_EQ(RM_OK, asked.status);
+        CHECK_EQ(0, second.calls);
+        CHECK_EQ(RM_OK, rm_pool_release(pool, &asked.lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, rm_pool_evict_all(pool));
+        CHECK_EQ(RM_OK, pools_take("b", &b_lease));
+        pools_give(&b_lease);
+        CHECK_EQ(1, w.destroyed); /* what is idle stays, since nobody waits */
+        CHECK_EQ(RM_OK, rm_pools_close(pools, RM_NOWAIT, NULL));
+        pools_end();
+    }
+}
+
+static void begin_bound(uint32_t max_total) {
+    pools_init(2, max_total);
+    keys.pool.max_creating = 1;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    REQUIRE(pools_take("a", &a_lease) == RM_OK);
+    REQUIRE(pools_take("b", &b_lease) == RM_OK);
+}
+
+/* Gives back what was lent to the waiter, and all else. */
+static void end_bound(rm_pool *a) {
+    CHECK_EQ(1, asked.calls);
+    CHECK_EQ(RM_OK, asked.status);
+    CHECK_EQ(RM_OK, rm_pool_release(a, &asked.lease, RM_RELEASE_OK));
+    pools_end();
+}
+
+TEST(keys, that_are_suspended_get_no_place_before_they_are_resumed) {
+    rm_pool *a;
+    begin_bound(2);
+    a = a_lease.pool;
+    CHECK_EQ(RM_OK, rm_pool_suspend(a));
+    CHECK_EQ(RM_OK, ask(a, &asked));
+    pools_give(&b_lease);
+    CHECK_EQ(0, w.destroyed);
+    CHECK_EQ(RM_OK, rm_pool_resume(a));
+    CHECK_EQ(1, w.destroyed); /* b's */
+    end_bound(a);
+}
+
+TEST(keys, that_may_grow_again_get_a_place) {
+    rm_pool_sizes sizes = {1, 0, 0, 0};
+    rm_pool *a;
+    begin_bound(2);
+    a = a_lease.pool;
+    CHECK_EQ(RM_OK, rm_pool_resize(a, &sizes, NULL));
+    CHECK_EQ(RM_OK, ask(a, &asked));
+    pools_give(&b_lease);
+    CHECK_EQ(0, w.destroyed);
+    sizes.max = 2;
+    CHECK_EQ(RM_OK, rm_pool_resize(a, &sizes, NULL));
+    CHECK_EQ(1, w.destroyed); /* b's */
+    end_bound(a);
+}
+
+TEST(keys, that_wait_with_places_left_end_nothing_elsewhere) {
+    rm_pool *a;
+    begin_bound(3);
+    a = a_lease.pool;
+    CHECK_EQ(RM_OK, rm_pool_suspend(a));
+    CHECK_EQ(RM_OK, ask(a, &asked));
+    pools_give(&b_lease);
+    CHECK_EQ(0, w.destroyed);
+    CHECK_EQ(RM_OK, rm_pool_resume(a));
+    CHECK_EQ(0, w.destroyed);
+    CHECK_EQ(3, w.created);
+    end_bound(a);
+}
+
+TEST(keys, that_back_off_wait_for_their_own_places) {
+    rm_pool *a;
+    begin_bound(3);
+    a = a_lease.pool;
+    w.create_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, rm_pool_acquire(a, RM_NOWAIT, &mine, NULL));
+    w.create_status = RM_OK;
+    CHECK_EQ(RM_OK, ask(a, &asked));
+    CHECK_EQ(0, asked.calls);
+    pools_give(&b_lease);
+    CHECK_EQ(0, w.destroyed);
+    pass(&w, RM_MS(10));
+    CHECK_EQ(RM_OK, rm_pool_maintain(a, 0, rm_deadline_after(&w.clock, RM_SEC(1)), NULL));
+    pools_give(&a_lease);
+    end_bound(a);
+}
+
+static rm_pool *creating;
+
+static bool note_pool(const void *key, size_t size, rm_pool *pool, void *user) {
+    (void)size, (void)user;
+    if (*(const char *)key == 'c') creating = pool;
+    return true;
+}
+
+static void ask_inside(world *that) {
+    that->inside = NULL;
+    rm_pools_each(pools, note_pool, NULL);
+    CHECK_EQ(RM_OK, ask(creating, &asked));
+    CHECK_EQ(0, asked.calls);
+    CHECK_EQ(0, that->destroyed); /* it may not create now */
+}
+
+TEST(keys, that_create_all_they_may_at_once_end_nothing_elsewhere) {
+    rm_pools_lease c_lease;
+    begin_bound(3);
+    pools_give(&b_lease); /* one that is idle */
+    w.inside = ask_inside;
+    CHECK_EQ(RM_OK, pools_take("c", &c_lease));
+    CHECK_EQ(1, asked.calls);
+    pools_give(&c_lease);
+    end_bound(creating);
+}
+
+TEST(keys, name_their_pools_unless_a_name_is_given) {
+    const char *const names[] = {NULL, "pool", "db"};
+    uint32_t i;
+    for (i = 0; i < 3; ++i) {
+        rm_pool_desc desc;
+        pools_init(1, 0);
+        keys.pool.name = names[i];
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        REQUIRE(pools_take("a", &a_lease) == RM_OK);
+        REQUIRE(pools_take("\1", &b_lease) == RM_OK);
+        CHECK_EQ(RM_OK, rm_pool_desc_get(a_lease.pool, &desc));
+        CHECK_STR(i == 2 ? "db" : "a", desc.name);
+        CHECK_EQ(RM_OK, rm_pool_desc_get(b_lease.pool, &desc));
+        CHECK_STR(i == 2 ? "db" : "pool", desc.name);
+        pools_end();
+    }
+}
+
+static uint32_t shut;
+
+static void count_shut(void *pool_user, void *user) {
+    (void)pool_user, (void)user;
+    ++shut;
+}
+
+static rm_status open_too_many(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                               void *user) {
+    (void)key, (void)size, (void)error, (void)user;
+    desc->max = 70000;
+    return RM_OK;
+}
+
+TEST(keys, that_cannot_be_opened_are_shut_if_there_is_something_to_shut) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        pools_init(1, 0);
+        keys.open_fn = open_too_many;
+        keys.shut_fn = i == 1 ? count_shut : NULL;
+        shut = 0;
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        CHECK_EQ(RM_E_INVALID, pools_take("a", &a_lease));
+        CHECK_EQ(i, shut);
+        pools_end();
+    }
+}
+
+TEST(keys, stay_in_use_when_a_lease_that_is_not_theirs_ends) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        pools_init(2, 0);
+        keys.max_keys = 1;
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        REQUIRE(pools_take("a", &a_lease) == RM_OK);
+        if (i == 0) CHECK_EQ(RM_OK, rm_pool_acquire(a_lease.pool, RM_NOWAIT, &mine, NULL));
+        if (i == 1) CHECK_EQ(RM_OK, ask(a_lease.pool, &asked));
+        CHECK_EQ(RM_OK,
+                 rm_pool_release(a_lease.pool, i == 0 ? &mine : &asked.lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_E_FULL, pools_take("b", &b_lease));
+        CHECK_EQ(RM_OK, rm_pool_release(a_lease.pool, &a_lease.lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, pools_take("b", &b_lease));
+        memset(&a_lease, 0, sizeof a_lease);
+        pools_end();
+    }
+}
+
+TEST(keys, are_held_by_reference) {
+    rm_registry_ref ref;
+    pools_init(1, 0);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    REQUIRE(pools_take("a", &a_lease) == RM_OK);
+    CHECK_EQ(RM_E_INVALID, rm_registry_hold(NULL, &a_lease.ref, &ref));
+    CHECK_EQ(RM_E_INVALID, rm_registry_hold(pools->registry, NULL, &ref));
+    CHECK_EQ(RM_E_INVALID, rm_registry_hold(pools->registry, &a_lease.ref, NULL));
+    REQUIRE(rm_registry_hold(pools->registry, &a_lease.ref, &ref) == RM_OK);
+    CHECK_EQ(RM_OK, rm_registry_put(pools->registry, &ref));
+    pools_end();
+}
+
+/* ---- an allocator that fails the n-th time */
+
+static uint32_t allocs_left;
+static int blocks;
+
+static void *meagre_alloc(size_t size, void *user) {
+    (void)user;
+    if (allocs_left == 0) return NULL;
+    --allocs_left;
+    ++blocks;
+    return malloc(size);
+}
+
+static void meagre_free(void *pointer, size_t size, void *user) {
+    (void)size, (void)user;
+    --blocks;
+    free(pointer);
+}
+
+TEST(pools, without_memory_are_not_made) {
+    const rm_allocator meagre = {meagre_alloc, meagre_free, NULL};
+    uint32_t n;
+    blocks = 0;
+    for (n = 0;; ++n) {
+        rm_error error;
+        rm_status status;
+        pools_init(1, 0);
+        w.env.allocator = &meagre;
+        allocs_left = n;
+        status = rm_pools_create(&keys, &pools, &error);
+        if (status == RM_OK) break;
+        CHECK_EQ(RM_E_NOMEM, status);
+        CHECK_EQ(RM_E_NOMEM, error.status);
+        CHECK_EQ(0, blocks);
+        world_done();
+    }
+    CHECK(n >= 2);
+    pools_end();
+    CHECK_EQ(0, blocks);
+}
+
+TEST(pools, have_no_threads_for_each_key) {
+    rm_error error;
+    pools_init(1, 0);
+    keys.pool.maintain_every_ns = RM_SEC(1);
+    CHECK_EQ(RM_E_INVALID, rm_pools_create(&keys, &pools, &error));
+    CHECK_STR("maintain_every_ns", error.where);
+    world_done();
+}
+
+TEST(pools, with_a_clock_that_is_none_are_not_made) {
+    rm_error error;
+    pools_init(1, 0);
+    keys.pool.maintain_every_ns = RM_SEC(1);
+    w.clock.now_fn = NULL;
+    CHECK_EQ(RM_E_INVALID, rm_pools_create(&keys, &pools, &error));
+    world_done();
+}
+
+#ifndef _WIN32
+#endif
+
+TEST_MAIN

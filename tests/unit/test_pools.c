@@ -1,0 +1,1181 @@
+/* Several servers behind one pool, and one pool for each of many keys. Every time is a virtual
+   clock's; nothing sleeps. */
+#define RM_IMPLEMENTATION
+#include "rm_pool.h"
+#include "rm_test.h"
+
+#include <stdlib.h>
+#ifndef _WIN32
+#include <sched.h>
+#endif
+
+#include "pool_fixture.h"
+
+/* ---- endpoints ---- */
+
+/* One server, as the hooks see it. */
+typedef struct server {
+    world *w;
+    watch seen;
+    uint32_t creates, created, destroyed, validates, resets, classified, reclaimed, discarded;
+    rm_status status; /* of its creates */
+} server;
+
+typedef struct cluster {
+    world w;
+    server servers[3];
+    rm_pool_endpoint endpoints[3];
+} cluster;
+
+static rm_status server_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    server *s = (server *)user;
+    thing *t;
+    (void)deadline;
+    ADD(s->creates, 1);
+    if (s->status != RM_OK) return rm_error_set(error, s->status, 0, "server", "nobody listens");
+    t = (thing *)calloc(1, sizeof *t);
+    if (t == NULL) return RM_E_NOMEM;
+    t->number = ADD(s->w->created, 1);
+    ADD(s->created, 1);
+    *resource = t;
+    return RM_OK;
+}
+
+static void server_destroy(void *resource, void *user) {
+    server *s = (server *)user;
+    ADD(s->destroyed, 1);
+    ADD(s->w->destroyed, 1);
+    free(resource);
+}
+
+static rm_status server_validate(void *resource, void *user) {
+    server *s = (server *)user;
+    ADD(s->validates, 1);
+    return ((thing *)resource)->sick ? RM_E_FAILED : RM_OK;
+}
+
+static rm_status server_reset(void *resource, void *user) {
+    ADD(((server *)user)->resets, 1);
+    return ((thing *)resource)->dirty ? RM_E_FAILED : RM_OK;
+}
+
+static rm_release server_classify(void *resource, const rm_error *result, void *user) {
+    (void)resource, (void)result;
+    ADD(((server *)user)->classified, 1);
+    return RM_RELEASE_FAILED;
+}
+
+/* The holders of these tests do not use what is taken from them. */
+static void server_reclaim(void *resource, void *user) {
+    server *s = (server *)user;
+    ADD(s->reclaimed, 1);
+    ADD(s->w->leaves, 1);
+    free(resource);
+}
+
+static void server_discard(void *resource, void *user) {
+    server *s = (server *)user;
+    ADD(s->discarded, 1);
+    ADD(s->w->leaves, 1);
+    free(resource);
+}
+
+/* `count` servers "one", "two", "three" behind a pool of `max`; without guards. */
+static void cluster_init(cluster *c, uint32_t count, uint32_t max) {
+    static const char *const names[] = {"one", "two", "three"};
+    uint32_t i;
+    memset(c, 0, sizeof *c);
+    world_init(&c->w, max);
+    for (i = 0; i < count; ++i) {
+        c->servers[i].w = &c->w;
+        c->endpoints[i].name = names[i];
+        c->endpoints[i].user = &c->servers[i];
+    }
+    c->w.desc.create_fn = server_create;
+    c->w.desc.destroy_fn = server_destroy;
+    c->w.desc.endpoints = c->endpoints;
+    c->w.desc.endpoint_count = count;
+}
+
+static void cluster_guard(cluster *c, uint32_t count) {
+    uint32_t i;
+    for (i = 0; i < count; ++i)
+        c->endpoints[i].guard = watch_init(&c->servers[i].seen);
+}
+
+/* Each permit has come back, once. */
+static void check_permits(cluster *c, uint32_t count) {
+    uint32_t i;
+    for (i = 0; i < count; ++i) {
+        const watch *seen = &c->servers[i].seen;
+        CHECK_EQ(seen->admitted, seen->ok + seen->failures + seen->ignored);
+    }
+}
+
+static uint32_t slot_server(cluster *c, const rm_lease *lease) {
+    return c->w.pool->slots[lease->slot].endpoint;
+}
+
+TEST(endpoints, lend_where_the_least_is_in_use) {
+    static const uint32_t order[] = {0, 1, 2, 0, 1, 2};
+    rm_lease leases[6];
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 3, 6);
+    REQUIRE(world_open(&c.w));
+    for (i = 0; i < 6; ++i) {
+        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        CHECK_EQ(order[i], slot_server(&c, &leases[i]));
+    }
+    give(&c.w, &leases[4], RM_RELEASE_OK); /* two of the second server are idle now */
+    give(&c.w, &leases[1], RM_RELEASE_OK);
+    give(&c.w, &leases[5], RM_RELEASE_OK); /* and one of the third */
+    CHECK_EQ(RM_OK, take(&c.w, &leases[1]));
+    CHECK_EQ(1, slot_server(&c, &leases[1])); /* 2, 0 and 1 in use */
+    CHECK_EQ(RM_OK, take(&c.w, &leases[4]));
+    CHECK_EQ(1, slot_server(&c, &leases[4])); /* 2, 1 and 1: the first of the equal ones */
+    CHECK_EQ(RM_OK, take(&c.w, &leases[5]));
+    CHECK_EQ(2, slot_server(&c, &leases[5]));
+    for (i = 0; i < 6; ++i)
+        give(&c.w, &leases[i], RM_RELEASE_OK);
+    world_end(&c.w);
+    CHECK_EQ(2, c.servers[0].destroyed);
+    CHECK_EQ(2, c.servers[1].destroyed);
+    CHECK_EQ(2, c.servers[2].destroyed);
+}
+
+TEST(endpoints, make_where_the_fewest_are_among_those_with_equal_use) {
+    rm_lease a, b;
+    cluster c;
+    cluster_init(&c, 2, 3);
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    give(&c.w, &b, RM_RELEASE_BROKEN); /* one in use at the first, nothing at the second */
+    give(&c.w, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, rm_pool_prewarm(c.w.pool, 2, rm_deadline_after(NULL, RM_FOREVER), NULL, NULL));
+    CHECK_EQ(2, c.servers[1].creates);
+    CHECK_EQ(1, c.servers[0].creates);
+    world_end(&c.w);
+}
+
+TEST(endpoints, take_turns) {
+    rm_lease leases[6];
+    uint32_t count, i, got[3];
+    for (count = 2; count <= 3; ++count) {
+        cluster c;
+        cluster_init(&c, count, 2 * count);
+        c.w.desc.balance = RM_POOL_ROUND_ROBIN;
+        REQUIRE(world_open(&c.w));
+        memset(got, 0, sizeof got);
+        for (i = 0; i < 2 * count; ++i) {
+            CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+            ++got[slot_server(&c, &leases[i])];
+        }
+        for (i = 0; i < count; ++i)
+            CHECK_EQ(2, got[i]); /* made in turn */
+        for (i = 0; i < 2 * count; ++i)
+            give(&c.w, &leases[i], RM_RELEASE_OK);
+        memset(got, 0, sizeof got);
+        for (i = 0; i < 30; ++i) {
+            CHECK_EQ(RM_OK, take(&c.w, &leases[0]));
+            ++got[slot_server(&c, &leases[0])];
+            give(&c.w, &leases[0], RM_RELEASE_OK);
+        }
+        for (i = 0; i < count; ++i)
+            CHECK_EQ(30 / count, got[i]); /* lent in turn */
+        world_end(&c.w);
+    }
+}
+
+TEST(endpoints, are_passed_over_while_their_creates_fail) {
+    rm_lease leases[4], more;
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 2, 4);
+    REQUIRE(world_open(&c.w));
+    c.servers[0].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &leases[0])); /* the first to find out */
+    for (i = 0; i < 2; ++i) {
+        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        CHECK_EQ(1, slot_server(&c, &leases[i]));
+    }
+    CHECK_EQ(1, c.servers[0].creates);
+    pass(&c.w, RM_MS(20)); /* 10 ms, doubled, less some */
+    c.servers[0].status = RM_OK;
+    for (; i < 4; ++i) {
+        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        CHECK_EQ(0, slot_server(&c, &leases[i])); /* it is back, and has the least in use */
+    }
+    CHECK_EQ(RM_E_BUSY, take(&c.w, &more));
+    for (i = 0; i < 4; ++i)
+        give(&c.w, &leases[i], RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+TEST(endpoints, fail_together_only_when_none_is_left) {
+    rm_lease lease;
+    cluster c;
+    cluster_init(&c, 2, 4);
+    REQUIRE(world_open(&c.w));
+    c.servers[0].status = RM_E_REFUSED;
+    c.servers[1].status = RM_E_SYSTEM;
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &lease));
+    CHECK_EQ(RM_E_SYSTEM, take(&c.w, &lease));
+    CHECK_EQ(RM_E_SYSTEM, take(&c.w, &lease)); /* the last error, at once */
+    CHECK_EQ(1, stats_of(&c.w).failed_fast);
+    CHECK_EQ(2, c.servers[0].creates + c.servers[1].creates);
+    CHECK_EQ(4, stats_of(&c.w).empty);
+    world_end(&c.w);
+}
+
+TEST(endpoints, are_passed_over_while_their_guard_refuses) {
+    rm_lease a, b, d;
+    cluster c;
+    cluster_init(&c, 2, 4);
+    cluster_guard(&c, 2);
+    REQUIRE(world_open(&c.w));
+    c.servers[0].seen.refuses = true;
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(1, slot_server(&c, &a));
+    c.servers[0].seen.refuses = false;
+    pass(&c.w, RM_MS(100) - 1);
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    CHECK_EQ(1, slot_server(&c, &b)); /* it is not asked again yet */
+    pass(&c.w, 1);
+    CHECK_EQ(RM_OK, take(&c.w, &d));
+    CHECK_EQ(0, slot_server(&c, &d));
+    give(&c.w, &a, RM_RELEASE_OK);
+    give(&c.w, &b, RM_RELEASE_OK);
+    give(&c.w, &d, RM_RELEASE_OK);
+    check_permits(&c, 2);
+    world_end(&c.w);
+}
+
+TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
+    rm_lease a, b;
+    caller waiter;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    cluster_guard(&c, 2);
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    give(&c.w, &a, RM_RELEASE_OK); /* idle, and its guard refuses: nobody may have it */
+    c.servers[0].seen.refuses = true;
+    caller_queue(&waiter, &c.w, RM_FOREVER, 1);
+    CHECK_EQ(1, stats_of(&c.w).idle);
+    pass(&c.w, RM_MS(100) - 1);
+    CHECK_EQ(1, stats_of(&c.w).waiting);
+    c.servers[0].seen.refuses = false;
+    pass(&c.w, 1); /* nobody tells it: it looks by itself */
+    CHECK_EQ(RM_OK, caller_join(&waiter));
+    CHECK_EQ(0, slot_server(&c, &waiter.lease));
+    give(&c.w, &waiter.lease, RM_RELEASE_OK);
+    give(&c.w, &b, RM_RELEASE_OK);
+    check_permits(&c, 2);
+    world_end(&c.w);
+}
+
+TEST(endpoints, reject_when_all_their_guards_refuse) {
+    rm_lease lease;
+    rm_error error;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    cluster_guard(&c, 2);
+    REQUIRE(world_open(&c.w));
+    c.servers[0].seen.refuses = c.servers[1].seen.refuses = true;
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(c.w.pool, RM_FOREVER, &lease, &error));
+    CHECK_STR("db", error.where);
+    CHECK(strstr(error.message, "refuse") != NULL);
+    CHECK_EQ(RM_E_REJECTED, take(&c.w, &lease));
+    CHECK_EQ(2, stats_of(&c.w).rejected);
+    c.servers[0].seen.refuses = c.servers[1].seen.refuses = false;
+    CHECK_EQ(RM_E_REJECTED, take(&c.w, &lease));
+    pass(&c.w, RM_MS(100));
+    CHECK(borrow(&c.w) != 0);
+    check_permits(&c, 2);
+    world_end(&c.w);
+}
+
+TEST(endpoints, reject_also_who_waits_already) {
+    rm_lease a, b;
+    caller waiter;
+    cluster c;
+    cluster_init(&c, 1, 1);
+    cluster_guard(&c, 1);
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    caller_queue(&waiter, &c.w, RM_FOREVER, 1);
+    c.servers[0].seen.refuses = true;
+    give(&c.w, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_E_REJECTED, caller_join(&waiter));
+    CHECK_EQ(RM_E_REJECTED, take(&c.w, &b));
+    check_permits(&c, 1);
+    world_end(&c.w);
+}
+
+/* Released fit, failed, dirty, broken; replaced after a check, or not. */
+static void permits_of_releases(cluster *c) {
+    rm_lease a, b;
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    CHECK_EQ(RM_OK, take(&c->w, &b));
+    give(&c->w, &a, RM_RELEASE_OK);
+    give(&c->w, &b, RM_RELEASE_FAILED);
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    CHECK_EQ(RM_OK, take(&c->w, &b));
+    thing_of(&a)->dirty = true;
+    give(&c->w, &a, RM_RELEASE_OK);
+    give(&c->w, &b, RM_RELEASE_BROKEN);
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    thing_of(&a)->sick = true; /* replaced at the next acquire, ... */
+    give(&c->w, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    thing_of(&a)->sick = true;
+    give(&c->w, &a, RM_RELEASE_OK);
+    c->servers[0].status = c->servers[1].status = RM_E_REFUSED; /* ... or not */
+    CHECK_EQ(RM_E_REFUSED, take(&c->w, &a));
+    CHECK_EQ(RM_E_REFUSED, take(&c->w, &a));
+    c->servers[0].status = c->servers[1].status = RM_OK;
+}
+
+/* Evicted, detached, reclaimed, prewarmed, released by result. */
+static void permits_of_others(cluster *c) {
+    const rm_deadline none = {0};
+    void *resource = NULL;
+    rm_error failed;
+    rm_lease a, b;
+    pass(&c->w, RM_SEC(5));
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    CHECK_EQ(RM_OK, rm_pool_evict_all(c->w.pool));
+    give(&c->w, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    CHECK_EQ(RM_OK, rm_pool_detach(c->w.pool, &a, &resource));
+    free(resource);
+    ++c->w.leaves;
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    CHECK_EQ(RM_OK, take(&c->w, &b));
+    pass(&c->w, RM_SEC(10));
+    CHECK_EQ(RM_OK, maintain(&c->w)); /* takes both */
+    CHECK_EQ(RM_E_STALE, rm_pool_release(c->w.pool, &a, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_STALE, rm_pool_release(c->w.pool, &b, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_prewarm(c->w.pool, 2, none, NULL, NULL));
+    CHECK_EQ(RM_OK, take(&c->w, &a));
+    CHECK_EQ(RM_OK, take(&c->w, &b));
+    (void)rm_error_set(&failed, RM_E_TIMEOUT, 0, "server", "no answer");
+    CHECK_EQ(RM_OK, rm_pool_release_result(c->w.pool, &a, &failed));
+    CHECK_EQ(RM_OK, rm_pool_release_result(c->w.pool, &b, NULL));
+    check_permits(c, 2);
+}
+
+/* Every way on which a permit may go, for every server. */
+TEST(endpoints, report_each_permit_once) {
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    cluster_guard(&c, 2);
+    c.w.desc.validate_fn = server_validate;
+    c.w.desc.validate_after_ns = RM_STRICT;
+    c.w.desc.reset_fn = server_reset;
+    c.w.desc.reclaim_fn = server_reclaim;
+    c.w.desc.reclaim_after_ns = RM_SEC(10);
+    c.w.desc.max_lifetime_ns = RM_SEC(100);
+    REQUIRE(world_open(&c.w));
+    for (i = 0; i < 2; ++i) {
+        permits_of_releases(&c);
+        permits_of_others(&c);
+    }
+    CHECK(c.servers[0].seen.admitted > 10 && c.servers[1].seen.admitted > 10);
+    CHECK(c.servers[0].seen.failures > 0 && c.servers[1].seen.failures > 0);
+    world_end(&c.w);
+    check_permits(&c, 2);
+}
+
+/* A resource fails its check, and its server is not to be asked for another yet. */
+TEST(endpoints, report_the_permit_of_what_is_not_replaced) {
+    rm_lease a, b;
+    cluster c;
+    cluster_init(&c, 1, 2);
+    cluster_guard(&c, 1);
+    c.w.desc.validate_fn = server_validate;
+    c.w.desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    c.servers[0].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &b));
+    thing_of(&a)->sick = true;
+    give(&c.w, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &a));
+    CHECK_EQ(2, c.servers[0].creates);
+    CHECK_EQ(1, c.servers[0].destroyed);
+    CHECK_REPORTS(c.servers[0].seen, 1, 1, 1);
+    check_permits(&c, 1);
+    world_end(&c.w);
+}
+
+TEST(endpoints, give_their_user_to_the_hooks) {
+    rm_lease a, b;
+    rm_error failed;
+    cluster c;
+    uint32_t i;
+    cluster_init(&c, 2, 2);
+    c.w.desc.validate_fn = server_validate;
+    c.w.desc.validate_after_ns = RM_STRICT;
+    c.w.desc.reset_fn = server_reset;
+    c.w.desc.classify_fn = server_classify;
+    c.w.desc.discard_fn = server_discard;
+    c.w.desc.reclaim_fn = server_reclaim;
+    c.w.desc.reclaim_after_ns = RM_SEC(10);
+    REQUIRE(world_open(&c.w));
+    (void)rm_error_set(&failed, RM_E_TIMEOUT, 0, "server", "no answer");
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    CHECK_EQ(RM_OK, rm_pool_release_result(c.w.pool, &a, &failed));
+    CHECK_EQ(RM_OK, rm_pool_release_result(c.w.pool, &b, &failed));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    for (i = 0; i < 2; ++i) {
+        CHECK_EQ(1, c.servers[i].created);
+        CHECK_EQ(1, c.servers[i].resets);
+        CHECK_EQ(1, c.servers[i].classified);
+        CHECK_EQ(1, c.servers[i].validates);
+    }
+    pass(&c.w, RM_SEC(10));
+    CHECK_EQ(RM_OK, maintain(&c.w));
+    CHECK_EQ(1, c.servers[0].reclaimed);
+    CHECK_EQ(1, c.servers[1].reclaimed);
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    give(&c.w, &a, RM_RELEASE_BROKEN);
+    CHECK_EQ(1, c.servers[0].destroyed);
+    CHECK_EQ(0, c.servers[1].destroyed);
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(c.w.pool));
+    CHECK_EQ(1, c.servers[1].discarded);
+    CHECK_EQ(0, c.servers[0].discarded);
+    world_end(&c.w);
+}
+
+static bool sees_lease(const rm_pool_lease_info *lease, void *user) {
+    char *names = (char *)user;
+    (void)snprintf(names + strlen(names), 64 - strlen(names), "%s;", lease->endpoint);
+    return true;
+}
+
+TEST(endpoints, are_named_in_events_and_leases) {
+    char names[64] = "";
+    rm_lease a, b;
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    c.w.desc.event_fn = world_event;
+    c.w.desc.leak_after_ns = RM_SEC(1);
+    REQUIRE(world_open(&c.w));
+    c.endpoints[0].name = c.endpoints[1].name = "gone"; /* they were copied */
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    CHECK_EQ(2, rm_pool_leases(c.w.pool, sees_lease, names));
+    CHECK_STR("one;two;", names);
+    pass(&c.w, RM_SEC(1));
+    CHECK_EQ(RM_OK, maintain(&c.w));
+    give(&c.w, &a, RM_RELEASE_OK);
+    give(&c.w, &b, RM_RELEASE_BROKEN);
+    CHECK_EQ(9, c.w.noted); /* created, acquired, leaked, released: each twice; destroyed */
+    for (i = 0; i < c.w.noted; ++i)
+        CHECK(strcmp(c.w.notes[i].endpoint, "one") == 0 ||
+              strcmp(c.w.notes[i].endpoint, "two") == 0);
+    CHECK_STR("two", c.w.notes[8].endpoint);
+    world_end(&c.w);
+}
+
+TEST(endpoints, are_checked) {
+    static rm_pool_endpoint many[65];
+    const rm_guard half[] = {{watch_admit, NULL, NULL}, {NULL, watch_report, NULL}};
+    rm_pool *pool = NULL;
+    rm_error error;
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    for (i = 0; i < 65; ++i)
+        many[i].name = "x";
+    for (i = 0; i < 9; ++i) {
+        rm_pool_desc desc = c.w.desc;
+        rm_pool_endpoint endpoints[2];
+        memcpy(endpoints, c.endpoints, sizeof endpoints);
+        desc.endpoints = endpoints;
+        if (i == 0) desc.endpoints = many, desc.endpoint_count = 65;
+        if (i == 1) desc.endpoints = NULL;
+        if (i == 2) desc.endpoint_count = 0;
+        if (i == 3) endpoints[1].name = NULL;
+        if (i == 4) endpoints[1].name = "";
+        if (i == 5) endpoints[1].name = "a name that is longer than forty-seven bytes, ...";
+        if (i == 6) endpoints[1].guard = &half[0];
+        if (i == 7) endpoints[1].guard = &half[1];
+        if (i == 8) desc.balance = (rm_pool_balance)2;
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(RM_E_INVALID, rm_pool_create(&desc, &pool, &error));
+        CHECK_STR(i == 0 ? "endpoint_count" : i == 8 ? "balance" : "endpoints", error.where);
+    }
+    c.w.desc.endpoints = many;
+    c.w.desc.endpoint_count = 64;
+    REQUIRE(world_open(&c.w));
+    world_end(&c.w);
+}
+
+/* ---- keys ---- */
+
+typedef struct house {
+    world w; /* its pool is not used */
+    rm_pools_desc desc;
+    rm_pools *pools;
+    uint32_t opened, shut;
+    rm_status open_status;
+    uint32_t open_max; /* 0 = as the desc says */
+    void *shut_user;
+} house;
+
+static uint32_t destroying; /* calls of destroy_through_gate */
+
+static rm_status house_open_key(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                                void *user) {
+    house *h = (house *)user;
+    (void)key, (void)size, (void)error;
+    CHECK_EQ(0, GET(destroying)); /* a key that went is gone, with all that it had */
+    if (h->open_status != RM_OK) return h->open_status;
+    ++h->opened;
+    if (h->open_max != 0) desc->max = h->open_max;
+    return RM_OK;
+}
+
+static void house_shut_key(void *pool_user, void *user) {
+    house *h = (house *)user;
+    ++h->shut;
+    h->shut_user = pool_user;
+}
+
+static void house_init(house *h, uint32_t max, uint32_t max_total) {
+    memset(h, 0, sizeof *h);
+    world_init(&h->w, max);
+    h->desc.name = "tenants";
+    h->desc.pool = h->w.desc;
+    h->desc.pool.name = NULL;
+    h->desc.max_total = max_total;
+    h->desc.open_fn = house_open_key;
+    h->desc.shut_fn = house_shut_key;
+    h->desc.user = h;
+}
+
+static bool house_open(house *h) {
+    rm_error error;
+    return CHECK_EQ(RM_OK, rm_pools_create(&h->desc, &h->pools, &error));
+}
+
+static void house_end(house *h) {
+    CHECK_EQ(RM_OK, rm_pools_destroy(h->pools));
+    CHECK_EQ(h->w.created, h->w.destroyed + h->w.leaves);
+    CHECK_EQ(h->opened, h->shut);
+    rm_mutex_destroy(&h->w.mutex);
+    rm_virtual_clock_destroy(&h->w.time);
+}
+
+static rm_status get(house *h, const char *key, int64_t timeout_ns, rm_pools_lease *lease,
+                     rm_error *error) {
+    memset(lease, 0, sizeof *lease);
+    memset(error, 0, sizeof *error);
+    return rm_pools_acquire(h->pools, key, strlen(key), rm_deadline_after(&h->w.clock, timeout_ns),
+                            NULL, lease, error);
+}
+
+static rm_status lend(house *h, const char *key, rm_pools_lease *lease) {
+    rm_error error;
+    const rm_status status = get(h, key, RM_NOWAIT, lease, &error);
+    CHECK_EQ(status, error.status);
+    return status;
+}
+
+static void back(house *h, rm_pools_lease *lease, rm_release how) {
+    CHECK_EQ(RM_OK, rm_pools_release(h->pools, lease, how));
+    CHECK(lease->pool == NULL && lease->lease.resource == NULL && lease->ref.value == NULL);
+}
+
+/* Takes and gives back: the number of the thing that was lent; 0 = none. */
+static uint32_t visit(house *h, const char *key) {
+    rm_pools_lease lease;
+    uint32_t number;
+    if (lend(h, key, &lease) != RM_OK) return 0;
+    number = number_of(&lease.lease);
+    back(h, &lease, RM_RELEASE_OK);
+    return number;
+}
+
+TEST(pools, keep_one_pool_for_each_key) {
+    static const char zeros[] = {0, 0, 0};
+    const rm_deadline none = {0};
+    rm_pools_lease a, b, c, d;
+    rm_error error;
+    house h;
+    house_init(&h, 2, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    CHECK_EQ(RM_OK, lend(&h, "a", &c));
+    CHECK(a.pool == c.pool && a.pool != b.pool);
+    CHECK_EQ(2, h.opened);
+    back(&h, &b, RM_RELEASE_OK);
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "a", &d)); /* its max is 2 */
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &c, RM_RELEASE_BROKEN);
+    CHECK_EQ(1, visit(&h, "a"));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, zeros, 2, none, NULL, &a, &error));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, zeros, 3, none, NULL, &b, &error));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, NULL, 0, none, NULL, &c, &error));
+    CHECK(a.pool != b.pool && a.pool != c.pool && b.pool != c.pool);
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    back(&h, &c, RM_RELEASE_OK);
+    CHECK_EQ(5, h.opened);
+    house_end(&h);
+}
+
+TEST(pools, name_each_pool_after_its_key_if_that_is_text) {
+    static const struct {
+        const char *key, *given, *name;
+    } cases[] = {
+        {"db-7", NULL, "db-7"},
+        {"a b~", NULL, "a b~"},
+        {"\x1f", NULL, "pool"},
+        {"\x7f", NULL, "pool"},
+        {"", NULL, "pool"},
+        {"12345678901234567890123456789012345678901234567", NULL,
+         "12345678901234567890123456789012345678901234567"},
+        {"123456789012345678901234567890123456789012345678", NULL, "pool"},
+        {"db-7", "all", "all"},
+    };
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        rm_pools_lease lease;
+        rm_pool_desc desc;
+        house h;
+        house_init(&h, 1, 0);
+        h.desc.pool.name = cases[i].given;
+        REQUIRE(house_open(&h));
+        CHECK_EQ(RM_OK, lend(&h, cases[i].key, &lease));
+        CHECK_EQ(RM_OK, rm_pool_desc_get(lease.pool, &desc));
+        CHECK_STR(cases[i].name, desc.name);
+        back(&h, &lease, RM_RELEASE_OK);
+        house_end(&h);
+    }
+}
+
+TEST(pools, let_open_fn_change_what_is_made_for_a_key) {
+    rm_pools_lease a, b;
+    rm_error error;
+    house h;
+    house_init(&h, 1, 0);
+    h.open_max = 2;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "a", &b));
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    h.open_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_FAILED, get(&h, "b", RM_NOWAIT, &b, &error));
+    CHECK_EQ(RM_E_FAILED, error.status);
+    CHECK_EQ(0, h.shut); /* what did not open is not shut */
+    h.open_status = RM_OK;
+    h.open_max = 65536;
+    CHECK_EQ(RM_E_INVALID, get(&h, "c", RM_NOWAIT, &b, &error));
+    CHECK_STR("max", error.where);
+    CHECK_EQ(1, h.shut); /* what did, is */
+    CHECK(h.shut_user == &h.w);
+    house_end(&h);
+}
+
+TEST(pools, make_room_for_a_key_by_ending_an_unused_one) {
+    rm_pools_lease a, b, c;
+    rm_error error;
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.max_keys = 2;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(2, visit(&h, "b"));
+    CHECK_EQ(RM_OK, lend(&h, "c", &c)); /* b goes, with what was idle */
+    CHECK_EQ(1, h.shut);
+    CHECK_EQ(1, h.w.destroyed);
+    CHECK_EQ(RM_E_FULL, get(&h, "b", RM_NOWAIT, &b, &error));
+    CHECK_EQ(RM_E_FULL, error.status);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    back(&h, &b, RM_RELEASE_OK);
+    back(&h, &c, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+/* The gate in a destroy_fn, once; after it, others have time to go wrong. */
+
+typedef struct visitor {
+    house *h;
+    const char *key;
+    int64_t timeout_ns;
+    rm_pools_lease lease;
+    rm_error error;
+    rm_status status;
+    rm_thread thread;
+} visitor;
+
+static void visitor_run(void *user) {
+    visitor *v = (visitor *)user;
+    v->status = get(v->h, v->key, v->timeout_ns, &v->lease, &v->error);
+}
+
+static void visitor_start(visitor *v, house *h, const char *key, int64_t timeout_ns) {
+    memset(v, 0, sizeof *v);
+    v->h = h;
+    v->key = key;
+    v->timeout_ns = timeout_ns;
+    CHECK_EQ(RM_OK, rm_thread_start(&v->thread, visitor_run, v));
+}
+
+static rm_status visitor_join(visitor *v) {
+    rm_thread_join(&v->thread);
+    return v->status;
+}
+
+TEST(pools, never_have_more_than_all_may_together) {
+    rm_pools_lease a, b, c;
+    house h;
+    house_init(&h, 2, 2);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "a", &c));
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "c", &c));
+    CHECK_EQ(2, h.w.creates);
+    back(&h, &a, RM_RELEASE_BROKEN);
+    CHECK_EQ(RM_OK, lend(&h, "c", &c));
+    back(&h, &b, RM_RELEASE_OK);
+    back(&h, &c, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+static bool remember_pool(const void *key, size_t size, rm_pool *pool, void *user) {
+    if (size == 1 && *(const char *)key == 'b') *(rm_pool **)user = pool;
+    return true;
+}
+
+TEST(pools, make_room_at_once_for_who_may_wait) {
+    rm_pool *of_b = NULL;
+    rm_pools_lease a, b;
+    rm_pool_stats s;
+    rm_error error;
+    house h;
+    house_init(&h, 2, 2);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(2, visit(&h, "b"));
+    rm_pools_each(h.pools, remember_pool, &of_b);
+    CHECK_EQ(RM_OK, get(&h, "c", RM_SEC(1), &b, &error)); /* what b had is ended for it */
+    CHECK_EQ(RM_OK, rm_pool_stats_get(of_b, &s));
+    CHECK_EQ(1, s.ended[RM_POOL_CAUSE_SURPLUS]);
+    CHECK_EQ(1, h.w.destroyed);
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, yield_what_is_released_to_who_waits_under_another_key) {
+    rm_pools_lease a;
+    visitor v;
+    house h;
+    house_init(&h, 1, 1);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    visitor_start(&v, &h, "b", RM_FOREVER);
+    rm_virtual_clock_await(&h.w.time, 1);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, visitor_join(&v));
+    CHECK_EQ(2, number_of(&v.lease.lease));
+    CHECK_EQ(1, h.w.destroyed);
+    back(&h, &v.lease, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, serve_their_own_key_before_others) {
+    rm_pools_lease a;
+    visitor own, other;
+    house h;
+    house_init(&h, 1, 1);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    visitor_start(&other, &h, "b", RM_FOREVER);
+    rm_virtual_clock_await(&h.w.time, 1);
+    visitor_start(&own, &h, "a", RM_FOREVER);
+    rm_virtual_clock_await(&h.w.time, 2);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, visitor_join(&own));
+    CHECK_EQ(1, number_of(&own.lease.lease)); /* the same one: no need to make another */
+    back(&h, &own.lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, visitor_join(&other));
+    back(&h, &other.lease, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+/* Whoever waits for the one resource of its own key needs a place as soon as that is gone. */
+TEST(pools, starve_nobody_whose_own_resource_broke) {
+    rm_pools_lease a, b;
+    rm_error error;
+    visitor v;
+    house h;
+    house_init(&h, 1, 2);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(2, visit(&h, "b"));
+    visitor_start(&v, &h, "a", RM_FOREVER);
+    rm_virtual_clock_await(&h.w.time, 1);
+    CHECK_EQ(0, h.w.destroyed); /* no place would help it now */
+    back(&h, &a, RM_RELEASE_BROKEN);
+    CHECK_EQ(RM_OK, visitor_join(&v));
+    CHECK_EQ(RM_OK, get(&h, "c", RM_SEC(1), &b, &error));
+    CHECK_EQ(2, h.w.created - h.w.destroyed);
+    back(&h, &b, RM_RELEASE_OK);
+    back(&h, &v.lease, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, pass_on_timeouts_and_cancellation) {
+    const rm_deadline never = {0};
+    rm_pools_lease a, b;
+    rm_error error;
+    rm_cancel token;
+    visitor v;
+    house h;
+    house_init(&h, 1, 1);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    visitor_start(&v, &h, "b", RM_MS(5));
+    rm_virtual_clock_await(&h.w.time, 1);
+    pass(&h.w, RM_MS(5));
+    CHECK_EQ(RM_E_TIMEOUT, visitor_join(&v));
+    CHECK_STR("b", v.error.where);
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    rm_cancel_request(&token);
+    CHECK_EQ(RM_E_CANCELLED, rm_pools_acquire(h.pools, "b", 1, never, &token, &b, &error));
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(1, visit(&h, "a")); /* nobody wants its place any more */
+    house_end(&h);
+}
+
+TEST(pools, close_all_and_make_no_more) {
+    rm_pools_lease a, b;
+    rm_error error;
+    visitor v;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(2, visit(&h, "b"));
+    visitor_start(&v, &h, "a", RM_FOREVER);
+    rm_virtual_clock_await(&h.w.time, 1);
+    CHECK_EQ(RM_E_BUSY, rm_pools_close(h.pools, RM_NOWAIT, &error));
+    CHECK_EQ(RM_E_BUSY, error.status);
+    CHECK_STR("a", error.where);
+    CHECK_EQ(RM_E_CLOSED, visitor_join(&v));
+    CHECK_EQ(1, h.w.destroyed);
+    CHECK_EQ(RM_E_CLOSED, get(&h, "b", RM_FOREVER, &b, &error));
+    CHECK_EQ(RM_E_CLOSED, get(&h, "c", RM_FOREVER, &b, &error));
+    CHECK_EQ(RM_E_CLOSED, error.status);
+    CHECK_EQ(RM_E_BUSY, rm_pools_destroy(h.pools));
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(2, h.w.destroyed);
+    CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, &error));
+    house_end(&h);
+}
+
+static void closes_pools(void *user) {
+    visitor *v = (visitor *)user;
+    v->status = rm_pools_close(v->h->pools, v->timeout_ns, &v->error);
+}
+
+TEST(pools, close_in_one_time_for_all) {
+    rm_pools_lease a, b;
+    visitor v;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    memset(&v, 0, sizeof v);
+    v.h = &h;
+    CHECK_EQ(RM_OK, rm_thread_start(&v.thread, closes_pools, &v)); /* 0 = 8 s */
+    rm_virtual_clock_await(&h.w.time, 1);
+    pass(&h.w, RM_SEC(8));
+    CHECK_EQ(RM_E_TIMEOUT, visitor_join(&v)); /* not 8 s for each */
+    CHECK(strstr(v.error.message, "still out") != NULL);
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, release_once) {
+    rm_pools_lease a;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_INVALID, rm_pools_release(h.pools, &a, (rm_release)3));
+    CHECK(a.pool != NULL);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &a, RM_RELEASE_OK));
+    CHECK_EQ(1, visit(&h, "a"));
+    house_end(&h);
+}
+
+/* However a lease ends, its key is free; and a copy of it is stale, also when its pool is gone. */
+TEST(pools, give_a_key_back_whose_resource_left_otherwise) {
+    const rm_deadline none = {0};
+    void *resource = NULL;
+    rm_pools_lease a, b, copy, old;
+    house h;
+    house_init(&h, 1, 1);
+    h.desc.max_keys = 1;
+    h.desc.pool.reclaim_fn = thing_reclaim;
+    h.desc.pool.reclaim_after_ns = RM_SEC(10);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    old = a;
+    CHECK_EQ(RM_E_FULL, lend(&h, "b", &b)); /* the key is in use */
+    CHECK_EQ(RM_OK, rm_pool_detach(a.pool, &a.lease, &resource));
+    free(resource);
+    ++h.w.leaves;
+    CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &a, RM_RELEASE_OK)); /* its pool is there */
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &old, RM_RELEASE_OK)); /* its pool is gone */
+    CHECK_EQ(RM_OK, rm_pool_release_result(b.pool, &b.lease, NULL));
+    CHECK_EQ(RM_OK, lend(&h, "c", &a));
+    copy = a;
+    pass(&h.w, RM_SEC(10));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(1, h.w.reclaims);
+    free(copy.lease.resource);
+    ++h.w.leaves;
+    CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &a, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, lend(&h, "c", &b));
+    CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &copy, RM_RELEASE_OK)); /* takes nothing away */
+    CHECK_EQ(RM_E_FULL, lend(&h, "d", &a));                                /* from who holds it */
+    back(&h, &b, RM_RELEASE_OK);
+    CHECK(visit(&h, "d") != 0);
+    house_end(&h);
+}
+
+TEST(pools, refuse_the_leases_of_others) {
+    rm_pools_lease a;
+    house h, other;
+    house_init(&h, 1, 0);
+    house_init(&other, 1, 0);
+    REQUIRE(house_open(&h) && house_open(&other));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_FOREIGN, rm_pools_release(other.pools, &a, RM_RELEASE_OK));
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+    house_end(&other);
+}
+
+TEST(pools, maintain_every_one_of_them) {
+    const rm_deadline none = {0};
+    rm_pools_lease a, b;
+    rm_error error;
+    house h;
+    house_init(&h, 2, 0);
+    h.desc.pool.min_idle = 1;
+    h.desc.pool.idle_timeout_ns = RM_SEC(1);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, &error));
+    CHECK_EQ(4, h.w.created);
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    pass(&h.w, RM_SEC(1));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, &error));
+    CHECK_EQ(2, h.w.destroyed);
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    h.w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, rm_pools_maintain(h.pools, 0, none, &error));
+    CHECK_EQ(RM_E_REFUSED, error.status);
+    CHECK_EQ(RM_E_REFUSED, rm_pools_maintain(h.pools, 0, none, NULL));
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+typedef struct tour {
+    char keys[16];
+    uint32_t count, stop_after;
+} tour;
+
+static bool tour_visit(const void *key, size_t size, rm_pool *pool, void *user) {
+    tour *t = (tour *)user;
+    rm_pool_stats s;
+    CHECK_EQ(1, size);
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &s));
+    t->keys[t->count++] = *(const char *)key;
+    return t->count != t->stop_after;
+}
+
+TEST(pools, show_each_key) {
+    tour t;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    memset(&t, 0, sizeof t);
+    rm_pools_each(h.pools, tour_visit, &t);
+    CHECK_EQ(0, t.count);
+    CHECK(visit(&h, "a") != 0 && visit(&h, "b") != 0 && visit(&h, "c") != 0);
+    rm_pools_each(h.pools, tour_visit, &t);
+    CHECK_EQ(3, t.count);
+    CHECK(strchr(t.keys, 'a') != NULL && strchr(t.keys, 'b') != NULL);
+    CHECK(strchr(t.keys, 'c') != NULL);
+    memset(&t, 0, sizeof t);
+    t.stop_after = 2;
+    rm_pools_each(h.pools, tour_visit, &t);
+    CHECK_EQ(2, t.count);
+    rm_pools_each(h.pools, NULL, NULL);
+    house_end(&h);
+}
+
+typedef struct shown {
+    uint32_t count;
+    int64_t keys, resources, waiting;
+} shown;
+
+static void show(const rm_stat *stat, void *user) {
+    shown *s = (shown *)user;
+    ++s->count;
+    if (strcmp(stat->name, "rm_pools_keys") == 0) s->keys = stat->value;
+    if (strcmp(stat->name, "rm_pools_resources") == 0) s->resources = stat->value;
+    if (strcmp(stat->name, "rm_pools_waiting") == 0) s->waiting = stat->value;
+}
+
+TEST(pools, are_one_resource) {
+    const rm_deadline none = {0};
+    rm_pools_lease a;
+    rm_resource resource;
+    rm_error reason;
+    visitor v;
+    shown s;
+    house h;
+    house_init(&h, 1, 1);
+    REQUIRE(house_open(&h));
+    resource = rm_pools_resource(h.pools);
+    CHECK_STR("tenants", resource.name);
+    CHECK_STR("pool", resource.kind);
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    visitor_start(&v, &h, "b", RM_FOREVER);
+    rm_virtual_clock_await(&h.w.time, 1);
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+    CHECK_STR("b", reason.where);
+    memset(&s, 0, sizeof s);
+    resource.stats_fn(resource.user, show, &s);
+    CHECK_EQ(3, s.count);
+    CHECK_EQ(2, s.keys);
+    CHECK_EQ(1, s.resources);
+    CHECK_EQ(1, s.waiting);
+    resource.stats_fn(resource.user, NULL, NULL);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, visitor_join(&v));
+    back(&h, &v.lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &reason));
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, NULL));
+    CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &a));
+    CHECK(rm_pools_resource(NULL).name == NULL);
+    house_end(&h);
+}
+
+TEST(pools, are_checked_when_they_are_made) {
+    rm_guard half = {watch_admit, NULL, NULL};
+    char memory[16];
+    rm_pools *pools = NULL;
+    rm_error error;
+    uint32_t i;
+    house h;
+    house_init(&h, 1, 0);
+    for (i = 0; i < 7; ++i) {
+        static const char *const where[] = {"create_fn", "max",  "memory",  "guard",
+                                            "min_idle",  "name", "max_keys"};
+        rm_pools_desc desc = h.desc;
+        if (i == 0) desc.pool.create_fn = NULL;
+        if (i == 1) desc.pool.max = 65536;
+        if (i == 2) desc.pool.memory = memory, desc.pool.memory_size = sizeof memory;
+        if (i == 3) desc.pool.guard = &half;
+        if (i == 4) desc.pool.min_idle = 2;
+        if (i == 5) desc.name = "";
+        if (i == 6) desc.max_keys = (1u << 24) + 1;
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(RM_E_INVALID, rm_pools_create(&desc, &pools, &error));
+        CHECK_STR(where[i], error.where);
+    }
+    h.desc.name = "a name that is longer than forty-seven bytes, ...";
+    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_create(&h.desc, &pools, &error));
+    h.desc.name = NULL;
+    CHECK_EQ(RM_E_INVALID, rm_pools_create(NULL, &pools, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_create(&h.desc, NULL, NULL));
+    CHECK(pools == NULL);
+    REQUIRE(house_open(&h));
+    CHECK_STR("pools", rm_pools_resource(h.pools).name);
+    house_end(&h);
+}
+
+TEST(pools, refuse_what_makes_no_sense) {
+    static const char key[256];
+    const rm_deadline none = {0};
+    rm_pools_lease lease, before;
+    rm_error error;
+    house h;
+    CHECK_EQ(RM_OK, rm_pools_destroy(NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pools_close(NULL, 0, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(NULL, "a", 1, none, NULL, &lease, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_release(NULL, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_INVALID, rm_pools_maintain(NULL, 0, none, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_after_fork_child(NULL));
+    rm_pools_each(NULL, tour_visit, NULL);
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(h.pools, "a", 1, none, NULL, NULL, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(h.pools, NULL, 1, none, NULL, &lease, &error));
+    memset(&before, 0x55, sizeof before);
+    lease = before;
+    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_acquire(h.pools, key, 256, none, NULL, &lease, &error));
+    CHECK(memcmp(&lease, &before, sizeof lease) == 0);
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, key, 255, none, NULL, &lease, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_release(h.pools, NULL, RM_RELEASE_OK));
+    back(&h, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_E_INVALID, rm_pools_close(h.pools, -7, &error));
+    CHECK_STR("timeout_ns", error.where);
+    CHECK(visit(&h, "a") != 0); /* it is not closed */
+    house_end(&h);
+}
+
+TEST(pools, are_empty_in_a_forked_child) {
+    rm_pools_lease a, b;
+    house h;
+    shown s;
+    rm_resource resource;
+    house_init(&h, 1, 1);
+    h.desc.pool.env = &h.w.env;
+    REQUIRE(house_open(&h));
+    resource = rm_pools_resource(h.pools);
+    memset(&s, 0, sizeof s);
+    resource.stats_fn(resource.user, show, &s);
+    CHECK_EQ(0, s.keys);
+    CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, rm_pools_after_fork_child(h.pools)); /* as the child would */
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));                  /* open again, and the bound is free */
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "b", &b));
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST_MAIN
