@@ -82,7 +82,8 @@ WRITES = {
 }
 
 # What need not succeed when nothing is misused.
-MAY_REFUSE = {'rm_error_set': 'returns the status that it is handed'}
+MAY_REFUSE = {'rm_error_set': 'returns the status that it is handed',
+              'rm_pool_evict': 'the resource of its valid call is that of no pool'}
 
 # What is wrong in the headers: the failures that are expected until it is not any more.
 KNOWN = {}
