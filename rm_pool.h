@@ -214,6 +214,7 @@ typedef struct rm_pool_stats {
     uint32_t capacity;
     uint32_t in_use, idle, creating, checking, closing, empty;
     uint32_t max, overflow, min_idle, max_idle; /* in force */
+    bool closed, suspended;
     uint32_t waiting;
     uint64_t acquired;              /* leases handed out */
     uint64_t waits;                 /* acquires that had to queue */
@@ -2779,6 +2780,8 @@ RM_API rm_status rm_pool_stats_get(rm_pool *pool, rm_pool_stats *out) {
     s.closing = counts.states[RMI_SLOT_CLOSING];
     s.empty = counts.states[RMI_SLOT_EMPTY];
     s.acquired = counts.leases - pool->leases_before;
+    s.closed = rmi_pool_is_closed(pool);
+    s.suspended = (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_SUSPENDED) != 0;
     sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
     s.max = rmi_pool_size(sizes, 0);
     s.overflow = rmi_pool_size(sizes, 1);

@@ -872,6 +872,8 @@ static void compare(void) {
     w.stats.in_use = count(HELD);
     w.stats.idle = count(IDLE);
     w.stats.empty = CAPACITY - alive();
+    w.stats.closed = w.closed;
+    w.stats.suspended = w.suspended;
     w.stats.waiting = waiting();
     w.stats.max = w.sizes.max;
     w.stats.overflow = w.sizes.overflow;

@@ -198,9 +198,10 @@ def interlocked(folder):
     windows = ['x86_64-w64-mingw32-gcc', '-std=c11', '-O2', '-DRMI_INTERLOCKED', f'-I{ROOT}',
                f'-I{ROOT}/tests']
     run(*windows, '-c', ROOT / 'tests/rm.c', '-o', folder / 'rm.o')
-    for unit in ('test_wait', 'test_breaker'):
+    for unit, headers in ('test_wait', ['rm.o']), ('test_metrics', ['rm.o']), ('test_breaker', []):
         out = folder / f'{unit}.exe'
-        run(*windows, ROOT / f'tests/unit/{unit}.c', folder / 'rm.o', '-static', '-o', out)
+        run(*windows, ROOT / f'tests/unit/{unit}.c', *[folder / name for name in headers],
+            '-static', '-o', out)
         run('wine', out, env={**os.environ, 'WINEDEBUG': '-all',
                               'WINEPREFIX': str(ROOT / 'build/wine')})
 

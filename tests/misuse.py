@@ -369,7 +369,7 @@ def calls_from_hooks(functions_called):
         f'#define {name}(...) (called("{name}"), {name}(__VA_ARGS__))\n'
         for name in functions_called))
     run('gcc', '-std=gnu11', '-w', '-DCALLED="called.h"', f'-I{folder}', f'-I{ROOT}',
-        f'-I{ROOT}/tests', CALLBACK_MATRIX, '-pthread', '-o', folder / 'run')
+        f'-I{ROOT}/tests', CALLBACK_MATRIX, ROOT / 'tests/rm.c', '-pthread', '-o', folder / 'run')
     return {tuple(line.split('|')) for line in run(folder / 'run').splitlines() if '|' in line}
 
 

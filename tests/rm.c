@@ -1,3 +1,7 @@
-/* The base and the manager, built once a variant for all the tests that only declare them. */
+/* All headers, built once a variant for the tests that only declare them. */
 #define RM_IMPLEMENTATION
 #include "rm.h"
+#include "rm_breaker.h"
+#include "rm_cache.h"
+#include "rm_metrics.h"
+#include "rm_pool.h"

@@ -205,15 +205,17 @@ def object_code(header, folder, out):
     return out.read_bytes()
 
 
-def build_unit(test, header, where):
-    """Builds a unit test; one that only declares rm.h need not be compiled again."""
-    base = [] if re.search(r'^#define RM_IMPLEMENTATION', TEXTS[test], re.M) else ['rm.o']
-    declares = header == 'rm.h' and base
-    return works(where, *UNIT, OUT / f'objects/{test.stem}.o' if declares else test, *base,
-                 '-o', test.stem)
+def declares(test):
+    """A unit test that only declares the headers need not be compiled again."""
+    return not re.search(r'^#define RM_IMPLEMENTATION', TEXTS[test], re.M)
 
 
-def build_scenario(test, _, where):
+def build_unit(test, where):
+    parts = [OUT / f'objects/{test.stem}.o', 'rm.o'] if declares(test) else [test]
+    return works(where, *UNIT, *parts, '-o', test.stem)
+
+
+def build_scenario(test, where):
     return (works(where, *SCENARIO, '-c', test, '-o', 'scenario.o')
             and works(where, 'objcopy', f'--redefine-syms={ROOT}/tests/dst/symbols', 'scenario.o')
             and works(where, 'gcc', '-no-pie', 'scenario.o', OUT / 'objects/dst.o',
@@ -230,7 +232,7 @@ def programs(header, where):
         build = build_unit if test.parent.name == 'unit' else build_scenario
         more = [] if build == build_unit else SCHEDULES
         began = time.monotonic()
-        if not (build(test, header, where) and works(where, f'./{test.stem}', *more)):
+        if not (build(test, where) and works(where, f'./{test.stem}', *more)):
             sys.exit(f'{test} fails without a mutant')
         cost = time.monotonic() - began
         found[test.parent.name].append((cost, test, build, more, max(LIMIT, 5 * cost)))
@@ -248,10 +250,10 @@ def judge(mutant, text, tests, kills, where):
         planned = tests['dst'] + [(test, build, MORE_SCHEDULES, 10 * limit)
                                   for test, build, _, limit in tests['dst']]
     try:
-        if mutant.header == 'rm.h' and not works(where, *UNIT, '-c', ROOT / 'tests/rm.c'):
+        if not works(where, *UNIT, '-c', ROOT / 'tests/rm.c'):
             return 'invalid'
         for test, build, more, limit in planned:
-            if not build(test, mutant.header, where):
+            if not build(test, where):
                 return 'invalid'
             patience = 10 if test.parent.name == 'dst' else 1  # schedules do not sleep
             if not works(where, f'./{test.stem}', *more, limit=limit, patience=patience, tries=2):
@@ -274,8 +276,8 @@ def prepare():
     run('gcc', '-w', '-U_FORTIFY_SOURCE', '-O2', '-fno-pie', '-c', ROOT / 'tests/dst/dst.c', '-o',
         OUT / 'objects/dst.o')
     run(*UNIT, '-c', ROOT / 'tests/rm.c', '-o', OUT / 'objects/rm.o')
-    for test, text in TEXTS.items():
-        if '#include "rm.h"' in text and test.parent.name == 'unit':
+    for test in TEXTS:
+        if test.parent.name == 'unit' and declares(test):
             run(*UNIT, '-c', test, '-o', OUT / f'objects/{test.stem}.o')
 
 

@@ -24,8 +24,8 @@ int fdatasync(int file) {
     return -1;
 }
 
-/* Nor has SQLite to wait for real when a lock of the log is made to fail. Where threads meet it has:
-   it gives up after so many tries (SQLITE_PROTOCOL). */
+/* Nor has SQLite to wait for real when a lock of the log is made to fail. Where threads meet it
+   does: it gives up after so many tries (SQLITE_PROTOCOL). */
 int usleep(useconds_t us) {
     const struct timespec t = {us / 1000000, (long)(us % 1000000) * 1000};
     return faults_on ? 0 : nanosleep(&t, NULL);

@@ -1,5 +1,5 @@
 /* Tests of rm_breaker.h: every time is a fake clock's, nothing sleeps. */
-#define RM_BREAKER_IMPLEMENTATION
+#define RM_IMPLEMENTATION
 #include "rm_breaker.h"
 #include "rm_test.h"
 

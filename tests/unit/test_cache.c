@@ -1,5 +1,5 @@
 /* Tests of rm_cache.h: every time is a virtual clock's, nothing sleeps. */
-#define RM_CACHE_IMPLEMENTATION
+#define RM_IMPLEMENTATION
 #include "rm_cache.h"
 #include "rm_test.h"
 

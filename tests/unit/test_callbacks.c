@@ -9,7 +9,6 @@
    been called in which action and hook, and compares that with the declarations.  A new hook needs
    a scene, named as "struct.field" or "function.parameter"; a new function needs an action that
    names it and calls it, or a reason in misuse.py to have none.  */
-#define RM_IMPLEMENTATION
 #include "rm_breaker.h"
 #include "rm_cache.h"
 #include "rm_metrics.h"

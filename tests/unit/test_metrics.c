@@ -1,5 +1,4 @@
 /* Tests of rm_metrics.h: its text, its bounds, threads, resources, and no memory. */
-#define RM_METRICS_IMPLEMENTATION
 #include "rm_metrics.h"
 #include "rm_test.h"
 #include <locale.h>

@@ -1,6 +1,5 @@
 /* Tests of asynchronous acquires, and of what they need of the wait queue: completions that become
    due inside others, and a head that looks by itself. */
-#define RM_POOL_IMPLEMENTATION
 #include "rm_pool.h"
 #include "rm_test.h"
 

@@ -1,11 +1,12 @@
 /* What users of other pools suffered, each as a test that says so by its name, with the threads in
    which they told it. Every time is a virtual clock's; nothing sleeps. */
-#define RM_IMPLEMENTATION
 #include "rm_pool.h"
 #include "rm_test.h"
 
 #include <stdlib.h>
-#ifndef _WIN32
+#ifdef _WIN32
+#include <windows.h>
+#else
 #include <sched.h>
 #endif
 
@@ -588,10 +589,9 @@ static void mill_work(void *user) {
 
 /* Does somebody wait for what he could have? */
 static bool mill_unserved(rm_pool *pool) {
-    const uint32_t closed_or_suspended = 3;
     rm_pool_stats s;
     CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &s));
-    return s.waiting > 0 && (GET(pool->epoch) & closed_or_suspended) == 0 &&
+    return s.waiting > 0 && !s.closed && !s.suspended &&
            (s.idle > 0 || s.capacity - s.empty < s.max + s.overflow);
 }
 

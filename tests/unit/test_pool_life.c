@@ -1,6 +1,5 @@
 /* Tests of rm_pool.h: sizes, ages, checks, backoff, operations and insight.  A virtual clock;
    threads only where somebody has to wait. */
-#define RM_POOL_IMPLEMENTATION
 #include "rm_pool.h"
 #include "rm_test.h"
 

@@ -1,5 +1,5 @@
 /* Tests of rm_pool.h with RM_POOL_TRACE: acquires note where they are. */
-#define RM_POOL_IMPLEMENTATION
+#define RM_IMPLEMENTATION
 #define RM_POOL_TRACE
 #include "rm_pool.h"
 #include "rm_test.h"

@@ -1,6 +1,5 @@
 /* Several servers behind one pool, and one pool for each of many keys. Every time is a virtual
    clock's; nothing sleeps. */
-#define RM_IMPLEMENTATION
 #include "rm_pool.h"
 #include "rm_test.h"
 
@@ -112,8 +111,25 @@ static void check_permits(cluster *c, uint32_t count) {
     }
 }
 
+typedef struct seeker {
+    const rm_lease *lease;
+    char endpoint[16];
+} seeker;
+
+static bool seek(const rm_pool_lease_info *lease, void *user) {
+    seeker *s = (seeker *)user;
+    if (lease->slot == s->lease->slot) copy(s->endpoint, sizeof s->endpoint, lease->endpoint);
+    return lease->slot != s->lease->slot;
+}
+
+/* The endpoint that a lease is of. */
 static uint32_t slot_server(cluster *c, const rm_lease *lease) {
-    return c->w.pool->slots[lease->slot].endpoint;
+    seeker s = {lease, ""};
+    uint32_t i = 0;
+    rm_pool_leases(c->w.pool, seek, &s);
+    while (i < c->w.desc.endpoint_count && strcmp(c->endpoints[i].name, s.endpoint) != 0)
+        ++i;
+    return i;
 }
 
 TEST(endpoints, lend_where_the_least_is_in_use) {
