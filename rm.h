@@ -740,7 +740,7 @@ typedef struct rm_waiter {
     uint64_t grant;
     rm_status status;
     uint8_t state;
-    bool registered;
+    bool registered, waited, removed;
 } rm_waiter;
 
 /* Private fields; embed it. */
@@ -778,9 +778,17 @@ RM_API bool rm_waitq_must_queue(const rm_waitq *q);
 RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline,
                                            rm_cancel *cancel, uint64_t *grant);
 
-/* Queues a completion callback instead of a thread. done_fn may run before this returns. cancel may
-   be NULL. Its deadline is kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have
-   it too.
+/* Waits on, for one whose wait ended with RM_OK but whose unit proved unfit: before all that began
+   to wait after since_ns, however many wait. It counts as the same wait, not granted yet.
+   Returns: as rm_waitq_wait, but for RM_E_FULL.
+   Threads: any. Blocks: until then. Allocates: no. Cost: O(those that began after it). */
+RM_API RM_MUST_USE rm_status rm_waitq_wait_on(rm_waitq *q, void *request, int64_t since_ns,
+                                              rm_deadline deadline, rm_cancel *cancel,
+                                              uint64_t *grant);
+
+/* Queues a completion callback instead of a thread. done_fn may run before this returns: if nobody
+   waits and there is a unit, that is no wait in the statistics. cancel may be NULL. Its deadline is
+   kept by rm_waitq_expire and by every release; RM_NO_THREADS builds have it too.
    Returns: RM_OK: done_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_INVALID for NULL.
    Threads: any. Blocks: for a short lock, in done_fn. Allocates: no.
@@ -788,6 +796,13 @@ RM_API RM_MUST_USE rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadli
 RM_API RM_MUST_USE rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request,
                                           rm_deadline deadline, rm_cancel *cancel,
                                           rm_waitq_done_fn done_fn, void *user);
+
+/* rm_waitq_wait_on for a waiter whose done_fn was called with RM_OK: all is as it was added.
+   Returns: as rm_waitq_add, but for RM_E_FULL; RM_E_CANCELLED when rm_waitq_remove came in between;
+   RM_E_STALE for a waiter that was not granted anything by this queue.
+   Threads: the one that has the waiter. Blocks: for a short lock, in done_fn. Allocates: no.
+   Owns: the queue has *waiter until done_fn. Cost: O(those that began after it). */
+RM_API RM_MUST_USE rm_status rm_waitq_add_on(rm_waitq *q, rm_waiter *waiter);
 
 /* Takes an asynchronous waiter out: its done_fn is called with RM_E_CANCELLED.
    Returns: RM_E_STALE when it came too late; RM_E_INVALID for NULL.
@@ -2660,7 +2675,7 @@ static bool rmi_waiters_due(void) {
     return RMI_DUE_HERE != NULL && RMI_DUE_HERE->first != NULL;
 }
 
-/* When the head shall try by itself, after it did so in vain just now. */
+/* When somebody shall look whether the head can be served, which was tried in vain just now. */
 static int64_t rmi_waitq_look_at(rm_waitq *q, int64_t now) {
     int64_t at;
     if (q->head == NULL || q->desc.look_at_fn == NULL) return INT64_MAX;
@@ -2681,18 +2696,37 @@ static void rmi_waitq_publish(rm_waitq *q, int64_t now) {
     RMI_STORE32(&q->word, word, SEQ_CST);
 }
 
-static void rmi_waitq_push(rm_waitq *q, rm_waiter *waiter) {
-    waiter->next = NULL;
-    waiter->prev = q->tail;
-    if (q->tail != NULL)
-        q->tail->next = waiter;
-    else
-        q->head = waiter;
-    q->tail = waiter;
+/* Puts a waiter into the queue by the time at which it began to wait; one that waits on, before
+   those that began at the same time. */
+static void rmi_waitq_push(rm_waitq *q, rm_waiter *waiter, bool on) {
+    rm_waiter *before = q->tail;
+    while (before != NULL && before->since_ns >= waiter->since_ns + (on ? 0 : 1))
+        before = before->prev;
+    waiter->prev = before;
+    waiter->next = before != NULL ? before->next : q->head;
+    *(before != NULL ? &before->next : &q->head) = waiter;
+    *(waiter->next != NULL ? &waiter->next->prev : &q->tail) = waiter;
     waiter->state = RMI_WAITER_QUEUED;
     waiter->look_ns = INT64_MAX;
-    ++q->stats.waits;
+    if (waiter->waited)
+        --q->stats.granted;
+    else
+        ++q->stats.waits;
+    waiter->waited = true;
     ++q->stats.waiting;
+}
+
+/* Tells a waiter that is in no queue how its wait ended. */
+static void rmi_waiter_tell(rm_waitq *q, rm_waiter *waiter, rm_status status, uint64_t grant) {
+    waiter->status = status;
+    waiter->grant = grant;
+    waiter->state = RMI_WAITER_DONE;
+    if (waiter->cond != NULL) {
+        rm_cond_signal(waiter->cond);
+    } else {
+        waiter->next = q->done; /* the last first: rmi_waiters_deliver turns them round */
+        q->done = waiter;
+    }
 }
 
 /* Takes a waiter out of the queue and tells it, under the lock: after that it may be gone. */
@@ -2715,21 +2749,21 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
                                    : &q->stats.ended);
     if (q->desc.wait_histogram != NULL)
         (void)rm_hist_record(q->desc.wait_histogram, rmi_time_since(now, waiter->since_ns));
-    waiter->status = status;
-    waiter->grant = grant;
-    waiter->state = RMI_WAITER_DONE;
-    if (waiter->cond != NULL) {
-        rm_cond_signal(waiter->cond);
-    } else {
-        waiter->next = q->done; /* the last first: rmi_waiters_deliver turns them round */
-        q->done = waiter;
-    }
+    rmi_waiter_tell(q, waiter, status, grant);
 }
 
 /* Why a waiter must not be granted anything any more; RM_OK when it may. */
 static rm_status rmi_waiter_over(const rm_waiter *waiter, int64_t now) {
     if (rm_cancel_requested(waiter->cancel)) return RM_E_CANCELLED;
     return rmi_deadline_over(waiter->deadline, now) ? RM_E_TIMEOUT : RM_OK;
+}
+
+/* The thread that keeps the look-out for the head: the first that waits. NULL = there is none. */
+static rm_waiter *rmi_waitq_lookout(const rm_waitq *q) {
+    rm_waiter *waiter = q->head;
+    while (waiter != NULL && waiter->cond == NULL)
+        waiter = waiter->next;
+    return waiter;
 }
 
 /* Hands units to the head as long as there are any, then publishes. */
@@ -2748,9 +2782,10 @@ static void rmi_waitq_settle(rm_waitq *q, int64_t now) {
     }
     rmi_waitq_publish(q, now);
     look_ns = rmi_waitq_look_at(q, now);
-    if (waiter != NULL && waiter->cond != NULL && look_ns < waiter->look_ns) {
+    waiter = look_ns == INT64_MAX ? NULL : rmi_waitq_lookout(q);
+    if (waiter != NULL && look_ns < waiter->look_ns) {
         waiter->look_ns = look_ns;    /* noted here: it may be over when the waiter comes to it */
-        rm_cond_signal(waiter->cond); /* sleeps for too long: it shall look by itself */
+        rm_cond_signal(waiter->cond); /* it sleeps for too long */
     }
 }
 
@@ -2802,11 +2837,11 @@ RM_API void rm_waitq_unlock(rm_waitq *q) {
     rmi_waiters_deliver(done);
 }
 
-/* Why a newcomer may not enter; RM_OK when it may. */
-static rm_status rmi_waitq_refuses(rm_waitq *q, const rm_cancel *cancel) {
+/* Why a newcomer, or one that waits on, may not enter; RM_OK when it may. */
+static rm_status rmi_waitq_refuses(rm_waitq *q, const rm_cancel *cancel, bool on) {
     if (q->closed) return RM_E_CLOSED;
     if (rm_cancel_requested(cancel)) return RM_E_CANCELLED;
-    if (q->desc.max_waiters == 0 || q->stats.waiting < q->desc.max_waiters) return RM_OK;
+    if (on || q->desc.max_waiters == 0 || q->stats.waiting < q->desc.max_waiters) return RM_OK;
     ++q->stats.refused;
     return RM_E_FULL;
 }
@@ -2828,7 +2863,7 @@ static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
             rm_waitq_lock(q);
             continue;
         }
-        waiter->look_ns = q->head == waiter ? rmi_waitq_look_at(q, now) : INT64_MAX;
+        waiter->look_ns = rmi_waitq_lookout(q) == waiter ? rmi_waitq_look_at(q, now) : INT64_MAX;
         if (q->woken != waiter) /* it may have been woken while the lock was free */
             clock->wait_fn(waiter->cond, &q->mutex,
                            rmi_min_time(rmi_deadline_at(waiter->deadline), waiter->look_ns),
@@ -2839,26 +2874,35 @@ static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
         if (over != RM_OK) {
             rmi_waitq_end(q, waiter, over, 0, now);
             rmi_waitq_settle(q, now); /* it may have been woken for a unit: pass it on */
-        } else if (q->woken == waiter || waiter->look_ns <= now) {
-            if (q->woken == waiter) q->woken = NULL;
+        } else if (q->woken == waiter) {
+            q->woken = NULL;
             if (q->desc.try_fn != NULL && q->desc.try_fn(q->desc.owner, waiter->request, &grant)) {
                 rmi_waitq_end(q, waiter, RM_OK, grant, now);
                 rmi_waitq_settle(q, now); /* there may be a second unit: one wake was in flight */
             } else {
                 rmi_waitq_publish(q, now); /* beaten to it; perhaps it starves by now */
             }
+        } else if (waiter->look_ns <= now) {
+            rmi_waitq_settle(q, now);
         }
     }
 }
 
-RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline deadline,
-                                      rm_cancel *cancel, uint64_t *grant) {
+/* Queues a waiter and serves who can be: first publish, then try; see the section's head. */
+static void rmi_waitq_enter(rm_waitq *q, rm_waiter *waiter, bool on) {
+    const int64_t now = rm_now(q->desc.clock);
+    if (!on) waiter->since_ns = now;
+    rmi_waitq_push(q, waiter, on);
+    rmi_waitq_publish(q, now);
+    rmi_waitq_settle(q, now);
+}
+
+/* Waits with the lock held; since_ns is 0, or that of the wait that goes on. */
+static rm_status rmi_waitq_wait(rm_waitq *q, void *request, const int64_t *since_ns,
+                                rm_deadline deadline, rm_cancel *cancel, uint64_t *grant) {
     rm_waiter waiter;
     rm_cond cond;
-    rm_status status;
-    int64_t now;
-    if (q == NULL || grant == NULL) return RM_E_INVALID;
-    status = rmi_waitq_refuses(q, cancel);
+    rm_status status = rmi_waitq_refuses(q, cancel, since_ns != NULL);
     if (status == RM_OK) status = rm_cond_init(&cond);
     if (status != RM_OK) return status;
     memset(&waiter, 0, sizeof waiter);
@@ -2867,11 +2911,10 @@ RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline de
     waiter.deadline = deadline;
     waiter.cancel = cancel;
     waiter.cond = &cond;
-    now = waiter.since_ns = rm_now(q->desc.clock);
+    waiter.waited = since_ns != NULL;
+    if (since_ns != NULL) waiter.since_ns = *since_ns;
     ++q->inside;
-    rmi_waitq_push(q, &waiter);
-    rmi_waitq_publish(q, now); /* first publish, then try: see the section's head */
-    rmi_waitq_settle(q, now);
+    rmi_waitq_enter(q, &waiter, since_ns != NULL);
     if (cancel != NULL && waiter.state == RMI_WAITER_QUEUED) {
         rm_waitq_unlock(q); /* the token's mutex comes before the queue's */
         rmi_cancel_register(&waiter);
@@ -2891,6 +2934,22 @@ RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline de
     return waiter.status;
 }
 
+RM_API rm_status rm_waitq_wait_locked(rm_waitq *q, void *request, rm_deadline deadline,
+                                      rm_cancel *cancel, uint64_t *grant) {
+    if (q == NULL || grant == NULL) return RM_E_INVALID;
+    return rmi_waitq_wait(q, request, NULL, deadline, cancel, grant);
+}
+
+RM_API rm_status rm_waitq_wait_on(rm_waitq *q, void *request, int64_t since_ns,
+                                  rm_deadline deadline, rm_cancel *cancel, uint64_t *grant) {
+    rm_status status;
+    if (q == NULL || grant == NULL) return RM_E_INVALID;
+    rm_waitq_lock(q);
+    status = rmi_waitq_wait(q, request, &since_ns, deadline, cancel, grant);
+    rm_waitq_unlock(q);
+    return status;
+}
+
 RM_API rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline, rm_cancel *cancel,
                                uint64_t *grant) {
     rm_status status;
@@ -2901,10 +2960,33 @@ RM_API rm_status rm_waitq_wait(rm_waitq *q, void *request, rm_deadline deadline,
     return status;
 }
 
+/* Serves a newcomer whom nobody is before at once, if there is a unit. */
+static bool rmi_waitq_serve(rm_waitq *q, rm_waiter *waiter) {
+    uint64_t grant = 0;
+    waiter->since_ns = rm_now(q->desc.clock);
+    if (q->head != NULL || q->desc.try_fn == NULL ||
+        rmi_waiter_over(waiter, waiter->since_ns) != RM_OK ||
+        !q->desc.try_fn(q->desc.owner, waiter->request, &grant))
+        return false;
+    rmi_waiter_tell(q, waiter, RM_OK, grant);
+    return true;
+}
+
+/* Queues a waiter that has a callback, for the first time or again. */
+static rm_status rmi_waitq_add(rm_waitq *q, rm_waiter *waiter, bool on) {
+    rm_status status;
+    rmi_cancel_register(waiter); /* before it is queued: after that it may be gone at any time */
+    rm_waitq_lock(q);
+    status = rmi_waitq_refuses(q, waiter->cancel, on);
+    if (status == RM_OK && waiter->removed) status = RM_E_CANCELLED;
+    if (status == RM_OK && (on || !rmi_waitq_serve(q, waiter))) rmi_waitq_enter(q, waiter, on);
+    rm_waitq_unlock(q);
+    if (status != RM_OK) rmi_cancel_unregister(waiter);
+    return status;
+}
+
 RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_deadline deadline,
                               rm_cancel *cancel, rm_waitq_done_fn done_fn, void *user) {
-    rm_status status;
-    int64_t now;
     if (q == NULL || waiter == NULL || done_fn == NULL) return RM_E_INVALID;
     rm_mutex_lock(&q->mutex); /* a remove may be looking, if it was queued before */
     memset(waiter, 0, sizeof *waiter);
@@ -2915,18 +2997,16 @@ RM_API rm_status rm_waitq_add(rm_waitq *q, rm_waiter *waiter, void *request, rm_
     waiter->done_fn = done_fn;
     waiter->user = user;
     rm_mutex_unlock(&q->mutex);
-    rmi_cancel_register(waiter); /* before it is queued: after that it may be gone at any time */
-    rm_waitq_lock(q);
-    status = rmi_waitq_refuses(q, cancel);
-    if (status == RM_OK) {
-        now = waiter->since_ns = rm_now(q->desc.clock);
-        rmi_waitq_push(q, waiter);
-        rmi_waitq_publish(q, now);
-        rmi_waitq_settle(q, now);
-    }
-    rm_waitq_unlock(q);
-    if (status != RM_OK) rmi_cancel_unregister(waiter);
-    return status;
+    return rmi_waitq_add(q, waiter, false);
+}
+
+RM_API rm_status rm_waitq_add_on(rm_waitq *q, rm_waiter *waiter) {
+    bool granted;
+    if (q == NULL || waiter == NULL) return RM_E_INVALID;
+    rm_mutex_lock(&q->mutex);
+    granted = waiter->queue == q && waiter->state == RMI_WAITER_DONE && waiter->status == RM_OK;
+    rm_mutex_unlock(&q->mutex);
+    return granted ? rmi_waitq_add(q, waiter, true) : RM_E_STALE;
 }
 
 RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter) {
@@ -2936,6 +3016,8 @@ RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter) {
     if (waiter->state == RMI_WAITER_QUEUED && waiter->queue == q && waiter->cond == NULL) {
         rmi_waitq_leave(q, waiter, RM_E_CANCELLED);
         status = RM_OK;
+    } else if (waiter->state == RMI_WAITER_DONE && waiter->queue == q) {
+        waiter->removed = true; /* it shall not come back */
     }
     rm_waitq_unlock(q);
     return status;

@@ -474,6 +474,22 @@ static inline RM_MUST_USE rm_status rmi_pool_acquire_here(rm_pool *pool, int64_t
     if (status == RM_OK) (void)rm_pool_note(pool, out, where);
     return status;
 }
+
+static inline RM_MUST_USE rm_status rmi_pool_acquire_until_here(rm_pool *pool, rm_deadline deadline,
+                                                                rm_cancel *cancel, rm_lease *out,
+                                                                rm_error *error,
+                                                                const char *where) {
+    const rm_status status = rm_pool_acquire_until(pool, deadline, cancel, out, error);
+    if (status == RM_OK) (void)rm_pool_note(pool, out, where);
+    return status;
+}
+
+static inline rm_pool_scope rmi_pool_scope_open_here(rm_pool *pool, int64_t timeout_ns,
+                                                     rm_error *error, const char *where) {
+    rm_pool_scope scope = rm_pool_scope_open(pool, timeout_ns, error);
+    if (scope.status == RM_OK) (void)rm_pool_note(pool, &scope.lease, where);
+    return scope;
+}
 #endif
 
 /* >>acquire: asynchronous */
@@ -495,15 +511,15 @@ typedef struct rm_pool_request {
     int64_t since_ns;
     rm_permit permit;
     uint32_t life; /* the pool's, of which a fork begins another */
-    bool wanting;
+    bool wanting, keyed;
 } rm_pool_request;
 
 /* Borrows a resource without waiting, in the same queue as all others: acquired_fn gets it, perhaps
    before this returns. When a resource has to be made, create_fn runs in the thread whose call
    found the room: this one, or one that releases. Its deadline is kept by rm_pool_maintain and by
-   every release; one that has passed, RM_NOWAIT's too, is RM_E_TIMEOUT. While it is the head of
-   the queue only these look whether a backoff or grow_after_ns is over, also for threads behind
-   it: call rm_pool_maintain from a timer. cancel may be NULL.
+   every release; one that has passed, RM_NOWAIT's too, is RM_E_TIMEOUT. Without a thread in the
+   queue only these look whether a backoff or grow_after_ns is over: call rm_pool_maintain from a
+   timer. cancel may be NULL.
    Returns: RM_OK: acquired_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_REJECTED, RM_E_INVALID.
    Threads: any. Blocks: for a short lock, in hooks. Allocates: no.
@@ -514,8 +530,8 @@ RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
                                        void *user);
 
 /* Gives up an asynchronous acquire: acquired_fn is called with RM_E_CANCELLED.
-   Returns: RM_E_STALE when it came too late, also while it is between two waits because what it got
-   was not fit; RM_E_INVALID for NULL.
+   Returns: RM_E_STALE when it came too late; acquired_fn is called with RM_E_CANCELLED all the same
+   if what it got just then is not fit; RM_E_INVALID for NULL.
    Threads: any, while request and pool live. Blocks: for a short lock, in acquired_fn.
    Allocates: no. */
 RM_API rm_status rm_pool_request_cancel(rm_pool_request *request);
@@ -602,7 +618,8 @@ RM_API const char *rm_pool_cause_name(rm_pool_cause cause);
 
 /* The pool as a resource for a manager or for rm_metrics: start makes min_idle resources, in
    parallel (and opens it again if it was closed and all resources are back), stop closes.
-   Health is DEGRADED while all are in use and somebody waits, or while creating fails.
+   Health is DEGRADED while somebody waits, and after a failed create until one goes well; but for a
+   minute only when there are others and nobody waits.
    Returns: the resource; one with a NULL name for NULL.
    Threads: any. Blocks: no. Allocates: no. Owns: the pool has the name. */
 RM_API rm_resource rm_pool_resource(rm_pool *pool);
@@ -627,7 +644,7 @@ typedef struct rm_pools_desc {
     uint32_t max_keys;  /* pools at once; an unused one makes room for another; 0 = 1024; at most
                            2^24 */
     uint32_t max_total; /* resources of all pools together; 0 = no bound. What is idle under one key
-                           is ended when it is needed under another */
+                           is ended when it is needed under another; keys that wait share them */
     /* hook: changes the desc for a new key: user, max, name (0 there = the key, if it is text) */
     rm_status (*open_fn)(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
                          void *user);
@@ -660,6 +677,31 @@ RM_API RM_MUST_USE rm_status rm_pools_acquire(rm_pools *pools, const void *key, 
                                               rm_deadline deadline, rm_cancel *cancel,
                                               rm_pools_lease *out, rm_error *error);
 
+/* The end of rm_pools_acquire_async, as rm_pool_acquired_fn. */
+typedef void (*rm_pools_acquired_fn)(rm_status status, const rm_pools_lease *lease,
+                                     const rm_error *error, void *user);
+
+/* An asynchronous acquire of a key. Private fields; lives, unmoved, until acquired_fn is called. */
+typedef struct rm_pools_request {
+    rm_pool_request request; /* for rm_pool_request_cancel */
+    rm_pools *pools;
+    rm_registry_ref ref;
+    uint32_t number;
+    rm_pools_acquired_fn acquired_fn;
+    void *user;
+} rm_pools_request;
+
+/* Borrows a resource of a key without waiting: rm_pool_acquire_async for the key's pool. Its
+   deadline is kept by rm_pools_maintain and by every release. cancel may be NULL.
+   Returns: RM_OK: acquired_fn will be called, once. Else it will not: as rm_pool_acquire_async, and
+   for the key as rm_pools_acquire.
+   Threads: any. Blocks: for a short lock, in hooks. Allocates: for a new key.
+   Owns: the pools have *request until acquired_fn; the lease is the receiver's. */
+RM_API rm_status rm_pools_acquire_async(rm_pools *pools, rm_pools_request *request, const void *key,
+                                        size_t size, rm_deadline deadline, rm_cancel *cancel,
+                                        rm_pools_acquired_fn acquired_fn, rm_error *error,
+                                        void *user);
+
 /* Gives a resource back and zeroes the lease; rm_pool_release_result and rm_pool_detach with
    lease.pool do as well.
    Returns: RM_E_STALE for a lease that has ended and for a copy of one, its pool gone or not;
@@ -668,7 +710,7 @@ RM_API RM_MUST_USE rm_status rm_pools_acquire(rm_pools *pools, const void *key, 
    Threads: any. Blocks: as rm_pool_release. Allocates: no. */
 RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how);
 
-/* Calls rm_pool_maintain for every pool.
+/* Calls rm_pool_maintain for every pool; with desc.pool.maintain_every_ns a thread does.
    Returns: the first failure of a pool, RM_E_CLOSED among them; RM_E_INVALID for NULL.
    Threads: any. Blocks: in the hooks. Allocates: no. Cost: O(resources). */
 RM_API rm_status rm_pools_maintain(rm_pools *pools, uint32_t budget, rm_deadline deadline,
@@ -686,8 +728,8 @@ RM_API void rm_pools_each(rm_pools *pools,
    Threads: the child's only one. Blocks: no. Allocates: no. Cost: O(max_keys). */
 RM_API rm_status rm_pools_after_fork_child(rm_pools *pools);
 
-/* The pools as one resource: stop closes, health is the worst of them, statistics are the keys and
-   resources.
+/* The pools as one resource: start opens again what was closed and is back, stop closes, health is
+   the worst of them, statistics are the keys and resources.
    Returns: the resource; one with a NULL name for NULL.
    Threads: any. Blocks: no. Allocates: no. Owns: the pools have the name. */
 RM_API rm_resource rm_pools_resource(rm_pools *pools);
@@ -702,7 +744,9 @@ RM_API rm_resource rm_pools_resource(rm_pools *pools);
 /* ========================================================================================== */
 #if defined(RM_POOL_IMPLEMENTATION) && !defined(RM_POOL_IMPLEMENTATION_DONE)
 #define RM_POOL_IMPLEMENTATION_DONE
-#undef rm_pool_acquire /* of RM_POOL_TRACE; it comes back below */
+#undef rm_pool_acquire /* of RM_POOL_TRACE; they come back below */
+#undef rm_pool_acquire_until
+#undef rm_pool_scope_open
 
 #ifdef __cplusplus
 extern "C" {
@@ -791,8 +835,23 @@ typedef struct rmi_endpoint {
 typedef struct rmi_budget {
     uint32_t used, max;
     uint32_t wanting; /* acquires in the queues */
+    uint32_t leaving; /* resources that are being ended, whose places will be free */
+    uint32_t rounds;  /* of notifications */
     struct rm_pools *pools;
+    rm_mutex mutex;                   /* guards what follows and the places in the list */
+    struct rm_pool *hungry, *fullest; /* first and last of the pools in which somebody waits */
 } rmi_budget;
+
+/* A thread that does something again and again. */
+typedef struct rmi_helper {
+    rm_cancel stop;
+    rm_thread thread;
+    const rm_clock *clock;
+    int64_t every_ns;
+    void (*run_fn)(void *user);
+    void *user;
+    uint32_t helping, number;
+} rmi_helper;
 
 /* 1 us to 10 s, 16 bins a decade: 952 bytes */
 enum { RMI_POOL_TIME_FIRST = 3, RMI_POOL_TIME_LAST = 10, RMI_POOL_TIME_BINS = 119 };
@@ -827,7 +886,8 @@ struct rm_pool {
     uint32_t turn;                /* round robin: the endpoint to ask first */
     uint32_t requests;            /* asynchronous acquires whose callback is still to come */
     uint32_t trims;               /* asked for; the first one does them */
-    uint32_t wanting;             /* acquires that wait, with a budget */
+    uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
+    uint32_t round;               /* of the notifications in which it had its turn last */
     bool failing;                 /* the last create failed */
     rm_error last_error;
     int64_t last_error_ns;
@@ -837,9 +897,8 @@ struct rm_pool {
     rmi_word64 ended[RM_POOL_CAUSES];
     rm_hist times[RMI_POOL_TIMES];
     rmi_word64 bins[RMI_POOL_TIMES][RMI_POOL_TIME_BINS]; /* as rm_hist wants them */
-    rm_cancel helper_stop;
-    rm_thread helper;
-    uint32_t helping, helper_number;
+    rm_pool *hungrier, *fuller; /* its neighbours among the pools that are hungry */
+    rmi_helper helper;
 };
 
 static uint32_t rmi_pool_numbers;
@@ -897,7 +956,7 @@ static void rmi_pool_log(const rm_pool *pool, rm_log_level level, const char *ev
 }
 
 static const char *rmi_pool_where(rmi_slot *slot) {
-    const char *where = (const char *)(uintptr_t)RMI_LOAD64(&slot->where, RELAXED);
+    const char *where = (const char *)(uintptr_t)RMI_LOAD64(&slot->where, ACQUIRE);
     return where == NULL ? "" : where;
 }
 
@@ -990,7 +1049,7 @@ static int64_t rmi_pool_unused_ns(rmi_slot *slot, int64_t now) {
 
 /* How long it has been lent. With time_uses it was noted on the fine clock: now may be before. */
 static int64_t rmi_pool_held_ns(rmi_slot *slot, int64_t now) {
-    const int64_t held = rmi_time_since(now, (int64_t)RMI_LOAD64(&slot->acquired_ns, RELAXED));
+    const int64_t held = rmi_time_since(now, (int64_t)RMI_LOAD64(&slot->acquired_ns, ACQUIRE));
     return held > 0 ? held : 0;
 }
 
@@ -1004,10 +1063,16 @@ static void rmi_pools_wake(rmi_budget *budget);
 static bool rmi_pools_want(rm_pool *pool);
 static void rmi_pools_unwant(rm_pool *pool);
 static void rmi_pools_relieve(rm_pool *pool);
+static bool rmi_pools_waits(rm_pool *pool);
+static bool rmi_pools_yields(rm_pool *pool);
 
-/* Is the common bound reached? */
-static bool rmi_pool_spent(const rm_pool *pool) {
-    return pool->budget != NULL && RMI_LOAD32(&pool->budget->used, SEQ_CST) >= pool->budget->max;
+static bool rmi_budget_spent(const rmi_budget *budget) {
+    return RMI_LOAD32(&budget->used, SEQ_CST) >= budget->max;
+}
+
+/* Is the common bound reached, or what is left others' turn? */
+static bool rmi_pool_spent(rm_pool *pool) {
+    return pool->budget != NULL && (rmi_budget_spent(pool->budget) || rmi_pools_waits(pool));
 }
 
 static bool rmi_pool_spend(rm_pool *pool) {
@@ -1030,6 +1095,11 @@ static bool rmi_pool_has_room(rm_pool *pool, uint64_t population) {
     return RMI_POP_FIELD(population, RMI_POP_TOTAL) <
                rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1) &&
            RMI_POP_FIELD(population, RMI_POP_CREATING) < pool->desc.max_creating;
+}
+
+/* Its resources, less those that are being ended. */
+static uint32_t rmi_pool_kept(rm_pool *pool) {
+    return RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_KEPT);
 }
 
 /* Counts one that is being made, if there is room. */
@@ -1077,58 +1147,51 @@ static bool rmi_pool_try_endpoint(rm_pool *pool, rmi_endpoint *endpoint, bool *p
     if (rmi_pool_open_at(endpoint) > rm_now(pool->env.clock)) return false;
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
     *probe = RMI_CAS32(&endpoint->probing, &none, 1u, SEQ_CST);
+    if (*probe && (int64_t)RMI_LOAD64(&endpoint->retry_ns, SEQ_CST) > rm_now(pool->env.clock)) {
+        RMI_STORE32(&endpoint->probing, 0u, SEQ_CST); /* another has just found that it is not */
+        *probe = false;
+    }
     return *probe;
 }
 
-/* What the slots of each endpoint do. */
+/* What the slots of each endpoint do; idle ones only if they will do. */
 typedef struct rmi_loads {
-    uint16_t busy[64], kept[64];
+    uint16_t busy[64], idle[64], kept[64];
 } rmi_loads;
 
-static void rmi_pool_loads(rm_pool *pool, rmi_loads *loads) {
+static void rmi_pool_loads(rm_pool *pool, bool idle, rmi_loads *loads) {
     uint32_t i;
     memset(loads, 0, sizeof *loads);
     for (i = 0; i < pool->capacity; ++i) {
         const uint32_t at = RMI_LOAD32(&pool->slots[i].endpoint, RELAXED);
         const uint32_t state = rmi_slot_state(RMI_LOAD64(&pool->slots[i].word, SEQ_CST));
         if (state == RMI_SLOT_BUSY) ++loads->busy[at];
+        if (state == RMI_SLOT_IDLE && idle) ++loads->idle[at];
         if (state != RMI_SLOT_EMPTY && state != RMI_SLOT_CLOSING) ++loads->kept[at];
     }
 }
 
-/* The n-th endpoint to ask, best first: bit i of `asked` says that i was. */
+/* Has one endpoint less in use than another, or as much and something idle, or less of all? */
+static bool rmi_pool_less_used(const rmi_loads *loads, uint32_t one, uint32_t other) {
+    if (loads->busy[one] != loads->busy[other]) return loads->busy[one] < loads->busy[other];
+    if ((loads->idle[one] == 0) != (loads->idle[other] == 0)) return loads->idle[one] != 0;
+    return loads->kept[one] < loads->kept[other];
+}
+
+/* The n-th endpoint to ask, best first, of equals the next in turn: bit i of `asked` says that i
+   was. */
 static uint32_t rmi_pool_next_endpoint(rm_pool *pool, const rmi_loads *loads, uint64_t *asked) {
     const bool turns = pool->desc.balance == RM_POOL_ROUND_ROBIN;
     const uint32_t count = pool->endpoint_count;
-    const uint32_t first = turns ? RMI_LOAD32(&pool->turn, RELAXED) : 0;
+    const uint32_t first = RMI_LOAD32(&pool->turn, RELAXED);
     uint32_t i, best = UINT32_MAX;
     for (i = 0; i < count; ++i) {
         const uint32_t at = (first + i) % count;
         if ((*asked >> at & 1u) != 0) continue;
-        if (best == UINT32_MAX || (!turns && (loads->busy[at] < loads->busy[best] ||
-                                              (loads->busy[at] == loads->busy[best] &&
-                                               loads->kept[at] < loads->kept[best]))))
-            best = at;
+        if (best == UINT32_MAX || (!turns && rmi_pool_less_used(loads, at, best))) best = at;
     }
     *asked |= UINT64_C(1) << best;
     return best;
-}
-
-/* Takes leave to create at the best endpoint that is open. */
-static bool rmi_pool_choose(rm_pool *pool, uint32_t *endpoint, bool *probe) {
-    rmi_loads loads;
-    uint64_t asked = 0;
-    uint32_t i;
-    *endpoint = 0;
-    if (!pool->balanced) return rmi_pool_try_endpoint(pool, pool->endpoints, probe);
-    rmi_pool_loads(pool, &loads);
-    for (i = 0; i < pool->endpoint_count; ++i) {
-        *endpoint = rmi_pool_next_endpoint(pool, &loads, &asked);
-        if (!rmi_pool_try_endpoint(pool, &pool->endpoints[*endpoint], probe)) continue;
-        RMI_STORE32(&pool->turn, *endpoint + 1, RELAXED);
-        return true;
-    }
-    return false;
 }
 
 /* What one acquire asks for: a timeout, whose deadline is computed when it is needed only, so that
@@ -1137,7 +1200,7 @@ typedef struct rmi_pool_ask {
     int64_t timeout_ns;
     rm_deadline deadline;
     rm_cancel *cancel;
-    int64_t since_ns; /* when it began to wait; INT64_MAX = it does not */
+    int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
     int64_t now_ns;   /* coarse, when it was last looked at */
     bool absolute;
     bool try_only; /* RM_NOWAIT as a timeout */
@@ -1153,11 +1216,12 @@ static int64_t rmi_pool_grow_at(rm_pool *pool, const int64_t *since, uint64_t po
     return rm_time_add(*since, pool->desc.grow_after_ns);
 }
 
-/* Claims an empty slot to make a resource in, if there is room for one. What is taken on the way is
-   put back when the next step fails; then it looks again, since another may have been refused
-   because of it. */
-static bool rmi_pool_claim_empty(rm_pool *pool, const int64_t *since, uint64_t *grant) {
-    uint32_t endpoint, i;
+/* Claims an empty slot to make a resource of an endpoint in, if there is room for one. What is
+   taken on the way is put back when the next step fails; then it looks again, since another may
+   have been refused because of it. */
+static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, const int64_t *since,
+                                 uint64_t *grant) {
+    uint32_t i;
     bool probe;
     for (;;) {
         const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
@@ -1166,7 +1230,7 @@ static bool rmi_pool_claim_empty(rm_pool *pool, const int64_t *since, uint64_t *
         grow_at = rmi_pool_grow_at(pool, since, population);
         if (grow_at != INT64_MIN && grow_at > rm_now(pool->env.clock)) return false;
         if (rmi_pool_spent(pool)) return false;
-        if (!rmi_pool_choose(pool, &endpoint, &probe)) return false;
+        if (!rmi_pool_try_endpoint(pool, &pool->endpoints[endpoint], &probe)) return false;
         if (rmi_pool_enter(pool)) {
             if (rmi_pool_spend(pool)) break; /* last: other keys would not be told of the undoing */
             rmi_pool_leave(pool, RMI_POP_TOTAL + RMI_POP_KEPT + RMI_POP_CREATING);
@@ -1215,7 +1279,9 @@ static void rmi_pool_end(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
 static void rmi_pool_retire(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
     rmi_pool_set(slot, RMI_SLOT_CLOSING);
     (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
+    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->leaving, 1u, SEQ_CST);
     rmi_pool_end(pool, slot, cause);
+    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->leaving, 0u - 1u, SEQ_CST);
     rmi_pool_vacate(pool, slot, RMI_POP_TOTAL);
 }
 
@@ -1416,14 +1482,14 @@ static rm_status rmi_pool_make(rm_pool *pool, rmi_slot *slot, rm_deadline deadli
 
 /* >>core: acquire */
 
-/* Claims an idle slot of the given endpoint; UINT32_MAX = of any. */
+/* Claims an idle slot of an endpoint. */
 static bool rmi_pool_claim_idle(rm_pool *pool, uint32_t endpoint, uint64_t *grant) {
     uint32_t i;
     for (i = 0; i < pool->capacity; ++i) {
         rmi_slot *slot = &pool->slots[i];
         const uint64_t word = RMI_LOAD64(&slot->word, SEQ_CST);
         if (rmi_slot_state(word) != RMI_SLOT_IDLE ||
-            (endpoint != UINT32_MAX && RMI_LOAD32(&slot->endpoint, RELAXED) != endpoint) ||
+            RMI_LOAD32(&slot->endpoint, RELAXED) != endpoint ||
             !rmi_pool_claim(slot, word, RMI_SLOT_CHECKING))
             continue;
         *grant = i;
@@ -1432,17 +1498,25 @@ static bool rmi_pool_claim_idle(rm_pool *pool, uint32_t endpoint, uint64_t *gran
     return false;
 }
 
-/* Claims an idle slot of the best endpoint that has one and is not shut. */
-static bool rmi_pool_claim_balanced(rm_pool *pool, uint64_t *grant) {
+/* Claims a slot of one endpoint: with an idle resource, if that will do, else an empty one. */
+static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, bool idle, const int64_t *since,
+                              uint64_t *grant) {
+    const int64_t shut = rmi_pool_shut_until(&pool->endpoints[endpoint]);
+    if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
+    return (idle && rmi_pool_claim_idle(pool, endpoint, grant)) ||
+           rmi_pool_claim_empty(pool, endpoint, since, grant);
+}
+
+/* Claims a slot of the best endpoint that has one. */
+static bool rmi_pool_claim_best(rm_pool *pool, bool idle, const int64_t *since, uint64_t *grant) {
     rmi_loads loads;
     uint64_t asked = 0;
-    uint32_t i;
-    rmi_pool_loads(pool, &loads);
+    uint32_t i, at;
+    if (!pool->balanced) return rmi_pool_claim_at(pool, 0, idle, since, grant);
+    rmi_pool_loads(pool, idle, &loads);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        const uint32_t at = rmi_pool_next_endpoint(pool, &loads, &asked);
-        const int64_t shut = (int64_t)RMI_LOAD64(&pool->endpoints[at].shut_ns, SEQ_CST);
-        if ((shut != 0 && shut > rm_now(pool->env.clock)) || !rmi_pool_claim_idle(pool, at, grant))
-            continue;
+        at = rmi_pool_next_endpoint(pool, &loads, &asked);
+        if (!rmi_pool_claim_at(pool, at, idle, since, grant)) continue;
         RMI_STORE32(&pool->turn, at + 1, RELAXED);
         return true;
     }
@@ -1471,16 +1545,13 @@ static bool rmi_pool_blocked(rm_pool *pool, uint64_t *grant) {
 
 /* Is there nothing to wait for? No leave to make a resource, and none that may come back. */
 static bool rmi_pool_hopeless(rm_pool *pool, uint64_t *grant) {
-    return rmi_pool_blocked(pool, grant) &&
-           (*grant == RMI_POOL_SHUT ||
-            RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_KEPT) == 0);
+    return rmi_pool_blocked(pool, grant) && (*grant == RMI_POOL_SHUT || rmi_pool_kept(pool) == 0);
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
 static bool rmi_pool_shrinks(rm_pool *pool) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
-    return RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_KEPT) >
-           rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
+    return rmi_pool_kept(pool) > rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
 }
 
 /* The queue's try: an idle resource, else an empty slot to make one in (*grant says which slot; its
@@ -1488,10 +1559,7 @@ static bool rmi_pool_shrinks(rm_pool *pool) {
 static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return false;
-    if (!rmi_pool_shrinks(pool) && (pool->balanced ? rmi_pool_claim_balanced(pool, grant)
-                                                   : rmi_pool_claim_idle(pool, UINT32_MAX, grant)))
-        return true;
-    return rmi_pool_claim_empty(pool, (const int64_t *)request, grant) ||
+    return rmi_pool_claim_best(pool, !rmi_pool_shrinks(pool), (const int64_t *)request, grant) ||
            rmi_pool_hopeless(pool, grant);
 }
 
@@ -1579,6 +1647,12 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_SUSPENDED) != 0)
         return rm_error_set(error, status, 0, pool->name,
                             "the pool is suspended, %u wait; rm_pool_resume lends again", waiting);
+    if (last.status == RM_OK && pool->budget != NULL && rmi_budget_spent(pool->budget))
+        return rm_error_set(error, status, 0, pool->name,
+                            "no resource: %u in use, %u waiting, max %u; all %u of the common "
+                            "bound are taken by this and other keys; raise max_total",
+                            counts.states[RMI_SLOT_BUSY], waiting,
+                            rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0), pool->budget->max);
     if (last.status == RM_OK)
         return rm_error_set(error, status, 0, pool->name,
                             "no resource: %u in use, %u idle, %u creating, %u closing, %u waiting, "
@@ -1597,12 +1671,9 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
 static rm_status rmi_pool_gave_up(rm_pool *pool, uint64_t grant, rm_error *error) {
     rm_error last;
     int64_t age;
-    if (grant == RMI_POOL_SHUT) {
-        rmi_pool_count(&pool->rejected);
+    if (grant == RMI_POOL_SHUT)
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name,
                             "the guards of all endpoints refuse");
-    }
-    rmi_pool_count(&pool->failed_fast);
     rm_waitq_lock(&pool->queue);
     last = pool->last_error;
     age = rmi_time_since(rm_now(pool->env.clock), pool->last_error_ns);
@@ -1612,6 +1683,12 @@ static rm_status rmi_pool_gave_up(rm_pool *pool, uint64_t grant, rm_error *error
     return rm_error_set(error, last.status, last.native, last.where,
                         "%s (%lld ms ago; not tried again before its backoff ends)", last.message,
                         (long long)(age / RM_MS(1)));
+}
+
+/* ... to an acquire. */
+static rm_status rmi_pool_turned_away(rm_pool *pool, uint64_t grant, rm_error *error) {
+    rmi_pool_count(grant == RMI_POOL_SHUT ? &pool->rejected : &pool->failed_fast);
+    return rmi_pool_gave_up(pool, grant, error);
 }
 
 static void rmi_pool_ask_deadline(rm_pool *pool, rmi_pool_ask *ask) {
@@ -1703,16 +1780,18 @@ static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *erro
     return status;
 }
 
-/* Asks the guard of a slot's endpoint. One that refuses is passed over for a while. */
+/* Asks the guard of a slot's endpoint. One that refuses is passed over for the first backoff. */
 static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
+    const int64_t wait = pool->desc.create_backoff_ns;
     rm_error refusal;
     if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) == RM_OK) {
         if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0)
             RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
         return true;
     }
-    RMI_STORE64(&endpoint->shut_ns, (uint64_t)rm_time_add(rm_now(pool->env.clock), RM_MS(100)),
+    RMI_STORE64(&endpoint->shut_ns,
+                (uint64_t)rm_time_add(rm_now(pool->env.clock), wait > 0 ? wait : RM_MS(1)),
                 SEQ_CST);
     return false;
 }
@@ -1728,11 +1807,11 @@ static void rmi_pool_unclaim(rm_pool *pool, rmi_slot *slot) {
 }
 
 /* Turns a slot in state CLOSING, whose resource has ended, into one in state CREATING, if another
-   may be made at once; else leaves it empty. */
+   may be made at once; else leaves it empty. Among several endpoints the balance chooses anew. */
 static bool rmi_pool_replace(rm_pool *pool, rmi_slot *slot) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
     uint64_t seen = RMI_LOAD64(&pool->population, SEQ_CST);
-    bool more = rmi_pool_try_endpoint(pool, endpoint, &slot->probe);
+    bool more = !pool->balanced && rmi_pool_try_endpoint(pool, endpoint, &slot->probe);
     while (more) {
         more = RMI_POP_FIELD(seen, RMI_POP_CREATING) < pool->desc.max_creating;
         if (more &&
@@ -1826,13 +1905,15 @@ static bool rmi_pool_holds(rm_pool *pool) {
 }
 
 static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
+    const bool on = ask->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
     rm_status status;
     bool wanting;
     rmi_pool_ask_deadline(pool, ask);
-    if (pool->desc.grow_after_ns != 0 && ask->since_ns == INT64_MAX)
-        ask->since_ns = rm_now(pool->env.clock);
     wanting = rmi_pools_want(pool); /* for a place under the common bound */
-    status = rm_waitq_wait(&pool->queue, &ask->since_ns, ask->deadline, ask->cancel, grant);
+    if (!on) ask->since_ns = rm_now(pool->env.clock);
+    status = on ? rm_waitq_wait_on(&pool->queue, &ask->since_ns, ask->since_ns, ask->deadline,
+                                   ask->cancel, grant)
+                : rm_waitq_wait(&pool->queue, &ask->since_ns, ask->deadline, ask->cancel, grant);
     if (wanting) rmi_pools_unwant(pool);
     ask->now_ns = rmi_pool_now(pool);
     return status;
@@ -1851,7 +1932,8 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
         else
             status = rmi_pool_wait(pool, ask, grant);
     }
-    if (status == RM_OK && *grant >= RMI_POOL_FAILS) return rmi_pool_gave_up(pool, *grant, error);
+    if (status == RM_OK && *grant >= RMI_POOL_FAILS)
+        return rmi_pool_turned_away(pool, *grant, error);
     if (status == RM_OK) rmi_pool_remember(pool, ask->now_ns, *grant);
     return status == RM_OK ? RM_OK : rmi_pool_denied(pool, status, error);
 }
@@ -1904,7 +1986,7 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         if (again) continue;
         if (status != RM_OK)
             return rmi_pool_lacks(pool, &permit, rmi_pool_blame(pool, status), status, error);
-        if (ask->keyed) slot->keyed = true;
+        slot->keyed = ask->keyed;
         rmi_pool_lend(pool, slot, &permit, ask->now_ns, out);
     }
     return RM_OK;
@@ -1918,9 +2000,11 @@ static bool rmi_pool_within(int64_t then, int64_t now, int64_t ns) {
 #endif
 
 /* The fast path: lends the slot that this thread used last, if it is idle and fit as it is, and
-   nobody is to be asked. What is read before the claim holds after it, or else is of an
+   nobody is to be asked; a deadline has to be further off than the coarse clock may be behind. What
+   is read before the claim holds after it, or else is of an
    older check of the slot, which the newer one can only have bettered; but for the pool's epoch. */
-static bool rmi_pool_acquire_again(rm_pool *pool, rm_lease *out) {
+static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, bool keyed,
+                                          rm_lease *out) {
 #ifndef RM_NO_TLS
     const rmi_pool_hint *hint = &rmi_pool_hints[pool->number % RMI_POOL_HINTS];
     rmi_slot *slot;
@@ -1934,6 +2018,7 @@ static bool rmi_pool_acquire_again(rm_pool *pool, rm_lease *out) {
     now = rmi_pool_now(pool);
     if (rmi_slot_state(word) != RMI_SLOT_IDLE || made != RMI_LOAD64(&pool->epoch, RELAXED) ||
         !rmi_pool_within(hint->since_ns, now, RM_MS(10)) || rmi_pool_expired(slot, now) ||
+        (deadline_ns != INT64_MAX && rm_time_add(now, RM_MS(20)) > deadline_ns) ||
         !rmi_pool_within((int64_t)RMI_LOAD64(&slot->used_ns, RELAXED), now, pool->fresh_ns) ||
         !rmi_pool_claim(slot, word, RMI_SLOT_CHECKING))
         return false;
@@ -1941,10 +2026,11 @@ static bool rmi_pool_acquire_again(rm_pool *pool, rm_lease *out) {
         rmi_pool_offer(pool, slot);
         return false;
     }
+    slot->keyed = keyed;
     rmi_pool_lend(pool, slot, NULL, now, out);
     return true;
 #else
-    (void)pool, (void)out;
+    (void)pool, (void)deadline_ns, (void)keyed, (void)out;
     return false;
 #endif
 }
@@ -1958,7 +2044,7 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
         return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns",
                             "%lld is no timeout: a time, RM_NOWAIT or RM_FOREVER",
                             (long long)timeout_ns);
-    if (rmi_pool_acquire_again(pool, out)) return RM_OK;
+    if (rmi_pool_acquire_again(pool, INT64_MAX, false, out)) return RM_OK;
     ask.timeout_ns = timeout_ns == 0 ? pool->desc.acquire_timeout_ns : timeout_ns;
     ask.deadline.at_ns = 0;
     ask.cancel = NULL;
@@ -1971,6 +2057,9 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
 static rm_status rmi_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_cancel *cancel,
                                         bool keyed, rm_lease *out, rm_error *error) {
     rmi_pool_ask ask;
+    if (!rm_cancel_requested(cancel) &&
+        rmi_pool_acquire_again(pool, deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns, keyed, out))
+        return RM_OK;
     ask.timeout_ns = 0;
     ask.deadline = deadline;
     ask.cancel = cancel;
@@ -1991,12 +2080,14 @@ RM_API rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_c
 
 static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user);
 
-static rm_status rmi_pool_enqueue(rm_pool_request *request) {
+/* Queues a request, or again: what it got was not fit, and it keeps its place. */
+static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
     rm_pool *pool = request->pool;
     rm_status status;
     request->wanting = rmi_pools_want(pool);
-    status = rm_waitq_add(&pool->queue, &request->waiter, &request->since_ns, request->deadline,
-                          request->cancel, rmi_pool_arrived, request);
+    status = on ? rm_waitq_add_on(&pool->queue, &request->waiter)
+                : rm_waitq_add(&pool->queue, &request->waiter, &request->since_ns,
+                               request->deadline, request->cancel, rmi_pool_arrived, request);
     if (status != RM_OK && request->wanting) rmi_pools_unwant(pool);
     return status;
 }
@@ -2024,15 +2115,16 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
     } else if (grant >= RMI_POOL_FAILS) {
-        status = rmi_pool_gave_up(pool, grant, &error);
+        status = rmi_pool_turned_away(pool, grant, &error);
     } else {
         status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
         if (status != RM_OK) outcome = rmi_pool_blame(pool, status);
-        if (again) status = rmi_pool_enqueue(request);
+        if (again) status = rmi_pool_enqueue(request, true);
         if (again && status == RM_OK) return;
         if (again) status = rmi_pool_denied(pool, status, &error);
     }
     RMI_ENTER(rmi_pool_hooks, here, pool);
+    if (status == RM_OK) pool->slots[grant].keyed = request->keyed;
     if (status == RM_OK)
         rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, &lease);
     else
@@ -2043,14 +2135,12 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     RMI_LEAVE(rmi_pool_hooks, here);
 }
 
-RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
-                                       rm_deadline deadline, rm_cancel *cancel,
-                                       rm_pool_acquired_fn acquired_fn, rm_error *error,
-                                       void *user) {
+static rm_status rmi_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
+                                        rm_deadline deadline, rm_cancel *cancel, bool keyed,
+                                        rm_pool_acquired_fn acquired_fn, rm_error *error,
+                                        void *user) {
     rm_permit permit;
     rm_status status;
-    if (pool == NULL || request == NULL || acquired_fn == NULL)
-        return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool, request or acquired_fn is NULL");
     if (rm_cancel_requested(cancel))
         return rm_error_set(error, RM_E_CANCELLED, 0, pool->name, "cancelled before it began");
     status = rmi_pool_admit(pool, &permit, error);
@@ -2063,13 +2153,23 @@ RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
     request->user = user;
     request->deadline = deadline;
     request->permit = permit;
+    request->keyed = keyed;
     request->since_ns = pool->desc.grow_after_ns == 0 ? 0 : rm_now(pool->env.clock);
     (void)RMI_ADD32(&pool->requests, 1u, SEQ_CST);
-    status = rmi_pool_enqueue(request);
+    status = rmi_pool_enqueue(request, false);
     if (status == RM_OK) return RM_OK;
     (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST);
     rmi_pool_report_to(pool, &pool->guard, &permit, RM_OUTCOME_IGNORE);
     return rmi_pool_denied(pool, status, error);
+}
+
+RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
+                                       rm_deadline deadline, rm_cancel *cancel,
+                                       rm_pool_acquired_fn acquired_fn, rm_error *error,
+                                       void *user) {
+    if (pool == NULL || request == NULL || acquired_fn == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool, request or acquired_fn is NULL");
+    return rmi_pool_acquire_async(pool, request, deadline, cancel, false, acquired_fn, error, user);
 }
 
 RM_API rm_status rm_pool_request_cancel(rm_pool_request *request) {
@@ -2140,6 +2240,7 @@ static uint32_t rmi_pool_judge(rm_pool *pool, rmi_slot *slot, rm_release how) {
     if ((epoch & RMI_EPOCH_CLOSED) != 0) return RM_POOL_CAUSE_CLOSED;
     if (!rmi_pool_current(RMI_LOAD64(&slot->epoch, RELAXED), epoch)) return RM_POOL_CAUSE_EVICTED;
     if (rmi_pool_expired(slot, rmi_pool_now(pool))) return RM_POOL_CAUSE_LIFETIME;
+    if (pool->budget != NULL && rmi_pools_yields(pool)) return RM_POOL_CAUSE_SURPLUS;
     if (pool->desc.reset_fn != NULL && pool->desc.reset_fn(resource, user) != RM_OK) {
         rmi_pool_doubt(pool);
         return RM_POOL_CAUSE_RESET;
@@ -2428,29 +2529,27 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rm_deadline d
     return status;
 }
 
-/* Is there less idle, or on its way to be, than wanted, and room below max? */
-static bool rmi_pool_short_of(rm_pool *pool, uint32_t idle) {
-    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
-    return RMI_POP_FIELD(population, RMI_POP_KEPT) <
-               rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 0) &&
-           rmi_pool_in_state(pool, RMI_SLOT_IDLE) + rmi_pool_in_state(pool, RMI_SLOT_CHECKING) +
-                   RMI_POP_FIELD(population, RMI_POP_CREATING) <
-               idle;
+/* How many are idle, or on their way to be. */
+static uint32_t rmi_pool_soon_idle(rm_pool *pool) {
+    return rmi_pool_in_state(pool, RMI_SLOT_IDLE) + rmi_pool_in_state(pool, RMI_SLOT_CHECKING) +
+           RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_CREATING);
 }
 
 static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     rm_pool *pool = u->pool;
     uint64_t grant = 0;
-    while (!rmi_upkeep_over(u) &&
-           rmi_pool_short_of(pool, rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 2))) {
+    for (;;) {
+        const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
         rm_status status;
-        if (!rmi_pool_claim_empty(pool, NULL, &grant))
+        if (rmi_upkeep_over(u) || rmi_pool_kept(pool) >= rmi_pool_size(sizes, 0) ||
+            rmi_pool_soon_idle(pool) >= rmi_pool_size(sizes, 2))
+            return RM_OK;
+        if (!rmi_pool_claim_best(pool, false, NULL, &grant))
             return rmi_pool_blocked(pool, &grant) ? rmi_pool_gave_up(pool, grant, error) : RM_OK;
         status = rmi_pool_make_idle(pool, grant, u->deadline, error);
         if (status != RM_OK) return status;
         if (u->budget != UINT32_MAX) --u->budget;
     }
-    return RM_OK;
 }
 
 RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline deadline,
@@ -2499,7 +2598,7 @@ static void rmi_pool_warm_run(void *user) {
                                   "the time was over before %u resources were made", warm->todo);
             break;
         }
-        if (rmi_pool_claim_empty(warm->pool, NULL, &grant))
+        if (rmi_pool_claim_best(warm->pool, false, NULL, &grant))
             status = rmi_pool_make_idle(warm->pool, grant, warm->deadline, &error);
         else if (rmi_pool_blocked(warm->pool, &grant))
             status = rmi_pool_gave_up(warm->pool, grant, &error);
@@ -2526,8 +2625,8 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     warm.pool = pool;
     warm.deadline = deadline;
     max = rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 0);
-    kept = RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_KEPT);
-    idle = rmi_pool_in_state(pool, RMI_SLOT_IDLE);
+    kept = rmi_pool_kept(pool);
+    idle = rmi_pool_soon_idle(pool);
     warm.todo = idle < count ? count - idle : 0;
     if (warm.todo > (kept < max ? max - kept : 0)) warm.todo = kept < max ? max - kept : 0;
     if (rm_mutex_init(&warm.mutex) != RM_OK)
@@ -2547,34 +2646,42 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     return warm.status;
 }
 
-/* The thread of the pool. */
-static void rmi_pool_help(void *user) {
-    rm_pool *pool = (rm_pool *)user;
-    const rm_deadline none = {0};
-    RMI_STORE32(&pool->helper_number, rm_thread_number(), RELEASE);
-    while (rm_sleep(pool->env.clock, pool->desc.maintain_every_ns, &pool->helper_stop) == RM_OK)
-        (void)rm_pool_maintain(pool, 0, none, NULL);
+/* >>core: the thread that maintains */
+
+static void rmi_helper_main(void *user) {
+    rmi_helper *helper = (rmi_helper *)user;
+    RMI_STORE32(&helper->number, rm_thread_number(), RELEASE);
+    while (rm_sleep(helper->clock, helper->every_ns, &helper->stop) == RM_OK)
+        helper->run_fn(helper->user);
 }
 
-static rm_status rmi_pool_start_helper(rm_pool *pool) {
+static rm_status rmi_helper_start(rmi_helper *helper) {
     rm_status status;
-    if (pool->desc.maintain_every_ns == 0 || RMI_XCHG32(&pool->helping, 1u, SEQ_CST) != 0)
-        return RM_OK;
-    status = rm_cancel_init(&pool->helper_stop);
+    if (helper->every_ns == 0 || RMI_XCHG32(&helper->helping, 1u, SEQ_CST) != 0) return RM_OK;
+    status = rm_cancel_init(&helper->stop);
     if (status == RM_OK) {
-        status = rm_thread_start(&pool->helper, rmi_pool_help, pool);
-        if (status != RM_OK) (void)rm_cancel_destroy(&pool->helper_stop);
+        status = rm_thread_start(&helper->thread, rmi_helper_main, helper);
+        if (status != RM_OK) (void)rm_cancel_destroy(&helper->stop);
     }
-    if (status != RM_OK) RMI_STORE32(&pool->helping, 0u, SEQ_CST);
+    if (status != RM_OK) RMI_STORE32(&helper->helping, 0u, SEQ_CST);
     return status;
 }
 
-static void rmi_pool_stop_helper(rm_pool *pool) {
-    if (RMI_XCHG32(&pool->helping, 0u, SEQ_CST) == 0) return;
-    rm_cancel_request(&pool->helper_stop);
-    rm_thread_join(&pool->helper);
-    RMI_STORE32(&pool->helper_number, 0u, RELEASE);
-    (void)rm_cancel_destroy(&pool->helper_stop);
+static void rmi_helper_stop(rmi_helper *helper) {
+    if (RMI_XCHG32(&helper->helping, 0u, SEQ_CST) == 0) return;
+    rm_cancel_request(&helper->stop);
+    rm_thread_join(&helper->thread);
+    RMI_STORE32(&helper->number, 0u, RELEASE);
+    (void)rm_cancel_destroy(&helper->stop);
+}
+
+static bool rmi_helper_is_this(const rmi_helper *helper) {
+    return RMI_LOAD32(&helper->number, ACQUIRE) == rm_thread_number();
+}
+
+static void rmi_pool_help(void *user) {
+    const rm_deadline none = {0};
+    (void)rm_pool_maintain((rm_pool *)user, 0, none, NULL);
 }
 
 /* >>public: operations */
@@ -2666,9 +2773,9 @@ static bool rmi_pool_lease_info(rm_pool *pool, uint32_t at, rm_pool_lease_info *
     const uint64_t word = RMI_LOAD64(&slot->word, SEQ_CST);
     if (rmi_slot_state(word) != RMI_SLOT_BUSY) return false;
     info->where = rmi_pool_where(slot);
-    info->endpoint = rmi_pool_endpoint_of(pool, slot)->name;
+    info->endpoint = pool->endpoints[RMI_LOAD32(&slot->endpoint, ACQUIRE)].name;
     info->held_ns = rmi_pool_held_ns(slot, rmi_pool_now(pool));
-    info->thread = RMI_LOAD32(&slot->thread, RELAXED);
+    info->thread = RMI_LOAD32(&slot->thread, ACQUIRE);
     info->slot = at;
     return RMI_LOAD64(&slot->word, SEQ_CST) == word; /* else what was read may be of another */
 }
@@ -2831,7 +2938,7 @@ static rm_status rmi_pool_start(void *user, rm_deadline deadline, rm_error *erro
         rmi_pool_turn(pool, RMI_EPOCH_CLOSED, 0, RMI_EPOCH_GENERATION);
         rmi_pool_turn_queue(pool);
     }
-    if (rmi_pool_start_helper(pool) != RM_OK) /* a destroy that was refused has ended it */
+    if (rmi_helper_start(&pool->helper) != RM_OK) /* a destroy that was refused has ended it */
         return rm_error_set(error, RM_E_SYSTEM, 0, pool->name,
                             "the platform has no thread to give");
     return rm_pool_prewarm(pool, rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 2), deadline,
@@ -2849,10 +2956,12 @@ static rm_health rmi_pool_health(void *user, rm_error *reason) {
     const uint64_t epoch = RMI_LOAD64(&pool->epoch, SEQ_CST);
     rm_error last;
     uint32_t waiting;
+    int64_t age;
     bool failing;
     rm_waitq_lock(&pool->queue);
     last = pool->last_error;
     failing = pool->failing;
+    age = rmi_time_since(rm_now(pool->env.clock), pool->last_error_ns);
     waiting = pool->queue.stats.waiting;
     rm_waitq_unlock(&pool->queue);
     if ((epoch & RMI_EPOCH_CLOSED) != 0) {
@@ -2864,7 +2973,7 @@ static rm_health rmi_pool_health(void *user, rm_error *reason) {
                            waiting);
         return RM_HEALTH_DEGRADED;
     }
-    if (failing) {
+    if (failing && (waiting > 0 || rmi_pool_kept(pool) == 0 || age < RM_MINUTES(1))) {
         if (reason != NULL) *reason = last;
         return RM_HEALTH_DEGRADED;
     }
@@ -2916,7 +3025,7 @@ static void rmi_pool_show_counts(rm_stat_fn visit, void *to, const rm_pool_stats
 static void rmi_pool_show_endpoints(rm_pool *pool, rm_stat_fn visit, void *to) {
     rmi_loads loads;
     uint32_t i;
-    rmi_pool_loads(pool, &loads);
+    rmi_pool_loads(pool, true, &loads);
     for (i = 0; i < pool->endpoint_count && pool->endpoints[i].name[0] != '\0'; ++i) {
         rmi_endpoint *endpoint = &pool->endpoints[i];
         rmi_show(visit, to, RM_STAT_GAUGE, "rm_pool_endpoint_resources", "Resources by endpoint.",
@@ -3168,6 +3277,10 @@ static void rmi_pool_init(rm_pool *pool, const rm_pool_desc *desc, const rm_env 
     if (desc->validate_fn == NULL || pool->fresh_ns == RM_NONE) pool->fresh_ns = INT64_MAX;
     if (pool->fresh_ns == RM_STRICT) pool->fresh_ns = 0;
     pool->number = RMI_ADD32(&rmi_pool_numbers, 1u, RELAXED) + 1u;
+    pool->helper.clock = pool->env.clock;
+    pool->helper.every_ns = desc->maintain_every_ns;
+    pool->helper.run_fn = rmi_pool_help;
+    pool->helper.user = pool;
     if (desc->max_lifetime_ns != 0)
         pool->phase = (double)rm_random_below(env->random, UINT64_C(1) << 32) / shares;
 }
@@ -3207,7 +3320,7 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
     rmi_pool_init(pool, &checked, &env, sizes);
     status = rmi_pool_init_queues(pool);
     if (status == RM_OK) {
-        status = rmi_pool_start_helper(pool);
+        status = rmi_helper_start(&pool->helper);
         if (status != RM_OK) rmi_pool_end_queues(pool);
     }
     if (status != RM_OK) {
@@ -3240,15 +3353,15 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     ++pool->life;
     pool->epoch &= ~RMI_EPOCH_STOPPED;
     pool->population = 0;
-    pool->maintaining = pool->trims = pool->requests = pool->helping = 0;
-    pool->helper_number = 0;
+    pool->maintaining = pool->trims = pool->requests = pool->wanting = 0;
+    pool->helper.helping = pool->helper.number = 0;
     pool->failing = false;
     memset(&pool->last_error, 0, sizeof pool->last_error);
     pool->created = pool->create_failures = pool->rejected = pool->failed_fast = 0;
     pool->detached = pool->reclaimed = pool->leaks = 0;
     memset(pool->ended, 0, sizeof pool->ended);
     status = rmi_pool_init_queues(pool);
-    return status == RM_OK ? rmi_pool_start_helper(pool) : status;
+    return status == RM_OK ? rmi_helper_start(&pool->helper) : status;
 }
 
 /* Is a thread still waiting in a queue, or on its way out of it? */
@@ -3265,10 +3378,8 @@ RM_API rm_status rm_pool_destroy(rm_pool *pool) {
     rm_status status;
     if (pool == NULL) return RM_OK;
     status = rm_pool_close(pool, RM_NOWAIT, NULL);
-    if (RMI_IS_INSIDE(rmi_pool_hooks, pool) ||
-        RMI_LOAD32(&pool->helper_number, ACQUIRE) == rm_thread_number())
-        return RM_E_BUSY;
-    rmi_pool_stop_helper(pool); /* it may be inside a hook, and the pool busy only for that */
+    if (RMI_IS_INSIDE(rmi_pool_hooks, pool) || rmi_helper_is_this(&pool->helper)) return RM_E_BUSY;
+    rmi_helper_stop(&pool->helper); /* it may be inside a hook, and the pool busy only for that */
     if (status != RM_OK) status = rm_pool_close(pool, RM_NOWAIT, NULL);
     if (status != RM_OK) return RM_E_BUSY;
     if (rmi_pool_waits(&pool->queue) || rmi_pool_waits(&pool->drain) ||
@@ -3296,74 +3407,164 @@ struct rm_pools {
     uint32_t closed, number; /* another number in the child of a fork */
     rm_guard guard;          /* of each pool; and its name, if it is not the key's */
     char name[48], pool_name[48];
+    rmi_helper helper;
 };
 
-static bool rmi_pools_notify_one(const void *key, size_t size, void *value, void *user) {
-    (void)key, (void)size, (void)user;
-    rm_waitq_notify(&((rm_pool *)value)->queue);
-    return true;
-}
-
-static void rmi_pools_wake(rmi_budget *budget) {
-    if (RMI_LOAD32(&budget->wanting, SEQ_CST) != 0)
-        rm_registry_each(budget->pools->registry, rmi_pools_notify_one, NULL);
-}
-
-static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *user) {
-    rm_pool *pool = (rm_pool *)value;
-    (void)key, (void)size;
-    if (pool == (rm_pool *)user || RMI_LOAD32(&pool->wanting, SEQ_CST) != 0) return true;
-    return !rmi_pool_drop_idle(pool);
-}
-
-/* Has this pool room of its own? By its slots: the population counts for a moment those, too, that
-   will find the common bound reached. */
-static bool rmi_pools_room(rm_pool *pool) {
-    const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
-    return pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY) <
-               rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1) &&
-           rmi_pool_in_state(pool, RMI_SLOT_CREATING) < pool->desc.max_creating &&
-           (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) == 0;
-}
-
-static bool rmi_pools_starves(const void *key, size_t size, void *value, void *user) {
-    rm_pool *pool = (rm_pool *)value;
-    (void)key, (void)size;
-    if (RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 && rmi_pools_room(pool)) *(bool *)user = true;
-    return !*(bool *)user;
-}
-
-/* Ends something idle if somebody waits for nothing but a place under the common bound. */
-static void rmi_pools_relieve(rm_pool *pool) {
-    rm_registry *registry = pool->budget->pools->registry;
-    bool starves = false;
-    if (RMI_LOAD32(&pool->budget->wanting, SEQ_CST) == 0 || !rmi_pool_spent(pool)) return;
-    rm_registry_each(registry, rmi_pools_starves, &starves);
-    if (starves) rm_registry_each(registry, rmi_pools_drop_one, NULL);
-}
-
-static bool rmi_pools_want(rm_pool *pool) {
-    if (pool->budget == NULL) return false;
-    (void)RMI_ADD32(&pool->wanting, 1u, SEQ_CST);
-    (void)RMI_ADD32(&pool->budget->wanting, 1u, SEQ_CST);
-    if (rmi_pool_spent(pool) && rmi_pools_room(pool))
-        rm_registry_each(pool->budget->pools->registry, rmi_pools_drop_one, pool);
-    return true;
-}
-
-static void rmi_pools_unwant(rm_pool *pool) {
-    (void)RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST);
-    (void)RMI_ADD32(&pool->budget->wanting, 0u - 1u, SEQ_CST);
-    rmi_pools_relieve(pool); /* what is idle here may have been left for this one */
-}
-
-/* A lease has ended: its key is in use once less. */
-static void rmi_pools_left(rm_pool *pool) {
+/* Its pool's entry in the registry. */
+static rm_registry_ref rmi_pools_ref(rm_pool *pool) {
     const uint64_t key = RMI_LOAD64(&pool->key, RELAXED);
     rm_registry_ref ref;
     ref.value = pool;
     ref.slot = (uint32_t)(key >> 32);
     ref.generation = (uint32_t)key;
+    return ref;
+}
+
+/* Could this pool make one if it had a place? By its slots: the population counts for a moment
+   those, too, that will find the common bound reached. */
+static bool rmi_pools_room(rm_pool *pool) {
+    const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
+    uint64_t grant;
+    return pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY) <
+               rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1) &&
+           rmi_pool_in_state(pool, RMI_SLOT_CREATING) < pool->desc.max_creating &&
+           (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) == 0 &&
+           !rmi_pool_blocked(pool, &grant);
+}
+
+/* Do more wait than there are places about to be free? */
+static bool rmi_budget_lacks(const rmi_budget *budget) {
+    return RMI_LOAD32(&budget->leaving, SEQ_CST) < RMI_LOAD32(&budget->wanting, SEQ_CST);
+}
+
+/* Takes a pool out of the list of the hungry. */
+static void rmi_budget_unlink(rmi_budget *budget, rm_pool *pool) {
+    *(pool->hungrier != NULL ? &pool->hungrier->fuller : &budget->hungry) = pool->fuller;
+    *(pool->fuller != NULL ? &pool->fuller->hungrier : &budget->fullest) = pool->hungrier;
+}
+
+/* Puts a pool at the end of the list: it has had its turn, or comes new. */
+static void rmi_budget_append(rmi_budget *budget, rm_pool *pool) {
+    pool->fuller = NULL;
+    pool->hungrier = budget->fullest;
+    *(budget->fullest != NULL ? &budget->fullest->fuller : &budget->hungry) = pool;
+    budget->fullest = pool;
+}
+
+/* Does somebody wait for a place while nobody does in this pool, who could use one? */
+static bool rmi_pools_waits(rm_pool *pool) {
+    rmi_budget *budget = pool->budget;
+    rm_pool *other;
+    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0 || RMI_LOAD32(&pool->wanting, SEQ_CST) != 0)
+        return false;
+    rm_mutex_lock(&budget->mutex);
+    for (other = budget->hungry; other != NULL && !rmi_pools_room(other); other = other->fuller) {}
+    rm_mutex_unlock(&budget->mutex);
+    return other != NULL;
+}
+
+/* Shall the place of what comes back here go to another pool? To one that waits with none or with
+   fewer, so that all that wait get the same share; where there are more of them than places, in
+   turn. */
+static bool rmi_pools_yields(rm_pool *pool) {
+    rmi_budget *budget = pool->budget;
+    const uint32_t kept = rmi_pool_kept(pool);
+    const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
+    rm_pool *other;
+    bool yields = false;
+    if (!rmi_budget_lacks(budget) || !rmi_budget_spent(budget)) return false;
+    rm_mutex_lock(&budget->mutex);
+    for (other = budget->hungry; other != NULL && !yields; other = other->fuller) {
+        if (other == pool && kept < 2) {
+            rmi_budget_unlink(budget, pool);
+            rmi_budget_append(budget, pool); /* it is its own turn */
+            break;
+        }
+        yields = other != pool && rmi_pools_room(other) &&
+                 (!waits || rmi_pool_kept(other) == 0 || rmi_pool_kept(other) + 1 < kept);
+    }
+    rm_mutex_unlock(&budget->mutex);
+    return yields;
+}
+
+/* Whose turn is it, of those that had none in this round? The one with the fewest, of equals the
+   one that has gone without for the longest; held, so that it stays. */
+static rm_pool *rmi_pools_next(rmi_budget *budget, uint32_t round, rm_registry_ref *held) {
+    rm_registry *registry = budget->pools->registry;
+    rm_registry_ref ref;
+    rm_pool *pool, *best = NULL;
+    rm_mutex_lock(&budget->mutex);
+    for (pool = budget->hungry; pool != NULL; pool = pool->fuller) {
+        if (pool->round != round && rmi_pools_room(pool) &&
+            (best == NULL || rmi_pool_kept(pool) < rmi_pool_kept(best)))
+            best = pool;
+    }
+    if (best != NULL) {
+        best->round = round;
+        rmi_budget_unlink(budget, best);
+        rmi_budget_append(budget, best);
+        ref = rmi_pools_ref(best);
+        if (rm_registry_hold(registry, &ref, held) != RM_OK) best = NULL; /* it cannot be */
+    }
+    rm_mutex_unlock(&budget->mutex);
+    return best;
+}
+
+/* Offers the places that are free to those that wait for one. */
+static void rmi_pools_wake(rmi_budget *budget) {
+    rm_registry_ref held;
+    rm_pool *pool;
+    uint32_t round;
+    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
+    round = RMI_ADD32(&budget->rounds, 1u, RELAXED) + 1u;
+    while (!rmi_budget_spent(budget) && (pool = rmi_pools_next(budget, round, &held)) != NULL) {
+        rm_waitq_notify(&pool->queue);
+        (void)rm_registry_put(budget->pools->registry, &held);
+    }
+}
+
+static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *user) {
+    rm_pool *pool = (rm_pool *)value;
+    (void)key, (void)size, (void)user;
+    return RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 || !rmi_pool_drop_idle(pool);
+}
+
+/* Ends something idle where nobody waits, if somebody waits elsewhere for nothing but a place. */
+static void rmi_pools_relieve(rm_pool *pool) {
+    rmi_budget *budget = pool->budget;
+    rm_pool *other;
+    if (!rmi_budget_spent(budget)) rmi_pools_wake(budget);
+    if (!rmi_budget_spent(budget) || !rmi_budget_lacks(budget)) return;
+    rm_mutex_lock(&budget->mutex);
+    for (other = budget->hungry; other != NULL && !rmi_pools_room(other); other = other->fuller) {}
+    rm_mutex_unlock(&budget->mutex);
+    if (other != NULL) rm_registry_each(budget->pools->registry, rmi_pools_drop_one, NULL);
+}
+
+/* Counts an acquire that is about to wait. */
+static bool rmi_pools_want(rm_pool *pool) {
+    rmi_budget *budget = pool->budget;
+    if (budget == NULL) return false;
+    rm_mutex_lock(&budget->mutex);
+    if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
+    (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
+    rm_mutex_unlock(&budget->mutex);
+    rmi_pools_relieve(pool);
+    return true;
+}
+
+static void rmi_pools_unwant(rm_pool *pool) {
+    rmi_budget *budget = pool->budget;
+    rm_mutex_lock(&budget->mutex);
+    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
+    (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
+    rm_mutex_unlock(&budget->mutex);
+    rmi_pools_relieve(pool); /* a place that it was offered, or what is idle here, is for others */
+}
+
+/* A lease has ended: its key is in use once less. */
+static void rmi_pools_left(rm_pool *pool) {
+    rm_registry_ref ref = rmi_pools_ref(pool);
     (void)rm_registry_put(pool->pools->registry, &ref);
 }
 
@@ -3393,7 +3594,7 @@ static rm_status rmi_pools_open_inside(rm_pools *pools, const void *key, size_t 
         if (status != RM_OK) return status;
     }
     desc.env = &pools->env;
-    desc.maintain_every_ns = 0; /* it would not hold the key */
+    desc.maintain_every_ns = 0; /* one thread sees to all */
     status = rm_pool_create(&desc, &pool, error);
     if (status == RM_OK) {
         if (pools->desc.max_total != 0) pool->budget = &pools->budget;
@@ -3435,6 +3636,28 @@ static bool rmi_pools_evictable(void *value, void *user) {
     return true; /* it is not borrowed: nothing is lent, nobody waits */
 }
 
+static void rmi_pools_help(void *user) {
+    const rm_deadline none = {0};
+    (void)rm_pools_maintain((rm_pools *)user, 0, none, NULL);
+}
+
+/* What the platform may refuse, last. */
+static rm_status rmi_pools_begin(rm_pools *pools, int64_t maintain_every_ns, rm_error *error) {
+    rm_status status = rm_mutex_init(&pools->budget.mutex);
+    pools->helper.clock = pools->env.clock;
+    pools->helper.every_ns = maintain_every_ns;
+    pools->helper.run_fn = rmi_pools_help;
+    pools->helper.user = pools;
+    if (status == RM_OK) {
+        status = rmi_helper_start(&pools->helper);
+        if (status != RM_OK) rm_mutex_destroy(&pools->budget.mutex);
+    }
+    if (status == RM_OK) return RM_OK;
+    (void)rm_registry_destroy(pools->registry);
+    return rm_error_set(error, status, 0, pools->name,
+                        "the platform has no mutex or thread to give");
+}
+
 RM_API rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out, rm_error *error) {
     rm_registry_desc keys;
     rm_pool_desc checked;
@@ -3451,8 +3674,6 @@ RM_API rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out, rm_e
     if (status == RM_OK) status = rmi_pool_check_sizes(&checked, &sizes, error);
     if (status == RM_OK && checked.memory != NULL)
         status = rmi_bad(error, "memory", "0: each pool takes its own");
-    if (status == RM_OK && checked.maintain_every_ns != 0)
-        status = rmi_bad(error, "maintain_every_ns", "0: call rm_pools_maintain");
     if (status == RM_OK && desc->name != NULL) status = rmi_check_name(desc->name, error);
     if (status == RM_OK && desc->max_keys > 1u << 24)
         status = rmi_bad(error, "max_keys", "at most 2^24");
@@ -3478,6 +3699,7 @@ RM_API rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out, rm_e
     keys.evictable_fn = rmi_pools_evictable;
     keys.user = pools;
     status = rm_registry_create(&keys, &pools->registry, error);
+    if (status == RM_OK) status = rmi_pools_begin(pools, checked.maintain_every_ns, error);
     if (status != RM_OK) {
         rm_free(env.allocator, pools, sizeof *pools);
         return status;
@@ -3490,10 +3712,26 @@ RM_API rm_status rm_pools_destroy(rm_pools *pools) {
     rm_env env;
     if (pools == NULL) return RM_OK;
     (void)rm_pools_close(pools, RM_NOWAIT, NULL);
-    if (RMI_IS_INSIDE(rmi_pool_hooks, pools)) return RM_E_BUSY;
+    if (RMI_IS_INSIDE(rmi_pool_hooks, pools) || rmi_helper_is_this(&pools->helper))
+        return RM_E_BUSY;
+    rmi_helper_stop(&pools->helper);
     if (rm_registry_destroy(pools->registry) != RM_OK) return RM_E_BUSY;
+    rm_mutex_destroy(&pools->budget.mutex);
     env = pools->env;
     rm_free(env.allocator, pools, sizeof *pools);
+    return RM_OK;
+}
+
+/* The pool of a key; its entry is held. */
+static rm_status rmi_pools_get(rm_pools *pools, const void *key, size_t size, rm_registry_ref *ref,
+                               rm_error *error) {
+    const rm_status status = rm_registry_get(pools->registry, key, size, ref, error);
+    rm_pool *pool;
+    if (status != RM_OK) return status;
+    pool = (rm_pool *)ref->value;
+    RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELAXED);
+    if (RMI_LOAD32(&pools->closed, SEQ_CST) != 0) /* it may be newer than what rm_pools_close saw */
+        (void)rm_pool_close(pool, RM_NOWAIT, NULL);
     return RM_OK;
 }
 
@@ -3504,12 +3742,9 @@ RM_API rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
     rm_status status;
     if (pools == NULL || out == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "pools", "pools or out is NULL");
-    status = rm_registry_get(pools->registry, key, size, &lease.ref, error);
+    status = rmi_pools_get(pools, key, size, &lease.ref, error);
     if (status != RM_OK) return status;
     lease.pool = (rm_pool *)lease.ref.value;
-    RMI_STORE64(&lease.pool->key, (uint64_t)lease.ref.slot << 32 | lease.ref.generation, RELAXED);
-    if (RMI_LOAD32(&pools->closed, SEQ_CST) != 0) /* it may be newer than what rm_pools_close saw */
-        (void)rm_pool_close(lease.pool, RM_NOWAIT, NULL);
     status = rmi_pool_acquire_until(lease.pool, deadline, cancel, true, &lease.lease, error);
     if (status != RM_OK) {
         (void)rm_registry_put(pools->registry, &lease.ref);
@@ -3518,6 +3753,44 @@ RM_API rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
     lease.pools = pools->number;
     *out = lease;
     return RM_OK;
+}
+
+static void rmi_pools_arrived(rm_status status, const rm_lease *got, const rm_error *error,
+                              void *user) {
+    rm_pools_request *request = (rm_pools_request *)user;
+    const rm_pools_acquired_fn acquired_fn = request->acquired_fn;
+    void *const acquired_user = request->user;
+    rm_pools_lease lease;
+    memset(&lease, 0, sizeof lease);
+    if (status != RM_OK) {
+        (void)rm_registry_put(request->pools->registry, &request->ref);
+    } else {
+        lease.lease = *got;
+        lease.pool = (rm_pool *)request->ref.value;
+        lease.ref = request->ref;
+        lease.pools = request->number;
+    }
+    acquired_fn(status, status == RM_OK ? &lease : NULL, error, acquired_user);
+}
+
+RM_API rm_status rm_pools_acquire_async(rm_pools *pools, rm_pools_request *request, const void *key,
+                                        size_t size, rm_deadline deadline, rm_cancel *cancel,
+                                        rm_pools_acquired_fn acquired_fn, rm_error *error,
+                                        void *user) {
+    rm_status status;
+    if (pools == NULL || request == NULL || acquired_fn == NULL)
+        return rm_error_set(error, RM_E_INVALID, 0, "pools",
+                            "pools, request or acquired_fn is NULL");
+    status = rmi_pools_get(pools, key, size, &request->ref, error);
+    if (status != RM_OK) return status;
+    request->pools = pools;
+    request->number = pools->number;
+    request->acquired_fn = acquired_fn;
+    request->user = user;
+    status = rmi_pool_acquire_async((rm_pool *)request->ref.value, &request->request, deadline,
+                                    cancel, true, rmi_pools_arrived, error, request);
+    if (status != RM_OK) (void)rm_registry_put(pools->registry, &request->ref);
+    return status;
 }
 
 RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how) {
@@ -3625,10 +3898,38 @@ RM_API void rm_pools_each(rm_pools *pools,
 }
 
 RM_API rm_status rm_pools_after_fork_child(rm_pools *pools) {
+    rm_status status;
     if (pools == NULL) return RM_E_INVALID;
-    pools->closed = pools->budget.used = pools->budget.wanting = 0;
+    pools->closed = pools->budget.used = pools->budget.wanting = pools->budget.leaving = 0;
+    pools->budget.hungry = pools->budget.fullest = NULL;
+    pools->helper.helping = pools->helper.number = 0;
     pools->number = RMI_ADD32(&rmi_pool_numbers, 1u, RELAXED) + 1u;
-    return rm_registry_after_fork_child(pools->registry);
+    if (rm_mutex_init(&pools->budget.mutex) != RM_OK) return RM_E_SYSTEM;
+    status = rm_registry_after_fork_child(pools->registry);
+    return status == RM_OK ? rmi_helper_start(&pools->helper) : status;
+}
+
+static bool rmi_pools_start_one(const void *key, size_t size, void *value, void *user) {
+    rmi_pools_visit *visit = (rmi_pools_visit *)user;
+    rm_error error;
+    (void)key, (void)size;
+    rmi_pools_note(visit, rmi_pool_start(value, visit->deadline, &error), &error);
+    return true;
+}
+
+/* What was stopped opens again. */
+static rm_status rmi_pools_start(void *user, rm_deadline deadline, rm_error *error) {
+    rm_pools *pools = (rm_pools *)user;
+    rmi_pools_visit visit;
+    if (rmi_helper_start(&pools->helper) != RM_OK) /* a destroy that was refused has ended it */
+        return rm_error_set(error, RM_E_SYSTEM, 0, pools->name,
+                            "the platform has no thread to give");
+    memset(&visit, 0, sizeof visit);
+    visit.deadline = deadline;
+    RMI_STORE32(&pools->closed, 0u, SEQ_CST);
+    rm_registry_each(pools->registry, rmi_pools_start_one, &visit);
+    if (visit.status != RM_OK && error != NULL) *error = visit.error;
+    return visit.status;
 }
 
 static rm_status rmi_pools_stop(void *user, rm_deadline deadline, rm_error *error) {
@@ -3684,6 +3985,7 @@ static void rmi_pools_stats_visit(void *user, rm_stat_fn visit, void *to) {
 RM_API rm_resource rm_pools_resource(rm_pools *pools) {
     rm_resource resource = rm_resource_make(pools == NULL ? NULL : pools->name, "pool", pools);
     if (pools == NULL) return resource;
+    resource.start_fn = rmi_pools_start;
     resource.stop_fn = rmi_pools_stop;
     resource.health_fn = rmi_pools_health;
     resource.stats_fn = rmi_pools_stats_visit;
@@ -3698,6 +4000,10 @@ RM_API rm_resource rm_pools_resource(rm_pools *pools) {
 #if defined(RM_POOL_TRACE) && !defined(rm_pool_acquire)
 #define rm_pool_acquire(pool, timeout_ns, out, error) \
     rmi_pool_acquire_here((pool), (timeout_ns), (out), (error), RM_HERE)
+#define rm_pool_acquire_until(pool, deadline, cancel, out, error) \
+    rmi_pool_acquire_until_here((pool), (deadline), (cancel), (out), (error), RM_HERE)
+#define rm_pool_scope_open(pool, timeout_ns, error) \
+    rmi_pool_scope_open_here((pool), (timeout_ns), (error), RM_HERE)
 #endif
 
 /*

@@ -23,7 +23,8 @@ PARTS = ['BASE', 'MANAGER', 'POOL', 'CACHE', 'BREAKER', 'METRICS']
 SYSTEM = ['stddef.h', 'stdint.h', 'stdbool.h', 'stdarg.h']
 LIMIT = 5  # an include costs at most so many times what the four headers above cost
 FEATURES = {'_DEFAULT_SOURCE', '_POSIX_C_SOURCE', '_DARWIN_C_SOURCE', 'WIN32_LEAN_AND_MEAN'}
-TRACED = {'rm_pool_acquire'}  # macros as well, with RM_POOL_TRACE
+# macros as well, with RM_POOL_TRACE
+TRACED = {'rm_pool_acquire', 'rm_pool_acquire_until', 'rm_pool_scope_open'}
 IMPLEMENT = '#define RM_IMPLEMENTATION\n'
 ALL = ''.join(f'#include "{name}"\n' for name in HEADERS)
 NOTHING = 'int main(void) { return 0; }\n'

@@ -149,9 +149,9 @@ TEST(endpoints, lend_where_the_least_is_in_use) {
     CHECK_EQ(RM_OK, take(&c.w, &leases[1]));
     CHECK_EQ(1, slot_server(&c, &leases[1])); /* 2, 0 and 1 in use */
     CHECK_EQ(RM_OK, take(&c.w, &leases[4]));
-    CHECK_EQ(1, slot_server(&c, &leases[4])); /* 2, 1 and 1: the first of the equal ones */
+    CHECK_EQ(2, slot_server(&c, &leases[4])); /* 2, 1 and 1: of equal ones the next in turn */
     CHECK_EQ(RM_OK, take(&c.w, &leases[5]));
-    CHECK_EQ(2, slot_server(&c, &leases[5]));
+    CHECK_EQ(1, slot_server(&c, &leases[5]));
     for (i = 0; i < 6; ++i)
         give(&c.w, &leases[i], RM_RELEASE_OK);
     world_end(&c.w);
@@ -255,7 +255,7 @@ TEST(endpoints, are_passed_over_while_their_guard_refuses) {
     CHECK_EQ(RM_OK, take(&c.w, &a));
     CHECK_EQ(1, slot_server(&c, &a));
     c.servers[0].seen.refuses = false;
-    pass(&c.w, RM_MS(100) - 1);
+    pass(&c.w, RM_MS(10) - 1); /* create_backoff_ns */
     CHECK_EQ(RM_OK, take(&c.w, &b));
     CHECK_EQ(1, slot_server(&c, &b)); /* it is not asked again yet */
     pass(&c.w, 1);
@@ -816,24 +816,28 @@ TEST(pools, yield_what_is_released_to_who_waits_under_another_key) {
     house_end(&h);
 }
 
-TEST(pools, serve_their_own_key_before_others) {
-    rm_pools_lease a;
-    visitor own, other;
-    house h;
-    house_init(&h, 1, 1);
-    REQUIRE(house_open(&h));
-    CHECK_EQ(RM_OK, lend(&h, "a", &a));
-    visitor_start(&other, &h, "b", RM_FOREVER);
-    rm_virtual_clock_await(&h.w.time, 1);
-    visitor_start(&own, &h, "a", RM_FOREVER);
-    rm_virtual_clock_await(&h.w.time, 2);
-    back(&h, &a, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, visitor_join(&own));
-    CHECK_EQ(1, number_of(&own.lease.lease)); /* the same one: no need to make another */
-    back(&h, &own.lease, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, visitor_join(&other));
-    back(&h, &other.lease, RM_RELEASE_OK);
-    house_end(&h);
+TEST(pools, serve_in_turn_where_more_keys_wait_than_there_are_places) {
+    static const char *const keys[] = {"a", "b"};
+    uint32_t first;
+    for (first = 0; first < 2; ++first) {
+        rm_pools_lease a;
+        visitor v[2];
+        house h;
+        house_init(&h, 1, 1);
+        REQUIRE(house_open(&h));
+        CHECK_EQ(RM_OK, lend(&h, "a", &a));
+        visitor_start(&v[0], &h, keys[first], RM_FOREVER);
+        rm_virtual_clock_await(&h.w.time, 1);
+        visitor_start(&v[1], &h, keys[1 - first], RM_FOREVER);
+        rm_virtual_clock_await(&h.w.time, 2);
+        back(&h, &a, RM_RELEASE_OK);
+        CHECK_EQ(RM_OK, visitor_join(&v[0]));
+        CHECK_EQ(1 + first, number_of(&v[0].lease.lease)); /* under "a" the same one */
+        back(&h, &v[0].lease, RM_RELEASE_OK);
+        CHECK_EQ(RM_OK, visitor_join(&v[1]));
+        back(&h, &v[1].lease, RM_RELEASE_OK);
+        house_end(&h);
+    }
 }
 
 /* Whoever waits for the one resource of its own key needs a place as soon as that is gone. */
