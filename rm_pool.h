@@ -57,15 +57,15 @@ WHAT IT DOES
 WHAT IT DOES NOT DO
     At most 65535 resources a pool, 64 endpoints. No thread of its own unless maintain_every_ns is
     set: otherwise call rm_pool_maintain from a timer. No priorities. A hook that hangs is not
-    interrupted; it holds up nobody but its caller, and its slot counts towards max until it
-    returns. Who has to look again, because its resource failed its check and may not be replaced
-    now, goes to the end of the queue. What is idle at one endpoint is lent before another one is
-    used. Keys under max_total are not served in turn: a busy key may keep a place from others.
+    interrupted, and a cancellation token does not reach it; it holds up nobody but its caller, and
+    its slot counts towards max until it returns. What is idle at one endpoint is not moved to
+    another that has come back: max_lifetime_ns does that in time.
 
 DEFINES
     RM_POOL_IMPLEMENTATION  emit the pool only; RM_IMPLEMENTATION emits all [one C file]
-    RM_POOL_TRACE           rm_pool_acquire notes its file and line in the lease, for
-                            rm_pool_leases and leak reports [files that want it, before this header]
+    RM_POOL_TRACE           rm_pool_acquire, rm_pool_acquire_until, rm_pool_scope_open and
+                            RM_POOL_SCOPE note their file and line in the lease, for rm_pool_leases
+                            and leak reports [files that want it, before this header]
 
 CONCEPTS
     Slots     Each slot is empty, creating, idle, in use, checking or closing: one atomic word.
@@ -81,7 +81,8 @@ CONCEPTS
     Checking  validate_fn runs on acquire for a resource that was not used for validate_after_ns, on
               request on release, and in rm_pool_maintain for what was idle for keepalive_ns. After
               one broken release or failed check all resources of that age are checked before their
-              next use, however recent that was. A failed one is destroyed and replaced in place.
+              next use, however recent that was. A failed one is destroyed and replaced in place;
+              whoever cannot have it replaced waits on in the place that it had in the queue.
     Release   reset_fn runs first, if there is one; a resource that fails it or is RM_RELEASE_BROKEN
               is destroyed in the releasing thread. Then the next waiter is served.
     Failing   When create_fn fails its caller gets the error. Until a time that doubles with each
@@ -97,15 +98,19 @@ CONCEPTS
               when refused. Failed creates and broken or failed releases are reported as failures,
               other releases as successes, waits without a result as neither.
     Endpoints Several servers behind one pool, each with its own guard, backoff and user pointer. A
-              lease goes to the one with the least in use (or the next); one that fails or whose
-              guard refuses is passed over.
+              lease goes to the one with the least in use, of equals to one with something idle, or
+              to the next in turn, and a resource is made there if nothing is idle and there is
+              room. One that fails, or whose guard refused create_backoff_ns ago, is passed over.
+    Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
+              two fewer than another, gets the places that come free there, so that those that wait
+              come to hold the same; where more wait than there are places, they take turns.
 
 THREADS
     create, destroy, after_fork_child  owner: no other call at the same time
     everything else                    any thread, also from hooks of this and other pools; a hook
                                        that waits for its own pool waits for itself
     all callbacks but allocator etc.   hooks: without a lock, several at once for different slots
-    Lock order: the queue's mutex, then the drain queue's.
+    Lock order: the queue's mutex, then the drain queue's; those of rm_pools come last.
 
 MEMORY
     One allocation at rm_pool_create (none with desc.memory) of rm_pool_footprint bytes: about 6 kB
