@@ -125,6 +125,7 @@ static struct state {
     bool tso, pct, time_runs, failed, tracing, torture, soak;
     uint32_t epoch;
     int self, live; /* live: fibers that are not done and joined */
+    fiber *me;      /* fibers[self] */
     int points, changes[3];
     int64_t now;
     size_t used;
@@ -240,7 +241,7 @@ static void jump(fiber *from, fiber *to) {
 
 /* Ends the schedule. */
 static _Noreturn void leave(void) {
-    jump(&S->fibers[S->self], &S->main);
+    jump(S->me, &S->main);
     abort();
 }
 
@@ -284,11 +285,16 @@ static int pick(void) {
     return best;
 }
 
-static void go_to(int index) {
-    const int from = S->self;
-    if (index == from) return;
+static void set_self(int index) {
     S->self = index;
-    jump(&S->fibers[from], &S->fibers[index]);
+    S->me = &S->fibers[index];
+}
+
+static void go_to(int index) {
+    fiber *from = S->me;
+    if (index == S->self) return;
+    set_self(index);
+    jump(from, S->me);
 }
 
 static void set_time(int64_t now) {
@@ -344,11 +350,11 @@ static sync_t *sync_of(const void *address) {
 }
 
 static void acquire(const void *address) {
-    clock_join(&S->fibers[S->self].clock, &sync_of(address)->clock);
+    clock_join(&S->me->clock, &sync_of(address)->clock);
 }
 
 static void release(const void *address) {
-    fiber *self = &S->fibers[S->self];
+    fiber *self = S->me;
     clock_join(&sync_of(address)->clock, &self->clock);
     ++self->clock.at[S->self];
 }
@@ -383,11 +389,12 @@ static void drain(fiber *f) {
 }
 
 static void flush(void) {
-    while (S->fibers[S->self].stores > 0)
-        drain(&S->fibers[S->self]);
+    while (S->me->stores > 0)
+        drain(S->me);
 }
 
-/* A place where another fiber may go on. often: 4 for synchronisation, more for plain accesses. */
+/* A place where another fiber may go on. often, a power of two: 4 for synchronisation, more for
+   plain accesses. */
 static void point(uint32_t often) {
     fiber *any;
     uint64_t chance;
@@ -401,18 +408,18 @@ static void point(uint32_t often) {
     if (S->pct) {
         for (i = 0; i < 3; ++i) {
             if (S->points != S->changes[i]) continue;
-            S->fibers[S->self].priority = (uint32_t)i;
+            S->me->priority = (uint32_t)i;
             S->changed = true;
         }
         if (S->changed) go_to(pick()); /* else this one is still the first */
-    } else if ((chance >> 13) % often == 0) {
+    } else if ((chance >> 13 & (often - 1)) == 0) {
         go_to(pick());
     }
 }
 
 /* Waits until woken, or until the deadline: false. May return for no reason. */
 static bool sleep_on(const void *on, int64_t deadline) {
-    fiber *self = &S->fibers[S->self];
+    fiber *self = S->me;
     if (deadline <= S->now) return false;
     self->state = BLOCKED;
     self->on = on;
@@ -472,37 +479,34 @@ static void check_stack(uintptr_t address, void *pc) {
 }
 
 static void check(cell *c, unsigned mask, unsigned flags, uintptr_t address, void *pc) {
-    const fiber *self = &S->fibers[S->self];
-    const uint64_t word = (uint64_t)self->clock.at[S->self] << 32 | (uint64_t)S->self << 16 |
-                          (uint64_t)flags << 8 | mask;
+    const uint32_t *clock = S->me->clock.at;
+    const uint64_t word =
+        (uint64_t)clock[S->self] << 32 | (uint64_t)S->self << 16 | (uint64_t)flags << 8 | mask;
+    uint64_t slot;
     int i, to = -1, own = -1;
     if (c->epoch != S->epoch) {
-        memset(c, 0, sizeof *c);
-        c->epoch = S->epoch;
+        *c = (cell){S->epoch, 0, 0, {word}};
+        return;
     }
     if (c->slots[c->last] == word) return; /* nothing came in between, or its clock had moved */
-    for (i = 0; i < 4; ++i) {
-        const uint64_t slot = c->slots[i];
-        const unsigned old = (unsigned)(slot >> 8 & 255), bytes = (unsigned)(slot & 255);
+    for (i = 0; i < 4 && (slot = c->slots[i]) != 0; ++i) {
+        const unsigned old = (unsigned)(slot >> 8 & 255);
         const int other = (int)(slot >> 16 & 255);
-        const bool ordered = other == S->self || slot >> 32 <= self->clock.at[other];
-        if (slot == 0) {
-            if (to < 0) to = i;
-            continue;
-        }
         if (other == S->self) own = i;
-        if ((bytes & mask) == 0) continue;
+        if ((slot & mask) == 0) continue;
         if (old & FREED) use_after_free(address, pc);
-        if (!ordered && ((old | flags) & WRITE) && !(old & flags & ATOMIC)) {
+        if (slot >> 32 <= clock[other]) {
+            /* ordered; is it superseded by this one, for whoever comes later? */
+            if ((slot & 255 & ~mask) == 0 && ((flags & WRITE) || !(old & WRITE)) &&
+                (!(flags & ATOMIC) || (old & ATOMIC)))
+                to = i;
+        } else if (((old | flags) & WRITE) && !(old & flags & ATOMIC)) {
             note("race", (void *)address, (uint64_t)other, pc);
             fail("data race: fiber %d %s what fiber %d %s", S->self,
                  flags & WRITE ? "writes" : "reads", other, old & WRITE ? "wrote" : "read");
         }
-        /* superseded by this one, for whoever comes later */
-        if (ordered && (bytes & ~mask) == 0 && ((flags & WRITE) || !(old & WRITE)) &&
-            (!(flags & ATOMIC) || (old & ATOMIC)))
-            to = i;
     }
+    if (to < 0 && i < 4) to = i;
     if (to < 0) to = own >= 0 ? own : (int)(c->next++ % 4); /* rather forget what is ours */
     c->slots[to] = word;
     c->last = (uint16_t)to;
@@ -525,6 +529,10 @@ static void touch(const void *address, size_t size, unsigned flags, void *pc) {
     touch_cells(at, size, flags, pc);
 }
 
+static bool own_stack(uintptr_t at) {
+    return at - (uintptr_t)stack_of(S->self) < STACK;
+}
+
 /* What one thread alone can do wrong. */
 static void look(uintptr_t at, void *pc) {
     const cell *c = cell_of(at);
@@ -542,16 +550,12 @@ static bool alone(const void *address, void *pc) {
     return true;
 }
 
-/* A plain access. Those to the own stack are no points, and those to constants nothing at all. */
-static void plain(const void *address, size_t size, unsigned flags, void *pc) {
-    const uintptr_t at = (uintptr_t)address;
-    fiber *self = &S->fibers[S->self];
-    const bool own = at - (uintptr_t)stack_of(S->self) < STACK;
+/* Those to the own stack are no points, and those to constants nothing at all. Apart from plain, so
+   that one thread alone, which makes most of the accesses, saves no registers. */
+static __attribute__((noinline)) void plain_among_others(uintptr_t at, size_t size, unsigned flags,
+                                                         void *pc) {
+    const fiber *self = S->me;
     unsigned i;
-    if (S->live < 2) {
-        if (!own) (void)alone(address, pc);
-        return;
-    }
     if (at < (uintptr_t)__data_start) return;
     for (i = 0; i < self->stores; ++i) {
         if (self->buffer[i].address >= at + size ||
@@ -560,13 +564,22 @@ static void plain(const void *address, size_t size, unsigned flags, void *pc) {
         flush();
         break;
     }
-    if (own) {
+    if (own_stack(at)) {
         touch_cells(at, size, flags, pc);
     } else {
-        note(flags & WRITE ? "write" : "read", address, size, pc);
+        note(flags & WRITE ? "write" : "read", (void *)at, size, pc);
         point(16);
-        touch(address, size, flags, pc);
+        touch((void *)at, size, flags, pc);
     }
+}
+
+/* A plain access. */
+static void plain(const void *address, size_t size, unsigned flags, void *pc) {
+    const uintptr_t at = (uintptr_t)address;
+    if (S->live >= 2)
+        plain_among_others(at, size, flags, pc);
+    else if (!own_stack(at))
+        (void)alone(address, pc);
 }
 
 #define PC __builtin_return_address(0)
@@ -601,13 +614,11 @@ void __tsan_write_range(void *p, size_t size) {
 }
 void __tsan_init(void) {}
 void __tsan_func_entry(void *pc) {
-    fiber *self;
-    if (S == NULL) return; /* a constructor */
-    self = &S->fibers[S->self];
-    self->calls[self->depth++ % CALLS] = pc;
+    if (S == NULL || !S->torture) return; /* a constructor, or nobody asks */
+    S->me->calls[S->me->depth++ % CALLS] = pc;
 }
 void __tsan_func_exit(void) {
-    if (S != NULL) --S->fibers[S->self].depth;
+    if (S != NULL && S->torture) --S->me->depth;
 }
 
 void *dst_memcpy(void *to, const void *from, size_t size) {
@@ -732,7 +743,7 @@ static bool releases(int order) {
 }
 
 static uint64_t atomic_load(const void *address, unsigned size, int order, void *pc) {
-    fiber *self = &S->fibers[S->self];
+    fiber *self = S->me;
     const store *found = NULL;
     uint64_t value;
     unsigned i;
@@ -756,7 +767,7 @@ static uint64_t atomic_load(const void *address, unsigned size, int order, void 
 }
 
 static void atomic_store(void *address, unsigned size, uint64_t value, int order, void *pc) {
-    fiber *self = &S->fibers[S->self];
+    fiber *self = S->me;
     store s;
     if (alone(address, pc)) {
         put_value((uintptr_t)address, size, value);
@@ -881,15 +892,15 @@ void __tsan_atomic_signal_fence(int order) {
 /* >>faults */
 
 static site *site_of(const char *name, void *pc) {
-    const fiber *self = &S->fibers[S->self];
+    const fiber *self = S->me;
     void *frames[FRAMES] = {pc};
     unsigned i;
     int n;
     for (i = 1; i < FRAMES && i <= self->depth; ++i)
         frames[i] = self->calls[(self->depth - i) % CALLS];
     for (n = 0; n < S->site_count; ++n)
-        if (strcmp(S->sites[n].name, name) == 0 &&
-            memcmp(S->sites[n].frames, frames, sizeof frames) == 0)
+        if (memcmp(S->sites[n].frames, frames, sizeof frames) == 0 &&
+            strcmp(S->sites[n].name, name) == 0)
             return &S->sites[n];
     if (n == SITES) fail("more than %d sites", (int)SITES);
     ++S->site_count;
@@ -1019,7 +1030,7 @@ void *dst_realloc(void *pointer, size_t size) {
 /* >>threads */
 
 static void fiber_main(void) {
-    fiber *self = &S->fibers[S->self];
+    fiber *self = S->me;
     self->result = self->fn(self->argument);
     while (self->stores > 0 && below(4) != 0)
         point(1); /* a store can be seen late, not only after what its thread does next */
@@ -1035,7 +1046,7 @@ static void fiber_main(void) {
 /* A fiber for a new thread: the thread that had it last was joined before what the caller does now,
    or clocks could not tell them apart. Rather one that had none. */
 static int unused_fiber(void) {
-    const fiber *self = &S->fibers[S->self];
+    const fiber *self = S->me;
     uint32_t least = UINT32_MAX;
     int i, best = -1;
     for (i = 0; i < FIBERS; ++i) {
@@ -1051,7 +1062,7 @@ static int unused_fiber(void) {
 
 static void start_fiber(pthread_t *thread, void *(*fn)(void *), void *argument, void *pc) {
     const int index = unused_fiber();
-    fiber *self = &S->fibers[S->self], *f = &S->fibers[index];
+    fiber *self = S->me, *f = &S->fibers[index];
     flush();
     memset(f, 0, sizeof *f);
     f->id = ++S->threads * FIBERS + (uintptr_t)index;
@@ -1087,7 +1098,7 @@ int dst_pthread_join(pthread_t thread, void **result) {
         if (f->state == DONE) break;
         (void)sleep_on(f, INT64_MAX);
     }
-    clock_join(&S->fibers[S->self].clock, &f->clock);
+    clock_join(&S->me->clock, &f->clock);
     if (result != NULL) *result = f->result;
     f->state = UNUSED;
     --S->live;
@@ -1273,7 +1284,7 @@ int dst_pthread_cond_broadcast(pthread_cond_t *p) {
 }
 
 int dst_sched_yield(void) {
-    S->fibers[S->self].priority = 3; /* above those that a change point has put last */
+    S->me->priority = 3; /* above those that a change point has put last */
     S->changed = true;
     point(1);
     return 0;
@@ -1483,7 +1494,7 @@ static bool run(dst_scenario *scenario, uint64_t seed, bool tso, bool tracing) {
     S->pct = seed & 1;
     S->time_runs = seed >> 1 & 1;
     S->failed = false;
-    S->self = 0;
+    set_self(0);
     S->live = 1;
     S->points = 0;
     for (i = 0; i < 3; ++i)
