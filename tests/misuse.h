@@ -75,6 +75,7 @@ typedef struct world {
     rm_pool_scope scope;
     rm_pools *pools, *other_pools;
     rm_pools_lease key_lease, other_key_lease;
+    rm_pools_request key_request;
     rm_cache *cache, *other_cache;
     rm_cache_pin pin, other_pin;
     rm_cache_load *load;
@@ -1033,6 +1034,15 @@ static rm_waitq *arg_rm_waitq_p(world *w, int value) {
     if (value == 2) rm_waitq_close(&w->queue);
     return &w->queue;
 }
+/* After a wait that was granted: it is the one that goes on. */
+static rm_waitq *arg_rm_waitq_wait_on__q(world *w, int value) {
+    const rm_deadline none = {0};
+    uint64_t grant = 0;
+    rm_waitq *q = arg_rm_waitq_p(w, value == 2 ? 0 : value);
+    if (q == NULL || w->done) return q;
+    expect(rm_waitq_wait(q, NULL, none, NULL, &grant) == RM_OK, "no wait");
+    return value == 2 ? arg_rm_waitq_p(w, 2) : q;
+}
 static rm_waitq *locked_queue(world *w, int value) {
     rm_waitq *q = arg_rm_waitq_p(w, value);
     w->locked = q != NULL && !w->done;
@@ -1060,8 +1070,12 @@ static void after_rm_waitq_destroy(world *w, rm_status status, rm_waitq *q) {
 }
 static void use_queue(rm_waitq *q) {
     const rm_deadline none = {0};
+    rm_waitq_stats s;
     uint64_t grant = 0;
     units = true;
+    expect(rm_waitq_stats_get(q, &s) == RM_OK, "no statistics");
+    expect(s.waits == s.granted + s.timeouts + s.cancelled + s.ended && s.waiting == 0,
+           "the waits do not add up");
     rm_waitq_open(q);
     expect(rm_waitq_wait(q, NULL, none, NULL, &grant) == RM_OK && grant == 1, "no wait");
     expect(rm_waitq_destroy(q) == RM_OK, "not destroyed");
@@ -1103,6 +1117,32 @@ static rm_waiter *arg_rm_waitq_remove__waiter(world *w, int value) {
     make_queue(w, &w->other_queue, &w->other_queue_made);
     if (value != 2 && !w->queue.closed)
         expect(rm_waitq_add(q, &w->waiter, NULL, none, NULL, end_wait, w) == RM_OK, "not queued");
+    return &w->waiter;
+}
+/* Of one that was served, and goes on waiting. */
+static rm_waiter *arg_rm_waitq_add_on__waiter(world *w, int value) {
+    const rm_deadline none = {0};
+    rm_waitq *q = value == 3 ? &w->other_queue : &w->queue;
+    bool closed;
+    if (value == 1) return (rm_waiter *)null(w);
+    if (value > 6) past_end(w);
+    if (value >= 2) w->expect = value == 6 ? RM_E_CANCELLED : RM_E_STALE;
+    if (value == 2) misuse(w, "zeroed");
+    if (value == 3) misuse(w, "of another queue");
+    if (value == 4) misuse(w, "waits");
+    if (value == 5) misuse(w, "not served");
+    if (value == 6) misuse(w, "removed since");
+    make_queue(w, &w->queue, &w->queue_made);
+    make_queue(w, &w->other_queue, &w->other_queue_made);
+    if (value == 2) return &w->waiter;
+    closed = q->closed;
+    rm_waitq_open(q);
+    units = value != 4 && value != 5;
+    expect(rm_waitq_add(q, &w->waiter, NULL, none, NULL, end_wait, w) == RM_OK, "not queued");
+    if (value == 5) expect(rm_waitq_remove(q, &w->waiter) == RM_OK, "not removed");
+    if (value == 6) expect(rm_waitq_remove(q, &w->waiter) == RM_E_STALE, "was not served");
+    if (closed) rm_waitq_close(q);
+    units = false; /* it shall queue */
     return &w->waiter;
 }
 
@@ -1541,6 +1581,33 @@ static rm_pools *arg_rm_pools_p(world *w, int value) {
 }
 static size_t arg_rm_pools_acquire__size(world *w, int value) {
     return key_length(w, value, RM_E_TOO_LARGE);
+}
+static size_t arg_rm_pools_acquire_async__size(world *w, int value) {
+    return key_length(w, value, RM_E_TOO_LARGE);
+}
+
+static rm_pools *keys_acquired_from; /* the user pointer is misused too */
+
+static void give_acquired_key_back(rm_status status, const rm_pools_lease *lease,
+                                   const rm_error *error, void *user) {
+    rm_pools_lease copy;
+    (void)user;
+    expect((status == RM_OK) == (lease != NULL) && (status == RM_OK) == (error == NULL),
+           "a lease or an error too many");
+    if (status != RM_OK) return;
+    copy = *lease;
+    expect(rm_pools_release(keys_acquired_from, &copy, RM_RELEASE_OK) == RM_OK, "not released");
+}
+static rm_pools_acquired_fn arg_rm_pools_acquired_fn(world *w, int value) {
+    keys_acquired_from = w->pools;
+    if (value == 1) (void)null(w);
+    if (value > 1) past_end(w);
+    return value == 1 ? NULL : give_acquired_key_back;
+}
+static rm_pools_request *arg_rm_pools_acquire_async__request(world *w, int value) {
+    if (value == 1) return (rm_pools_request *)null(w);
+    if (value > 1) past_end(w);
+    return &w->key_request;
 }
 static rm_pools_lease *arg_rm_pools_lease_p(world *w, int value) {
     const rm_deadline none = {0};

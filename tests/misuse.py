@@ -32,7 +32,7 @@ CALLBACK_MATRIX = ROOT / 'tests/unit/test_callbacks.c'
 NO_HOOKS = {
     r'rm_(clock|allocator|random|log)\.\w+': 'must not call anything of ours',
     r'rm_waitq_desc\.(try|look_at)_fn|rm_registry_desc\.evictable_fn': 'runs under the lock',
-    r'rm_waiter\.done_fn|rm_thread\.fn|rm_pool_request\.acquired_fn': 'private: was a parameter',
+    r'rm_waiter\.done_fn|rm_thread\.fn|rm_pools?_request\.acquired_fn': 'private: was a parameter',
     r'rm_pool_desc\.discard_fn': 'must not call the pool, which is not there yet',
     r'rm_thread_start\.fn': 'a thread',
 }

@@ -830,10 +830,13 @@ TEST(callbacks, of_pools_with_endpoints) {
 static const char POOLS_OPEN[] = "rm_pools_desc.open_fn";
 static const char POOLS_SHUT[] = "rm_pools_desc.shut_fn";
 static const char POOLS_EACH[] = "rm_pools_each.fn";
+static const char POOLS_ACQUIRED[] = "rm_pools_acquire_async.acquired_fn";
 
 static rm_pools *pools;
 static rm_pools_lease key_held, key_extra[8];
 static unsigned key_extras;
+static rm_pools_request key_requests[8];
+static unsigned key_requests_used, key_requests_done;
 
 static rm_status pools_open(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
                             void *user) {
@@ -877,7 +880,8 @@ static void give_back_last(void) {
 
 static void pools_begin(void) {
     const rm_pools_desc desc = pools_desc();
-    made = ended = key_extras = 0;
+    made = ended = key_extras = key_requests_used = key_requests_done = 0;
+    memset(key_requests, 0, sizeof key_requests);
     fail_create = fail_validate = fail_reset = reclaimed = false;
     event_wanted = -1;
     cell_check(rm_pools_create(&desc, &pools, NULL) == RM_OK, "no pools");
@@ -887,14 +891,15 @@ static void pools_begin(void) {
 
 static void pools_end(void) {
     if (pools != NULL) {
-        while (key_extras > 0)
-            give_back_last();
         if (key_held.pool != NULL)
             cell_check(rm_pools_release(pools, &key_held, RM_RELEASE_OK) == RM_OK, "release");
+        while (key_extras > 0) /* also what a request got by that */
+            give_back_last();
         cell_check(rm_pools_close(pools, RM_NOWAIT, NULL) == RM_OK, "close");
         cell_check(rm_pools_destroy(pools) == RM_OK, "destroy");
     }
     cell_check(made == ended, "not every resource was ended once");
+    cell_check(key_requests_used == key_requests_done, "not every request was ended once");
 }
 
 static void pools_idle(void) {
@@ -914,11 +919,32 @@ static void pools_spent(void) {
                "acquire");
     pools_idle();
 }
+static void pools_all_lent(void) {
+    cell_check(borrow_of("held", RM_NOWAIT) == RM_OK && borrow_of("held", RM_NOWAIT) == RM_OK &&
+                   borrow_of("a", RM_NOWAIT) == RM_OK,
+               "acquire");
+}
 static void pools_lent(void) {
     cell_check(borrow_of("a", RM_NOWAIT) == RM_OK, "acquire");
 }
 
 #define LENT_OF_KEY (LENT_OR_NOT | BIT(E_FULL))
+
+static void key_acquired(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                         void *user) {
+    (void)user;
+    ++key_requests_done;
+    if (status == RM_OK) key_extra[key_extras++] = *lease;
+    cell_check((status == RM_OK) == (error == NULL), "an error beside a lease, or none");
+    (void)in_hook(POOLS_ACQUIRED);
+}
+static rm_status borrow_key_async(const char *key, rm_deadline deadline) {
+    rm_pools_request *request = &key_requests[key_requests_used++];
+    const rm_status status = rm_pools_acquire_async(pools, request, key, strlen(key), deadline,
+                                                    NULL, key_acquired, NULL, NULL);
+    key_requests_done += status != RM_OK;
+    return status;
+}
 
 static void play_pools_acquire(void) {
     outer(borrow_of("new", RM_MS(1)), LENT_OF_KEY);
@@ -930,6 +956,19 @@ static void play_pools_release(void) {
     rm_pools_lease lease = key_extra[0];
     key_extra[0] = key_extra[--key_extras];
     cell_check(rm_pools_release(pools, &lease, RM_RELEASE_BROKEN) == RM_OK, "release");
+}
+static void play_pools_async(void) {
+    outer(borrow_key_async("new", none), BIT(OK) | BIT(E_CLOSED) | BIT(E_FULL) | BIT(E_FAILED));
+}
+/* The holder of one of the last gives it back, after another has queued. */
+static void play_pools_release_to_async(void) {
+    cell_check(borrow_key_async("held", none) == RM_OK, "not queued");
+    play_pools_release();
+}
+/* The request is of another key, which is told that there is a place. */
+static void play_pools_room_to_async(void) {
+    cell_check(borrow_key_async("new", none) == RM_OK, "not queued");
+    play_pools_release();
 }
 static void play_pools_destroy(void) {
     outer(rm_pools_destroy(pools), BIT(OK));
@@ -954,6 +993,12 @@ static void play_pools_stats(void) {
     resource.stats_fn(resource.user, visit_stat, NULL);
 }
 
+/* One waits that is told when they close. */
+static void pools_async(void) {
+    pools_all_lent();
+    cell_check(borrow_key_async("held", none) == RM_OK, "not queued");
+}
+
 static const scene pools_scenes[] = {
     {"open_fn", POOLS_OPEN, NULL, play_pools_acquire, NULL},
     {"open_fn with nothing lent", POOLS_OPEN, pools_nothing_lent, play_pools_acquire, NULL},
@@ -965,6 +1010,13 @@ static const scene pools_scenes[] = {
     {"destroy_fn in rm_pools_close", POOL_DESTROY, pools_idle, play_pools_close, NULL},
     {"destroy_fn for the common bound", POOL_DESTROY, pools_spent, play_pools_acquire, NULL},
     {"validate_fn under a key", POOL_VALIDATE, pools_idle, play_pools_acquire_idle, NULL},
+    {"create_fn in rm_pools_acquire_async", POOL_CREATE, NULL, play_pools_async, NULL},
+    {"acquired_fn in rm_pools_acquire_async", POOLS_ACQUIRED, NULL, play_pools_async, NULL},
+    {"acquired_fn in rm_pools_release", POOLS_ACQUIRED, pools_all_lent, play_pools_release_to_async,
+     NULL},
+    {"acquired_fn in rm_pools_release of another key", POOLS_ACQUIRED, pools_all_lent,
+     play_pools_room_to_async, NULL},
+    {"acquired_fn in rm_pools_close", POOLS_ACQUIRED, pools_async, play_pools_close, NULL},
     {"create_fn in rm_pools_maintain", POOL_CREATE, NULL, play_pools_maintain, NULL},
     {"a visitor of the keys", POOLS_EACH, NULL, play_pools_each, NULL},
     {"a visitor of the keys with nothing lent", POOLS_EACH, pools_nothing_lent, play_pools_each,
@@ -990,6 +1042,14 @@ static rm_status call_pools_acquire_same(void) {
 }
 static rm_status call_pools_acquire_other(void) {
     return borrow_of("other", RM_NOWAIT);
+}
+static rm_status call_pools_acquire_async(void) {
+    return borrow_key_async("new", rm_deadline_after(&virtual_clock, RM_MS(1)));
+}
+static rm_status call_pools_acquire_async_and_cancel(void) {
+    rm_pools_request *request = &key_requests[key_requests_used];
+    (void)borrow_key_async("held", none);
+    return rm_pool_request_cancel(&request->request);
 }
 static rm_status call_pools_release(void) {
     return rm_pools_release(pools, &key_held, RM_RELEASE_OK);
@@ -1021,6 +1081,9 @@ static const action pools_actions[] = {
     {"rm_pools_close", call_pools_close, BIT(OK) | BIT(E_BUSY)},
     {"rm_pools_acquire of that key", call_pools_acquire_same, LENT_OF_KEY},
     {"rm_pools_acquire of another key", call_pools_acquire_other, LENT_OF_KEY},
+    {"rm_pools_acquire_async", call_pools_acquire_async, LENT_OF_KEY},
+    {"rm_pools_acquire_async and rm_pool_request_cancel", call_pools_acquire_async_and_cancel,
+     BIT(OK) | BIT(E_STALE) | BIT(E_INVALID)}, /* the last: there was no request */
     {"rm_pools_release", call_pools_release, GIVEN_BACK},
     {"rm_pools_release of a broken one", call_pools_release_broken, GIVEN_BACK},
     {"rm_pools_maintain", call_pools_maintain, LENT_OR_NOT},
@@ -2020,9 +2083,11 @@ static const char QUEUE_DONE[] = "rm_waitq_add.done_fn";
 
 static rm_waitq queue;
 static rm_waiter waiters[8]; /* the first waits for long, the second is that of the scene */
-static unsigned waiters_used, waits_done;
+static unsigned waiters_used, waits_begun, waits_done;
 static int units;
 static rm_cancel cancel;
+
+enum { BEFORE = 2 }; /* so many waits were served before: they may go on */
 
 static bool queue_try(void *owner, void *request, uint64_t *grant) {
     (void)owner, (void)request;
@@ -2046,6 +2111,7 @@ static rm_status enqueue(rm_deadline deadline, rm_cancel *token, rm_waitq_done_f
     const rm_status status = rm_waitq_add(&queue, &waiters[waiters_used], &waiters[waiters_used],
                                           deadline, token, done_fn, NULL);
     waiters_used += status == RM_OK;
+    waits_begun += status == RM_OK;
     return status;
 }
 
@@ -2055,14 +2121,16 @@ static rm_deadline soon(void) {
 
 static void queue_begin(void) {
     rm_waitq_desc desc;
+    uint64_t grant;
     memset(&desc, 0, sizeof desc);
     memset(waiters, 0, sizeof waiters);
     desc.clock = &virtual_clock;
     desc.try_fn = queue_try;
-    waiters_used = waits_done = 0;
-    units = 0;
+    waiters_used = waits_begun = waits_done = 0;
     cell_check(rm_waitq_init(&queue, &desc) == RM_OK, "no queue");
     cell_check(rm_cancel_init(&cancel) == RM_OK, "no token");
+    for (units = BEFORE; units > 0;)
+        cell_check(rm_waitq_wait(&queue, NULL, none, NULL, &grant) == RM_OK, "wait");
     cell_check(enqueue(none, NULL, long_done) == RM_OK, "not queued");
 }
 
@@ -2074,7 +2142,9 @@ static void queue_end(void) {
     rm_waitq_open(&queue);
     cell_check(rm_waitq_wait(&queue, NULL, past, NULL, &grant) == RM_E_TIMEOUT, "wait");
     cell_check(rm_waitq_stats_get(&queue, &stats) == RM_OK && stats.waiting == 0, "waits left");
-    cell_check(waits_done == waiters_used, "not every wait ended once");
+    cell_check(stats.waits == stats.granted + stats.timeouts + stats.cancelled + stats.ended,
+               "the waits do not add up");
+    cell_check(waits_done == waits_begun, "not every wait ended once");
     cell_check(rm_waitq_destroy(&queue) == RM_OK, "destroy");
     cell_check(rm_cancel_destroy(&cancel) == RM_OK, "destroy a token");
 }
@@ -2147,6 +2217,10 @@ static rm_status call_waitq_wait(void) {
     uint64_t grant;
     return rm_waitq_wait(&queue, NULL, soon(), NULL, &grant);
 }
+static rm_status call_waitq_wait_on(void) {
+    uint64_t grant;
+    return rm_waitq_wait_on(&queue, NULL, RM_SEC(1000), soon(), NULL, &grant);
+}
 static rm_status call_waitq_wait_locked(void) {
     uint64_t grant;
     rm_status status;
@@ -2157,6 +2231,12 @@ static rm_status call_waitq_wait_locked(void) {
 }
 static rm_status call_waitq_add(void) {
     return enqueue(none, NULL, long_done);
+}
+/* The waiter of the scene goes on, if it was served. */
+static rm_status call_waitq_add_on(void) {
+    const rm_status status = rm_waitq_add_on(&queue, &waiters[1]);
+    waits_begun += status == RM_OK;
+    return status;
 }
 static rm_status call_waitq_remove(void) {
     return rm_waitq_remove(&queue, &waiters[0]);
@@ -2204,8 +2284,10 @@ static const action queue_actions[] = {
     {"rm_waitq_destroy", call_waitq_destroy, BIT(E_BUSY)},
     {"rm_waitq_must_queue", call_waitq_must_queue, BIT(OK)},
     {"rm_waitq_wait", call_waitq_wait, WAITED},
+    {"rm_waitq_wait_on", call_waitq_wait_on, WAITED},
     {"rm_waitq_wait_locked", call_waitq_wait_locked, WAITED},
     {"rm_waitq_add", call_waitq_add, BIT(OK) | BIT(E_CLOSED)},
+    {"rm_waitq_add_on", call_waitq_add_on, BIT(OK) | BIT(E_STALE)},
     {"rm_waitq_remove", call_waitq_remove, BIT(OK) | BIT(E_STALE)},
     {"rm_waitq_remove of the last", call_waitq_remove_own, BIT(OK) | BIT(E_STALE)},
     {"rm_waitq_notify", call_waitq_notify, BIT(OK)},
