@@ -162,12 +162,17 @@ def tests():
 def deep():
     make = [os.environ.get('MAKE', 'make'), '-s', '-k', f'-j{JOBS}', 'programs', 'fuzzers',
             'VARIANTS=plain dist']
-    steps(1, ('build', [make], exit_only))
+    stressed = 'build/unit/tsan/test_pool_cases.test'
+    steps(1, ('build', [make, [*make[:4], stressed, 'VARIANTS=tsan']], exit_only))
     scenarios = sum(len(re.findall(r'^(?:DST|ONE_OF|BESIDE)\(', path.read_text(), re.M))
                     for path in (ROOT / 'tests/dst').glob('*.c'))
     schedules = ['--from', '1000000', '--schedules', str(10_000_000 // (2 * scenarios) + 1)]
     steps(JOBS, ('schedules', [[f'build/dst/{name}', *schedules] for name in SCENARIOS], tally),
           ('soak', [['build/dst/soak', '--from', str(4 * day)] for day in range(30)], tally))
+    # 10^8 operations, by two processes: their threads wait for each other less than those of one
+    fixed = ['setarch', '-R'] if works('setarch', '-R', 'true') else []
+    steps(2, ('stress', [['env', 'RM_OPERATIONS=50000000', f'RM_SEED={seed}', *fixed, stressed,
+                          'loses_no_wake_up'] for seed in range(2)], tally))
     for name in FUZZERS:
         (ROOT / f'build/fuzz/corpus-{name}').mkdir(exist_ok=True)
     fuzz = [[f'build/fuzz/{name}', '-max_total_time=60', '-max_len=300', '-timeout=5',

@@ -385,9 +385,9 @@ TEST(pool_cases, strands_nobody_in_ten_thousand_closes) {
 }
 
 /* Everything at random, on several pools, by several threads. Whoever waits holds nothing, so that
-   somebody can always go on; a thread that looks on moves the clock only when all wait, and tells
-   who is stuck when they wait beside something that they could have. RM_OPERATIONS in the
-   environment says how many operations there shall be. */
+   somebody can always go on; a thread that looks on sleeps until all wait, moves the clock, and
+   tells who is stuck when they wait beside something that they could have. RM_OPERATIONS in the
+   environment says how many operations there shall be, RM_SEED which. */
 enum { POOLS = 3, WORKERS = 6, DEFAULT_OPERATIONS = 30000, STUCK_SECONDS = 20 };
 
 typedef struct token_thing {
@@ -408,14 +408,29 @@ typedef struct worker {
 
 static struct mill {
     rm_virtual_clock time;
-    rm_clock clock;
+    rm_clock plain, clock; /* what it shows; who waits on it is counted */
     rm_env env;
     rm_pool *pools[POOLS];
     worker workers[WORKERS];
     uint64_t rounds; /* of each worker */
-    uint32_t running;
-    int64_t alive; /* resources */
+    uint32_t running, waiting;
+    int64_t alive;     /* resources */
+    rm_mutex end, all; /* guard what follows */
+    rm_cond ended, all_wait;
+    bool over; /* who is done waits until all are */
 } mill;
+
+/* The last one tells who looks on. */
+static void mill_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
+    (void)user;
+    if (ADD(mill.waiting, 1) == WORKERS) {
+        rm_mutex_lock(&mill.all);
+        rm_cond_broadcast(&mill.all_wait);
+        rm_mutex_unlock(&mill.all);
+    }
+    mill.plain.wait_fn(cond, mutex, until_ns, mill.plain.user);
+    ADD(mill.waiting, UINT32_MAX);
+}
 
 static rm_status mill_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
     static uint32_t calls;
@@ -521,6 +536,13 @@ static void mill_ask(worker *me, rm_pool *pool, uint64_t dice) {
         SET(me->pending, 0);
 }
 
+static void mill_look(rm_pool *pool, uint64_t dice) {
+    rm_pool_stats s;
+    if (dice % 8 != 0) return; /* it takes long */
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &s));
+    CHECK_EQ(s.capacity, s.in_use + s.idle + s.creating + s.checking + s.closing + s.empty);
+}
+
 /* What concerns the whole pool. */
 static void mill_operate(worker *me, rm_pool *pool, uint64_t dice, const void *last) {
     const rm_deadline none = {0};
@@ -547,6 +569,7 @@ static void mill_operate(worker *me, rm_pool *pool, uint64_t dice, const void *l
     case 6:
     case 7: mill_ask(me, pool, dice >> 8); return;
     case 8: rm_virtual_clock_advance(&mill.time, (int64_t)(dice >> 40) % RM_US(100)); return;
+    case 9: mill_look(pool, dice >> 8); return;
     default: (void)rm_pool_maintain(pool, (uint32_t)(dice >> 8 & 3), none, NULL); return;
     }
 }
@@ -585,6 +608,10 @@ static void mill_work(void *user) {
         relax();
     }
     ADD(mill.running, UINT32_MAX);
+    rm_mutex_lock(&mill.end);
+    while (!mill.over)
+        mill_wait(&mill.ended, &mill.end, INT64_MAX, NULL);
+    rm_mutex_unlock(&mill.end);
 }
 
 /* Does somebody wait for what he could have? */
@@ -618,32 +645,45 @@ static void mill_tell_who_is_stuck(void) {
 static bool mill_watch(void) {
     uint64_t seen = 0;
     int64_t since = rm_now(NULL);
-    while (GET(mill.running) > 0) {
-        const uint64_t now = mill_progress();
-        uint32_t sleeping, i;
+    for (;;) {
+        uint64_t now;
+        uint32_t i;
         bool unserved = false;
-        rm_mutex_lock(&mill.time.mutex);
-        sleeping = mill.time.sleeping;
-        rm_mutex_unlock(&mill.time.mutex);
+        rm_mutex_lock(&mill.all);
+        while (GET(mill.waiting) < WORKERS)
+            rm_cond_wait(&mill.all_wait, &mill.all, INT64_MAX);
+        rm_mutex_unlock(&mill.all);
+        if (GET(mill.running) == 0) break;
+        now = mill_progress();
         for (i = 0; i < POOLS; ++i)
             unserved = unserved || mill_unserved(mill.pools[i]);
         if (now != seen) since = rm_now(NULL);
-        if (sleeping >= GET(mill.running) && !unserved && now == seen)
+        if (!unserved && now == seen)
             rm_virtual_clock_advance(&mill.time, RM_US(50));
+        else
+            relax(); /* who was woken has yet to run */
         seen = now;
-        relax();
         if (rm_now(NULL) - since < RM_SEC(STUCK_SECONDS)) continue;
         mill_tell_who_is_stuck();
         return CHECK(false);
     }
+    rm_mutex_lock(&mill.end);
+    mill.over = true;
+    rm_cond_broadcast(&mill.ended);
+    rm_mutex_unlock(&mill.end);
     return true;
 }
 
-static bool mill_begin(uint64_t operations) {
+static bool mill_begin(uint64_t operations, uint64_t seed) {
     uint32_t i;
     memset(&mill, 0, sizeof mill);
+    CHECK_EQ(RM_OK, rm_mutex_init(&mill.end));
+    CHECK_EQ(RM_OK, rm_mutex_init(&mill.all));
+    CHECK_EQ(RM_OK, rm_cond_init(&mill.ended));
+    CHECK_EQ(RM_OK, rm_cond_init(&mill.all_wait));
     if (rm_virtual_clock_init(&mill.time, RM_SEC(1000), false) != RM_OK) return false;
-    mill.clock = rm_virtual_clock_clock(&mill.time);
+    mill.clock = mill.plain = rm_virtual_clock_clock(&mill.time);
+    mill.clock.wait_fn = mill_wait;
     mill.env.clock = &mill.clock;
     mill.rounds = operations / WORKERS + 1;
     mill.running = WORKERS;
@@ -667,17 +707,26 @@ static bool mill_begin(uint64_t operations) {
         worker *me = &mill.workers[i];
         me->mill = &mill;
         me->waits_for = POOLS;
-        rm_rng_seed(&me->rng, i + 1);
+        rm_rng_seed(&me->rng, seed * WORKERS + i + 1);
         CHECK_EQ(RM_OK, rm_cancel_init(&me->cancel));
         CHECK_EQ(RM_OK, rm_mutex_init(&me->mutex));
     }
     return true;
 }
 
+/* A number in the environment. */
+static uint64_t number_from(const char *name, uint64_t otherwise) {
+    const char *text = getenv(name);
+    return text == NULL ? otherwise : strtoull(text, NULL, 10);
+}
+
 TEST(pool_cases, loses_no_wake_up_whatever_happens_at_the_same_time) {
-    const char *asked = getenv("RM_OPERATIONS");
     uint32_t i;
-    REQUIRE(mill_begin(asked == NULL ? DEFAULT_OPERATIONS : strtoull(asked, NULL, 10)));
+    const uint64_t operations = number_from("RM_OPERATIONS", DEFAULT_OPERATIONS);
+    REQUIRE(mill_begin(operations, number_from("RM_SEED", 0)));
+#ifndef _WIN32
+    if (operations != DEFAULT_OPERATIONS) (void)alarm(0); /* as long as it takes */
+#endif
     for (i = 0; i < WORKERS; ++i)
         CHECK_EQ(RM_OK, rm_thread_start(&mill.workers[i].thread, mill_work, &mill.workers[i]));
     if (!mill_watch()) exit(1); /* who is stuck cannot be joined */
@@ -696,6 +745,10 @@ TEST(pool_cases, loses_no_wake_up_whatever_happens_at_the_same_time) {
         CHECK_EQ(RM_OK, rm_pool_destroy(mill.pools[i]));
     }
     CHECK_EQ(0, mill.alive);
+    rm_cond_destroy(&mill.all_wait);
+    rm_cond_destroy(&mill.ended);
+    rm_mutex_destroy(&mill.all);
+    rm_mutex_destroy(&mill.end);
     rm_virtual_clock_destroy(&mill.time);
 }
 
