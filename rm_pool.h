@@ -1069,6 +1069,7 @@ static bool rmi_pools_want(rm_pool *pool);
 static void rmi_pools_unwant(rm_pool *pool);
 static void rmi_pools_relieve(rm_pool *pool);
 static bool rmi_pools_waits(rm_pool *pool);
+static void rmi_pools_served(rm_pool *pool);
 static bool rmi_pools_yields(rm_pool *pool);
 
 static bool rmi_budget_spent(const rmi_budget *budget) {
@@ -1245,6 +1246,7 @@ static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, const int64_t
     for (i = 0;; i = (i + 1) % pool->capacity) { /* there is one: the population says so */
         if (rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_EMPTY, RMI_SLOT_CREATING)) break;
     }
+    if (pool->budget != NULL) rmi_pools_served(pool);
     RMI_STORE32(&pool->slots[i].endpoint, endpoint, RELAXED);
     pool->slots[i].probe = probe;
     *grant = i;
@@ -1257,9 +1259,11 @@ static void rmi_pool_vacate(rm_pool *pool, rmi_slot *slot, uint64_t population) 
     rmi_pool_set(slot, RMI_SLOT_EMPTY);
     rmi_pool_unspend(pool);
     rmi_pool_leave(pool, population);
-    rm_waitq_notify(&pool->queue);
+    if (pool->budget != NULL)
+        rmi_pools_wake(pool->budget); /* this queue in its turn */
+    else
+        rm_waitq_notify(&pool->queue);
     rm_waitq_notify(&pool->drain);
-    if (pool->budget != NULL) rmi_pools_wake(pool->budget);
 }
 
 /* >>core: ending resources */
@@ -2725,6 +2729,7 @@ RM_API rm_status rm_pool_evict(rm_pool *pool, const void *resource) {
 RM_API rm_status rm_pool_suspend(rm_pool *pool) {
     if (pool == NULL) return RM_E_INVALID;
     rmi_pool_turn(pool, 0, RMI_EPOCH_SUSPENDED, 0);
+    if (pool->budget != NULL) rmi_pools_wake(pool->budget); /* it takes no place now */
     return RM_OK;
 }
 
@@ -3456,16 +3461,35 @@ static void rmi_budget_append(rmi_budget *budget, rm_pool *pool) {
     budget->fullest = pool;
 }
 
-/* Does somebody wait for a place while nobody does in this pool, who could use one? */
+/* Is the next free place another pool's? One's that waits for it and has fewer, or as few and has
+   gone without for longer; any that waits when nobody does here. Not one's that may not grow yet: it
+   has something to wait for. Whoever changes any of that calls rmi_pools_wake. */
 static bool rmi_pools_waits(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
+    const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
+    uint32_t most = waits ? rmi_pool_kept(pool) + 1 : UINT32_MAX; /* another has fewer */
     rm_pool *other;
-    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0 || RMI_LOAD32(&pool->wanting, SEQ_CST) != 0)
-        return false;
+    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return false;
     rm_mutex_lock(&budget->mutex);
-    for (other = budget->hungry; other != NULL && !rmi_pools_room(other); other = other->fuller) {}
+    for (other = budget->hungry; other != NULL; other = other->fuller) {
+        const uint32_t its = rmi_pool_kept(other);
+        if (other == pool)
+            --most; /* those behind it had a place after it */
+        else if (its < most && rmi_pools_room(other) &&
+                 (other->desc.grow_after_ns == 0 || its == 0))
+            break;
+    }
     rm_mutex_unlock(&budget->mutex);
     return other != NULL;
+}
+
+/* A pool has got a place. */
+static void rmi_pools_served(rm_pool *pool) {
+    rmi_budget *budget = pool->budget;
+    rm_mutex_lock(&budget->mutex);
+    if (pool->wanting != 0) rmi_budget_unlink(budget, pool);
+    if (pool->wanting != 0) rmi_budget_append(budget, pool);
+    rm_mutex_unlock(&budget->mutex);
 }
 
 /* Shall the place of what comes back here go to another pool? To one that waits with none or with
@@ -3506,8 +3530,6 @@ static rm_pool *rmi_pools_next(rmi_budget *budget, uint32_t round, rm_registry_r
     }
     if (best != NULL) {
         best->round = round;
-        rmi_budget_unlink(budget, best);
-        rmi_budget_append(budget, best);
         ref = rmi_pools_ref(best);
         if (rm_registry_hold(registry, &ref, held) != RM_OK) best = NULL; /* it cannot be */
     }

@@ -281,7 +281,7 @@ TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
     c.servers[0].seen.refuses = true;
     caller_queue(&waiter, &c.w, RM_FOREVER, 1);
     CHECK_EQ(1, stats_of(&c.w).idle);
-    pass(&c.w, RM_MS(100) - 1);
+    pass(&c.w, RM_MS(10) - 1);
     CHECK_EQ(1, stats_of(&c.w).waiting);
     c.servers[0].seen.refuses = false;
     pass(&c.w, 1); /* nobody tells it: it looks by itself */
