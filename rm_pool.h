@@ -3462,8 +3462,8 @@ static void rmi_budget_append(rmi_budget *budget, rm_pool *pool) {
 }
 
 /* Is the next free place another pool's? One's that waits for it and has fewer, or as few and has
-   gone without for longer; any that waits when nobody does here. Not one's that may not grow yet: it
-   has something to wait for. Whoever changes any of that calls rmi_pools_wake. */
+   gone without for longer; any that waits when nobody does here. Not one's that may not grow yet:
+   it has something to wait for. Whoever changes any of that calls rmi_pools_wake. */
 static bool rmi_pools_waits(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
     const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
