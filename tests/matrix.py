@@ -161,6 +161,27 @@ def no_tls(folder):
         run(folder / 'pool', part)
 
 
+@row('RM_POOL_TRACE, in C and C++, beside the addresses of what it traces')
+def trace(folder):
+    borrow = '''
+int borrow(rm_pool *pool);
+int borrow(rm_pool *pool) {
+    const rm_deadline none = {0};
+    rm_lease lease;
+    rm_error error;
+    RM_POOL_SCOPE(scope, pool, RM_NOWAIT, &error) {
+        return scope.lease.resource != NULL;
+    }
+    return rm_pool_acquire(pool, 0, &lease, NULL) == RM_OK ||
+           rm_pool_acquire_until(pool, none, NULL, &lease, NULL) == RM_OK;
+}
+'''
+    for cc, std in (('gcc', 'c11'), ('gcc', 'c++11'), ('clang', 'c17'), ('clang', 'c++17')):
+        program(folder, [IMPLEMENT + ALL + borrow + users()], '-DRM_POOL_TRACE', cc=cc, std=std)
+        program(folder, [(IMPLEMENT + ALL, {'std': 'c11'}), ALL + borrow + users()],
+                '-DRM_POOL_TRACE', cc=cc, std=std)
+
+
 @row('all headers, 32 bit')
 def bits32(folder):
     try:
