@@ -711,7 +711,8 @@ typedef struct rm_waitq_desc {
     int64_t barge_ns;        /* newcomers may barge until the head has waited so long; 0 = 50 us;
                                 RM_STRICT = first come, first served */
     uint32_t max_waiters;    /* more are turned away with RM_E_FULL; 0 = no bound */
-    rm_hist *wait_histogram; /* waiting times of all ended waits, timed out or not; 0 = none */
+    rm_hist *wait_histogram; /* waiting times of all ended waits, timed out or not; one that goes on
+                                has one more each time; 0 = none */
 } rm_waitq_desc;
 
 /* Totals since creation, and the present length. */
@@ -2700,7 +2701,8 @@ static void rmi_waitq_publish(rm_waitq *q, int64_t now) {
    those that began at the same time. */
 static void rmi_waitq_push(rm_waitq *q, rm_waiter *waiter, bool on) {
     rm_waiter *before = q->tail;
-    while (before != NULL && before->since_ns >= waiter->since_ns + (on ? 0 : 1))
+    while (before != NULL &&
+           (before->since_ns > waiter->since_ns || (on && before->since_ns == waiter->since_ns)))
         before = before->prev;
     waiter->prev = before;
     waiter->next = before != NULL ? before->next : q->head;
@@ -2714,6 +2716,22 @@ static void rmi_waitq_push(rm_waitq *q, rm_waiter *waiter, bool on) {
         ++q->stats.waits;
     waiter->waited = true;
     ++q->stats.waiting;
+}
+
+/* Counts the end of a wait. */
+static void rmi_waitq_count(rm_waitq *q, rm_status status) {
+    ++*(status == RM_OK            ? &q->stats.granted
+        : status == RM_E_TIMEOUT   ? &q->stats.timeouts
+        : status == RM_E_CANCELLED ? &q->stats.cancelled
+                                   : &q->stats.ended);
+}
+
+/* A wait that was granted may not go on: it has ended with this status instead. */
+static void rmi_waitq_stop(rm_waitq *q, rm_waiter *waiter, rm_status status) {
+    waiter->status = status;
+    if (!waiter->waited) return;
+    --q->stats.granted;
+    rmi_waitq_count(q, status);
 }
 
 /* Tells a waiter that is in no queue how its wait ended. */
@@ -2743,10 +2761,7 @@ static void rmi_waitq_end(rm_waitq *q, rm_waiter *waiter, rm_status status, uint
         q->tail = waiter->prev;
     if (q->woken == waiter) q->woken = NULL;
     --q->stats.waiting;
-    ++*(status == RM_OK            ? &q->stats.granted
-        : status == RM_E_TIMEOUT   ? &q->stats.timeouts
-        : status == RM_E_CANCELLED ? &q->stats.cancelled
-                                   : &q->stats.ended);
+    rmi_waitq_count(q, status);
     if (q->desc.wait_histogram != NULL)
         (void)rm_hist_record(q->desc.wait_histogram, rmi_time_since(now, waiter->since_ns));
     rmi_waiter_tell(q, waiter, status, grant);
@@ -2852,7 +2867,6 @@ static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
     int64_t now = waiter->since_ns;
     while (waiter->state == RMI_WAITER_QUEUED) {
         rm_status over;
-        uint64_t grant = 0;
 #ifdef RM_NO_THREADS
         rmi_waitq_leave(q, waiter, RM_E_BUSY);
         break;
@@ -2874,16 +2888,9 @@ static void rmi_waitq_block(rm_waitq *q, rm_waiter *waiter) {
         if (over != RM_OK) {
             rmi_waitq_end(q, waiter, over, 0, now);
             rmi_waitq_settle(q, now); /* it may have been woken for a unit: pass it on */
-        } else if (q->woken == waiter) {
-            q->woken = NULL;
-            if (q->desc.try_fn != NULL && q->desc.try_fn(q->desc.owner, waiter->request, &grant)) {
-                rmi_waitq_end(q, waiter, RM_OK, grant, now);
-                rmi_waitq_settle(q, now); /* there may be a second unit: one wake was in flight */
-            } else {
-                rmi_waitq_publish(q, now); /* beaten to it; perhaps it starves by now */
-            }
-        } else if (waiter->look_ns <= now) {
-            rmi_waitq_settle(q, now);
+        } else if (q->woken == waiter || waiter->look_ns <= now) {
+            if (q->woken == waiter) q->woken = NULL;
+            rmi_waitq_settle(q, now); /* for the head: that may be one that waits on since then */
         }
     }
 }
@@ -2903,15 +2910,18 @@ static rm_status rmi_waitq_wait(rm_waitq *q, void *request, const int64_t *since
     rm_waiter waiter;
     rm_cond cond;
     rm_status status = rmi_waitq_refuses(q, cancel, since_ns != NULL);
-    if (status == RM_OK) status = rm_cond_init(&cond);
-    if (status != RM_OK) return status;
     memset(&waiter, 0, sizeof waiter);
+    waiter.waited = since_ns != NULL;
+    if (status == RM_OK) status = rm_cond_init(&cond);
+    if (status != RM_OK) {
+        rmi_waitq_stop(q, &waiter, status);
+        return status;
+    }
     waiter.queue = q;
     waiter.request = request;
     waiter.deadline = deadline;
     waiter.cancel = cancel;
     waiter.cond = &cond;
-    waiter.waited = since_ns != NULL;
     if (since_ns != NULL) waiter.since_ns = *since_ns;
     ++q->inside;
     rmi_waitq_enter(q, &waiter, since_ns != NULL);
@@ -2980,6 +2990,7 @@ static rm_status rmi_waitq_add(rm_waitq *q, rm_waiter *waiter, bool on) {
     status = rmi_waitq_refuses(q, waiter->cancel, on);
     if (status == RM_OK && waiter->removed) status = RM_E_CANCELLED;
     if (status == RM_OK && (on || !rmi_waitq_serve(q, waiter))) rmi_waitq_enter(q, waiter, on);
+    if (status != RM_OK) rmi_waitq_stop(q, waiter, status);
     rm_waitq_unlock(q);
     if (status != RM_OK) rmi_cancel_unregister(waiter);
     return status;

@@ -78,7 +78,8 @@ static rm_deadline at(int64_t ns) {
 /* A queue with units that are handed out; each grant is the next serial number. */
 typedef struct stock {
     rm_waitq queue;
-    int units, tries;
+    int units, tries, looks;
+    int64_t opens; /* on the fake clock: nothing is handed out before; 0 = always open */
     uint64_t serial;
 } stock;
 
@@ -87,6 +88,7 @@ static bool stock_take(void *owner, void *request, uint64_t *grant) {
     int units = GET(&s->units);
     const int want = request == NULL ? 1 : *(const int *)request;
     ADD(&s->tries, 1);
+    if (s->opens != 0 && rm_now(&fake) < s->opens) return false;
     while (units >= want)
         if (__atomic_compare_exchange_n(&s->units, &units, units - want, false, __ATOMIC_SEQ_CST,
                                         __ATOMIC_SEQ_CST)) {
@@ -120,6 +122,21 @@ static rm_waitq_stats stats_of(rm_waitq *q) {
     return stats;
 }
 
+static int64_t stock_look_at(void *owner, void *request, int64_t now) {
+    stock *s = (stock *)owner;
+    (void)request, (void)now;
+    s->looks++;
+    return s->opens;
+}
+
+/* A strict one that opens at a time. */
+static void stock_init_opening(stock *s, int64_t opens, int units) {
+    stock_init(s, &fake, RM_STRICT, 0);
+    s->queue.desc.look_at_fn = stock_look_at;
+    s->opens = opens;
+    s->units = units;
+}
+
 /* A thread that waits once in a queue. */
 typedef struct blocker {
     rm_thread thread;
@@ -127,6 +144,7 @@ typedef struct blocker {
     rm_deadline deadline;
     rm_cancel *cancel;
     void *request;
+    const int64_t *since; /* it waits on; 0 = it does not */
     rm_status status;
     uint64_t grant;
     int done;
@@ -134,19 +152,43 @@ typedef struct blocker {
 
 static void block(void *user) {
     blocker *b = (blocker *)user;
-    b->status = rm_waitq_wait(b->queue, b->request, b->deadline, b->cancel, &b->grant);
+    b->status =
+        b->since == NULL
+            ? rm_waitq_wait(b->queue, b->request, b->deadline, b->cancel, &b->grant)
+            : rm_waitq_wait_on(b->queue, b->request, *b->since, b->deadline, b->cancel, &b->grant);
     SET(&b->done, 1);
 }
 
-/* Starts a thread in a queue and returns when it waits there. */
-static void block_in(blocker *b, rm_waitq *q, rm_deadline deadline, rm_cancel *cancel) {
+static void block_by(blocker *b, rm_waitq *q, const int64_t *since, rm_deadline deadline,
+                     rm_cancel *cancel) {
     const uint32_t before = stats_of(q).waiting;
     memset(b, 0, sizeof *b);
     b->queue = q;
+    b->since = since;
     b->deadline = deadline;
     b->cancel = cancel;
     start(&b->thread, block, b);
     until_waiting(q, before + 1);
+}
+
+/* Starts a thread in a queue and returns when it waits there. */
+static void block_in(blocker *b, rm_waitq *q, rm_deadline deadline, rm_cancel *cancel) {
+    block_by(b, q, NULL, deadline, cancel);
+}
+
+/* Starts a thread that waits on. It has been served before: see serve. */
+static void block_on(blocker *b, rm_waitq *q, const int64_t *since) {
+    block_by(b, q, since, never, NULL);
+}
+
+/* Serves so many waits in an empty queue, so that they can go on. */
+static void serve(stock *s, int count) {
+    uint64_t grant;
+    while (count-- > 0) {
+        ADD(&s->units, 1);
+        CHECK_EQ(rm_waitq_wait(&s->queue, NULL, never, NULL, &grant), RM_OK);
+    }
+    SET(&s->serial, 0);
 }
 
 /* Waits for the end of such a thread and checks how its wait ended. */
@@ -940,7 +982,9 @@ typedef struct gate {
     rm_cancel *cancel;
     rm_status complete; /* with the queue's lock held: ends the head by request */
     int64_t jump;
-    int *steal; /* the units, which somebody else takes */
+    int *steal;                  /* the units, which somebody else takes */
+    void (*meanwhile)(stock *s); /* without the lock */
+    stock *stock;
     int passed;
 } gate;
 
@@ -958,6 +1002,11 @@ static void gate_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *us
     if (g->steal != NULL) SET(g->steal, 0);
     if (g->complete != RM_OK)
         (void)rm_waitq_complete(g->queue, g->queue->woken->request, g->complete, 0);
+    if (g->meanwhile != NULL) {
+        rm_mutex_unlock(mutex);
+        g->meanwhile(g->stock);
+        rm_mutex_lock(mutex);
+    }
     SET(&time_machine.now, GET(&time_machine.now) + (uint64_t)g->jump);
 }
 
@@ -970,6 +1019,7 @@ static void gate_init(gate *g, stock *s) {
     g->clock.user = g;
     stock_init(s, &g->clock, RM_SEC(1), 0);
     g->queue = &s->queue;
+    g->stock = s;
 }
 
 TEST(waitq, woken_waiter_that_times_out_passes_the_wake_on) {
@@ -1523,6 +1573,674 @@ TEST(waitq, statistics_add_up_and_waiting_times_are_counted) {
     rm_virtual_clock_destroy(&time_machine);
 }
 
+/* >>wait queue: waiting on ---------------------------------------------------------------- */
+
+TEST(waitq_on, thread_is_served_before_those_that_began_after_it) {
+    static const int64_t since = 5;
+    blocker on, a, b;
+    stock s;
+    set_clock(5);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    serve(&s, 1);
+    advance(5);
+    block_in(&a, &s.queue, never, NULL);
+    advance(10);
+    block_in(&b, &s.queue, never, NULL);
+    advance(10);
+    block_on(&on, &s.queue, &since);
+    await(3);
+    stock_put(&s);
+    ended(&on, RM_OK);
+    CHECK_EQ(on.grant, 1);
+    stock_put(&s);
+    ended(&a, RM_OK);
+    stock_put(&s);
+    ended(&b, RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, many_stand_by_their_time_and_before_those_of_the_same) {
+    /* when they began and in this order they come; the place at which they are served */
+    static const int64_t since[] = {20, 15, 30, 31, 15, 9, 20};
+    static const uint64_t place[] = {6, 4, 8, 10, 3, 1, 5};
+    enum { COUNT = 7 };
+    blocker on[COUNT];
+    callback c[3];
+    stock s;
+    set_clock(10);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    serve(&s, COUNT);
+    for (int i = 0; i < 3; ++i) { /* at 10, 20 and 30 */
+        CHECK_EQ(queue_up(&c[i], &s.queue, never, NULL), RM_OK);
+        advance(10);
+    }
+    for (int i = 0; i < COUNT; ++i)
+        block_on(&on[i], &s.queue, &since[i]);
+    await(COUNT);
+    ADD(&s.units, COUNT + 3);
+    rm_waitq_notify(&s.queue);
+    for (int i = 0; i < COUNT; ++i) {
+        ended(&on[i], RM_OK);
+        CHECK_EQ(on[i].grant, place[i]);
+    }
+    CHECK(c[0].grant == 2 && c[1].grant == 7 && c[2].grant == 9);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, time_may_be_any_number) {
+    static const int64_t first = INT64_MIN, last = INT64_MAX;
+    blocker on[2];
+    callback c;
+    stock s;
+    set_clock(10);
+    stock_init(&s, &fake, RM_SEC(1), 0);
+    serve(&s, 2);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    CHECK(!rm_waitq_must_queue(&s.queue));
+    block_on(&on[0], &s.queue, &last);
+    block_on(&on[1], &s.queue, &first);
+    CHECK(rm_waitq_must_queue(&s.queue)); /* the head has waited for longer than a second */
+    await(2);
+    ADD(&s.units, 3);
+    rm_waitq_notify(&s.queue);
+    ended(&on[0], RM_OK);
+    ended(&on[1], RM_OK);
+    CHECK(on[1].grant == 1 && c.grant == 2 && on[0].grant == 3);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, newcomers_stay_in_order_at_the_end_of_time) {
+    callback c[3];
+    stock s;
+    set_clock(INT64_MAX);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    for (int i = 0; i < 3; ++i)
+        CHECK_EQ(queue_up(&c[i], &s.queue, never, NULL), RM_OK);
+    for (int i = 0; i < 3; ++i) {
+        stock_put(&s);
+        CHECK_EQ(c[i].calls, 1);
+    }
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, callback_keeps_its_place) {
+    callback c[3];
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    for (int i = 0; i < 3; ++i)
+        CHECK_EQ(queue_up(&c[i], &s.queue, never, NULL), RM_OK), advance(10);
+    stock_put(&s);
+    stock_put(&s);
+    CHECK(c[0].calls == 1 && c[1].calls == 1);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c[1].waiter), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c[0].waiter), RM_OK);
+    CHECK(c[0].calls == 1 && c[1].calls == 1);
+    stock_put(&s);
+    CHECK(c[0].calls == 2 && c[0].grant == 3 && c[1].calls == 1 && c[2].calls == 0);
+    stock_put(&s);
+    CHECK(c[1].calls == 2 && c[1].grant == 4 && c[2].calls == 0);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c[1].waiter), RM_OK); /* once more */
+    stock_put(&s);
+    CHECK(c[1].calls == 3 && c[1].grant == 5 && c[2].calls == 0);
+    stock_put(&s);
+    CHECK(c[2].calls == 1 && c[2].grant == 6);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, is_one_wait_that_is_not_granted_yet) {
+    static const int64_t since = 0;
+    rm_waitq_stats stats;
+    blocker on;
+    callback c;
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    serve(&s, 1);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    stock_put(&s);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 2 && stats.waiting == 0);
+    block_on(&on, &s.queue, &since);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 0 && stats.waiting == 2);
+    await(1);
+    ADD(&s.units, 2);
+    rm_waitq_notify(&s.queue);
+    ended(&on, RM_OK);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 2 && stats.waiting == 0);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, one_that_was_served_at_once_begins_to_wait_at_that_time) {
+    rm_waitq_stats stats;
+    callback c, later;
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    s.units = 1;
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(c.calls, 1);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 0 && stats.granted == 0);
+    advance(10);
+    CHECK_EQ(queue_up(&later, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 0 && stats.waiting == 2);
+    stock_put(&s);
+    CHECK(c.calls == 2 && later.calls == 0);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK); /* from now on it is one wait */
+    stock_put(&s);
+    stock_put(&s);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 2 && stats.waiting == 0);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq, newcomer_overtakes_nobody_though_there_is_what_it_wants) {
+    static int two = 2;
+    callback big, small;
+    stock s;
+    stock_init(&s, NULL, INT64_MAX, 0);
+    memset(&big, 0, sizeof big);
+    s.units = 1;
+    CHECK_EQ(rm_waitq_add(&s.queue, &big.waiter, &two, never, NULL, note, &big), RM_OK);
+    CHECK_EQ(queue_up(&small, &s.queue, never, NULL), RM_OK);
+    CHECK(big.calls == 0 && small.calls == 0);
+    CHECK_EQ(stats_of(&s.queue).waits, 2);
+    ADD(&s.units, 2);
+    rm_waitq_notify(&s.queue);
+    CHECK(big.grant == 1 && small.grant == 2);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+}
+
+TEST(waitq_on, is_served_at_once_when_there_is_a_unit) {
+    rm_waitq_stats stats;
+    uint64_t grant = 0;
+    callback c;
+    stock s;
+    stock_init(&s, NULL, RM_STRICT, 0);
+    serve(&s, 1);
+    s.units = 3;
+    CHECK_EQ(rm_waitq_wait_on(&s.queue, NULL, 0, never, NULL, &grant), RM_OK);
+    CHECK_EQ(grant, 1);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    CHECK(c.calls == 2 && c.status == RM_OK && c.grant == 3);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 2 && stats.waiting == 0);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+}
+
+TEST(waitq_on, is_never_one_too_many) {
+    static const int64_t since = 0;
+    blocker on;
+    callback c, first, more;
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 1);
+    serve(&s, 1);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    stock_put(&s);
+    CHECK_EQ(queue_up(&first, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    block_on(&on, &s.queue, &since);
+    await(1);
+    CHECK_EQ(stats_of(&s.queue).waiting, 3);
+    CHECK_EQ(stats_of(&s.queue).refused, 0);
+    CHECK_EQ(queue_up(&more, &s.queue, never, NULL), RM_E_FULL);
+    ADD(&s.units, 3);
+    rm_waitq_notify(&s.queue);
+    ended(&on, RM_OK);
+    CHECK(on.grant == 2 && c.grant == 3 && first.grant == 4);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, is_told_when_the_queue_closes_or_has_closed) {
+    static const int64_t since = 0;
+    rm_waitq_stats stats;
+    uint64_t grant = 3;
+    blocker on;
+    callback c, late;
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    serve(&s, 2);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(queue_up(&late, &s.queue, never, NULL), RM_OK);
+    ADD(&s.units, 2);
+    rm_waitq_notify(&s.queue);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    block_on(&on, &s.queue, &since);
+    await(1);
+    rm_waitq_close(&s.queue);
+    ended(&on, RM_E_CLOSED);
+    CHECK(c.calls == 2 && c.status == RM_E_CLOSED);
+    s.units = 2;
+    CHECK_EQ(rm_waitq_wait_on(&s.queue, NULL, 0, never, NULL, &grant), RM_E_CLOSED);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &late.waiter), RM_E_CLOSED);
+    CHECK(late.calls == 1 && grant == 3 && s.units == 2);
+    stats = stats_of(&s.queue); /* those that may not go on have ended, too */
+    CHECK(stats.waits == 4 && stats.granted == 0 && stats.ended == 4 && stats.waiting == 0);
+    rm_waitq_open(&s.queue);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &late.waiter), RM_E_STALE); /* that wait is over */
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, keeps_its_deadline) {
+    static const int64_t since = 0;
+    rm_waitq_stats stats;
+    uint64_t grant = 3;
+    blocker on;
+    callback c, late;
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    serve(&s, 2);
+    CHECK_EQ(queue_up(&c, &s.queue, at(60), NULL), RM_OK);
+    CHECK_EQ(queue_up(&late, &s.queue, at(60), NULL), RM_OK);
+    ADD(&s.units, 2);
+    rm_waitq_notify(&s.queue);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    block_by(&on, &s.queue, &since, at(50), NULL);
+    await(1);
+    advance(50);
+    ended(&on, RM_E_TIMEOUT);
+    CHECK_EQ(rm_waitq_expire(&s.queue), 60);
+    advance(10);
+    CHECK_EQ(rm_waitq_expire(&s.queue), INT64_MAX);
+    CHECK(c.calls == 2 && c.status == RM_E_TIMEOUT);
+    s.units = 2; /* too late for them */
+    CHECK_EQ(rm_waitq_wait_on(&s.queue, NULL, 0, at(60), NULL, &grant), RM_E_TIMEOUT);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &late.waiter), RM_OK);
+    CHECK(late.calls == 2 && late.status == RM_E_TIMEOUT && grant == 3 && s.units == 2);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 4 && stats.granted == 0 && stats.timeouts == 4 && stats.waiting == 0);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, is_ended_by_its_token) {
+    static const int64_t since = 0;
+    rm_waitq_stats stats;
+    uint64_t grant = 3;
+    rm_cancel cancel;
+    blocker on;
+    callback c, late;
+    stock s;
+    set_clock(0);
+    stock_init(&s, &fake, RM_STRICT, 0);
+    REQUIRE(rm_cancel_init(&cancel) == RM_OK);
+    serve(&s, 2);
+    CHECK_EQ(queue_up(&c, &s.queue, never, &cancel), RM_OK);
+    CHECK_EQ(queue_up(&late, &s.queue, never, &cancel), RM_OK);
+    ADD(&s.units, 2);
+    rm_waitq_notify(&s.queue);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    CHECK_EQ(rm_cancel_destroy(&cancel), RM_E_BUSY); /* the other has none between its waits */
+    block_by(&on, &s.queue, &since, never, &cancel);
+    until_registered(&cancel, 2);
+    rm_cancel_request(&cancel);
+    ended(&on, RM_E_CANCELLED);
+    CHECK(c.calls == 2 && c.status == RM_E_CANCELLED);
+    s.units = 2;
+    CHECK_EQ(rm_waitq_wait_on(&s.queue, NULL, 0, never, &cancel, &grant), RM_E_CANCELLED);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &late.waiter), RM_E_CANCELLED);
+    CHECK(late.calls == 1 && grant == 3 && s.units == 2);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 4 && stats.granted == 0 && stats.cancelled == 4 && stats.waiting == 0);
+    CHECK_EQ(rm_cancel_destroy(&cancel), RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_on, does_not_come_back_after_a_remove_in_between) {
+    rm_waitq_stats stats;
+    callback c, at_once;
+    stock s;
+    stock_init(&s, NULL, RM_STRICT, 0);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    stock_put(&s);
+    CHECK_EQ(rm_waitq_remove(&s.queue, &c.waiter), RM_E_STALE); /* it came too late, but ... */
+    s.units = 1;
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_E_CANCELLED);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_E_STALE);
+    CHECK(c.calls == 1 && s.units == 1);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 1 && stats.granted == 0 && stats.cancelled == 1);
+    CHECK_EQ(queue_up(&at_once, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(rm_waitq_remove(&s.queue, &at_once.waiter), RM_E_STALE);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &at_once.waiter), RM_E_CANCELLED);
+    stats = stats_of(&s.queue); /* it never was a wait */
+    CHECK(stats.waits == 1 && stats.granted == 0 && stats.cancelled == 1);
+    /* another wait in the same memory knows nothing of that */
+    CHECK_EQ(rm_waitq_add(&s.queue, &c.waiter, NULL, never, NULL, note, &c), RM_OK);
+    stock_put(&s);
+    CHECK_EQ(c.calls, 2);
+    CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
+    CHECK_EQ(rm_waitq_remove(&s.queue, &c.waiter), RM_OK); /* while it waits on */
+    CHECK(c.calls == 3 && c.status == RM_E_CANCELLED);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+}
+
+TEST(waitq_on, is_for_what_was_granted_by_this_queue_only) {
+    callback c, other;
+    rm_waiter unknown;
+    uint64_t grant;
+    stock a, b;
+    set_clock(0);
+    stock_init(&a, &fake, RM_STRICT, 0);
+    stock_init(&b, &fake, RM_STRICT, 0);
+    memset(&unknown, 0, sizeof unknown);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &unknown), RM_E_STALE);
+    b.units = 1;
+    CHECK_EQ(queue_up(&other, &b.queue, never, NULL), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &other.waiter), RM_E_STALE);
+    CHECK_EQ(queue_up(&c, &a.queue, at(10), NULL), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &c.waiter), RM_E_STALE); /* it waits */
+    advance(10);
+    (void)rm_waitq_expire(&a.queue);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &c.waiter), RM_E_STALE); /* timed out */
+    CHECK_EQ(queue_up(&c, &a.queue, never, NULL), RM_OK);
+    CHECK_EQ(rm_waitq_remove(&a.queue, &c.waiter), RM_OK);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &c.waiter), RM_E_STALE); /* cancelled */
+    CHECK_EQ(queue_up(&c, &a.queue, never, NULL), RM_OK);
+    rm_waitq_lock(&a.queue);
+    CHECK_EQ(rm_waitq_complete(&a.queue, NULL, RM_E_FAILED, 0), 1);
+    rm_waitq_unlock(&a.queue);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &c.waiter), RM_E_STALE); /* failed */
+    CHECK_EQ(c.calls, 1);
+    CHECK_EQ(queue_up(&c, &a.queue, never, NULL), RM_OK);
+    rm_waitq_lock(&a.queue);
+    CHECK_EQ(rm_waitq_complete(&a.queue, NULL, RM_OK, 9), 1);
+    rm_waitq_unlock(&a.queue);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, &c.waiter), RM_OK); /* by request, that is granted too */
+    CHECK_EQ(stats_of(&a.queue).waiting, 1);
+    CHECK_EQ(rm_waitq_add_on(NULL, &c.waiter), RM_E_INVALID);
+    CHECK_EQ(rm_waitq_add_on(&a.queue, NULL), RM_E_INVALID);
+    CHECK_EQ(rm_waitq_wait_on(NULL, NULL, 0, never, NULL, &grant), RM_E_INVALID);
+    CHECK_EQ(rm_waitq_wait_on(&a.queue, NULL, 0, never, NULL, NULL), RM_E_INVALID);
+    rm_waitq_close(&a.queue);
+    CHECK_EQ(rm_waitq_destroy(&a.queue), RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&b.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+/* Gives what it got back and waits on, so many times. */
+typedef struct picky {
+    callback base;
+    stock *stock;
+    int left, inside, deepest;
+} picky;
+
+static void pick(rm_status status, uint64_t grant, void *user) {
+    picky *p = (picky *)user;
+    if (++p->inside > p->deepest) p->deepest = p->inside;
+    note(status, grant, &p->base);
+    if (status == RM_OK && p->left-- > 0) {
+        ADD(&p->stock->units, 1);
+        CHECK_EQ(rm_waitq_add_on(&p->stock->queue, &p->base.waiter), RM_OK);
+    }
+    --p->inside;
+}
+
+TEST(waitq_on, may_be_asked_for_inside_the_callback) {
+    rm_waitq_stats stats;
+    callback later;
+    picky p;
+    stock s;
+    stock_init(&s, NULL, RM_STRICT, 0);
+    memset(&p, 0, sizeof p);
+    p.stock = &s;
+    p.left = 1000;
+    CHECK_EQ(rm_waitq_add(&s.queue, &p.base.waiter, NULL, never, NULL, pick, &p), RM_OK);
+    CHECK_EQ(queue_up(&later, &s.queue, never, NULL), RM_OK);
+    stock_put(&s);
+    CHECK(p.base.calls == 1001 && p.deepest == 1 && later.calls == 0);
+    stats = stats_of(&s.queue);
+    CHECK(stats.waits == 2 && stats.granted == 1 && stats.waiting == 1);
+    stock_put(&s);
+    CHECK_EQ(later.calls, 1);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+}
+
+static blocker overtaker;
+static int overtaken;
+
+/* One that waits on comes before the one that was woken, and then there is a unit. */
+static void overtake(stock *s) {
+    static const int64_t since = 0;
+    block_on(&overtaker, &s->queue, &since);
+    stock_put(s);
+    SET(&overtaken, 1);
+}
+
+TEST(waitq_on, gets_the_unit_for_which_the_one_behind_it_was_woken) {
+    static int want[] = {1, 2}; /* what that one asks for: with 2, it could not take it */
+    for (int i = 0; i < 2; ++i) {
+        blocker woken;
+        stock s;
+        gate g;
+        gate_init(&g, &s);
+        serve(&s, 1);
+        g.meanwhile = overtake;
+        SET(&overtaken, 0);
+        memset(&woken, 0, sizeof woken);
+        woken.queue = &s.queue;
+        woken.request = &want[i];
+        start(&woken.thread, block, &woken);
+        await(1);
+        rm_waitq_notify(&s.queue);
+        until_set(&overtaken);
+        ended(&overtaker, RM_OK);
+        CHECK_EQ(overtaker.grant, 1);
+        CHECK_EQ(stats_of(&s.queue).waiting, 1);
+        ADD(&s.units, want[i]);
+        rm_waitq_notify(&s.queue);
+        ended(&woken, RM_OK);
+        CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+        rm_virtual_clock_destroy(&time_machine);
+    }
+}
+
+static callback overtaking;
+
+static void overtake_with_callback(stock *s) {
+    CHECK_EQ(rm_waitq_add_on(&s->queue, &overtaking.waiter), RM_OK);
+    stock_put(s);
+    SET(&overtaken, 1);
+}
+
+TEST(waitq_on, callback_gets_the_unit_for_which_the_one_behind_it_was_woken) {
+    blocker woken;
+    stock s;
+    gate g;
+    gate_init(&g, &s);
+    CHECK_EQ(queue_up(&overtaking, &s.queue, never, NULL), RM_OK);
+    stock_put(&s);
+    g.meanwhile = overtake_with_callback;
+    SET(&overtaken, 0);
+    block_in(&woken, &s.queue, never, NULL);
+    await(1);
+    rm_waitq_notify(&s.queue);
+    until_set(&overtaken);
+    stock_put(&s);
+    ended(&woken, RM_OK);
+    CHECK(overtaking.calls == 2 && overtaking.grant == 2 && woken.grant == 3);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+/* >>wait queue: the look-out -------------------------------------------------------------- */
+
+TEST(waitq_look, first_thread_looks_out_for_the_callbacks_before_it) {
+    blocker thread;
+    callback c[3];
+    stock s;
+    set_clock(0);
+    stock_init_opening(&s, 100, 4);
+    CHECK_EQ(queue_up(&c[0], &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(queue_up(&c[1], &s.queue, never, NULL), RM_OK);
+    block_in(&thread, &s.queue, never, NULL);
+    CHECK_EQ(queue_up(&c[2], &s.queue, never, NULL), RM_OK);
+    await(1);
+    advance(99);
+    CHECK_EQ(stats_of(&s.queue).waiting, 4);
+    advance(1);
+    ended(&thread, RM_OK); /* and nobody called rm_waitq_expire */
+    CHECK(c[0].grant == 1 && c[1].grant == 2 && thread.grant == 3);
+    until_waiting(&s.queue, 0);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_look, out_serves_others_and_looks_on) {
+    blocker thread;
+    callback c[2];
+    stock s;
+    set_clock(0);
+    stock_init_opening(&s, 100, 1);
+    CHECK_EQ(queue_up(&c[0], &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(queue_up(&c[1], &s.queue, never, NULL), RM_OK);
+    block_in(&thread, &s.queue, never, NULL);
+    await(1);
+    advance(100);
+    until_waiting(&s.queue, 2); /* one unit is for one of them */
+    until_set(&c[0].calls);
+    rm_waitq_lock(&s.queue);
+    s.opens = 200; /* it shuts, as a backoff begins */
+    s.units = 2;
+    rm_waitq_unlock(&s.queue);
+    rm_waitq_notify(&s.queue);
+    advance(99);
+    CHECK_EQ(stats_of(&s.queue).waiting, 2);
+    advance(1);
+    ended(&thread, RM_OK);
+    CHECK(c[1].calls == 1 && c[1].grant == 2 && thread.grant == 3);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_look, out_is_the_next_thread_when_the_first_leaves) {
+    static int other;
+    for (int way = 0; way < 3; ++way) {
+        blocker first, second;
+        rm_cancel cancel;
+        callback c;
+        stock s;
+        set_clock(0);
+        stock_init_opening(&s, 100, 2);
+        other = 1;
+        REQUIRE(rm_cancel_init(&cancel) == RM_OK);
+        CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+        memset(&first, 0, sizeof first);
+        first.queue = &s.queue;
+        first.request = &other;
+        first.cancel = &cancel;
+        if (way == 0) first.deadline = at(50);
+        start(&first.thread, block, &first);
+        until_waiting(&s.queue, 2);
+        block_in(&second, &s.queue, never, NULL);
+        await(2);
+        advance(50);
+        if (way == 1) rm_cancel_request(&cancel);
+        if (way == 2) {
+            rm_waitq_lock(&s.queue);
+            CHECK_EQ(rm_waitq_complete(&s.queue, &other, RM_E_FAILED, 0), 1);
+            rm_waitq_unlock(&s.queue);
+        }
+        ended(&first, way == 0 ? RM_E_TIMEOUT : way == 1 ? RM_E_CANCELLED : RM_E_FAILED);
+        CHECK_EQ(stats_of(&s.queue).waiting, 2);
+        advance(50);
+        ended(&second, RM_OK);
+        CHECK(c.grant == 1 && second.grant == 2);
+        CHECK_EQ(rm_cancel_destroy(&cancel), RM_OK);
+        CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+        rm_virtual_clock_destroy(&time_machine);
+    }
+}
+
+TEST(waitq_look, out_is_a_thread_that_waits_on_before_the_first) {
+    static const int64_t since = 5;
+    blocker on, thread;
+    callback c;
+    stock s;
+    set_clock(0);
+    stock_init_opening(&s, 0, 0);
+    serve(&s, 1);
+    s.opens = 100;
+    s.units = 2;
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    advance(10);
+    block_in(&thread, &s.queue, at(50), NULL);
+    block_on(&on, &s.queue, &since);
+    await(2);
+    advance(40);
+    ended(&thread, RM_E_TIMEOUT);
+    advance(50);
+    ended(&on, RM_OK);
+    CHECK(c.grant == 1 && on.grant == 2);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_look, only_one_thread_looks_out) {
+    blocker threads[3];
+    callback c;
+    stock s;
+    set_clock(0);
+    stock_init_opening(&s, 100, 0);
+    CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
+    for (int i = 0; i < 3; ++i)
+        block_in(&threads[i], &s.queue, never, NULL);
+    await(3);
+    rm_waitq_lock(&s.queue);
+    SET(&s.tries, 0);
+    rm_waitq_unlock(&s.queue);
+    advance(100);
+    await(3);
+    CHECK_EQ(stats_of(&s.queue).waiting, 4);
+    CHECK_EQ(GET(&s.tries), 1);
+    rm_waitq_close(&s.queue);
+    for (int i = 0; i < 3; ++i)
+        ended(&threads[i], RM_E_CLOSED);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
+TEST(waitq_look, at_a_time_before_the_wait_went_on_does_not_spin) {
+    static const int64_t since = 0;
+    blocker on;
+    stock s;
+    set_clock(0);
+    stock_init_opening(&s, 0, 0);
+    serve(&s, 1);
+    s.opens = 100;
+    advance(150);
+    SET(&s.looks, 0);
+    block_on(&on, &s.queue, &since);
+    await(1);
+    rm_waitq_lock(&s.queue);
+    CHECK(s.looks < 6);
+    rm_waitq_unlock(&s.queue);
+    stock_put(&s);
+    ended(&on, RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
 /* >>semaphore ----------------------------------------------------------------------------- */
 
 static void sem_init_with(rm_sem *sem, const rm_clock *clock, uint32_t permits, int64_t barge_ns) {
@@ -1815,12 +2533,19 @@ typedef struct errand {
     rm_waiter waiter;
     mill *mill;
     uint64_t dice;
+    bool unfit; /* what it gets first: it waits on */
     int done;
 } errand;
 
 static void run_errand(rm_status status, uint64_t grant, void *user) {
     errand *e = (errand *)user;
     (void)grant;
+    if (status == RM_OK && e->unfit) {
+        e->unfit = false;
+        stock_put(&e->mill->stock);
+        status = rm_waitq_add_on(&e->mill->stock.queue, &e->waiter);
+        if (status == RM_OK) return;
+    }
     if (status == RM_OK) {
         enter_and_leave(e->mill, e->dice);
         stock_put(&e->mill->stock);
@@ -1842,7 +2567,12 @@ static void work_on_stock(void *user) {
         if (!CHECK(rm_cancel_init(&token) == RM_OK)) return;
         (void)publish_token(w, &token);
         if (dice >> 32 & 1) {
+            const int64_t since = rm_now(NULL);
             status = rm_waitq_wait(&m->stock.queue, NULL, deadline, &token, &grant);
+            if (status == RM_OK && (dice >> 34 & 3) == 0) { /* it was not fit */
+                stock_put(&m->stock);
+                status = rm_waitq_wait_on(&m->stock.queue, NULL, since, deadline, &token, &grant);
+            }
             if (status == RM_OK) {
                 enter_and_leave(m, dice);
                 stock_put(&m->stock);
@@ -1853,6 +2583,7 @@ static void work_on_stock(void *user) {
             memset(&e, 0, sizeof e);
             e.mill = m;
             e.dice = dice;
+            e.unfit = (dice >> 34 & 3) == 0;
             status =
                 rm_waitq_add(&m->stock.queue, &e.waiter, NULL, deadline, &token, run_errand, &e);
             if (status == RM_OK && (dice >> 33 & 1))
