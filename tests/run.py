@@ -148,15 +148,15 @@ def tests():
     make = [os.environ.get('MAKE', 'make'), '-s', '-k', f'-j{JOBS}', 'programs',
             f'VARIANTS={" ".join(runners)}']
     steps(1, ('build', [make], exit_only))
-    # most that run on wine wait: one more than there are cores
-    steps(JOBS + 1, *(units(*variant) for variant in runners.items()))
-    steps(JOBS, ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally),
+    # what runs on wine waits for the most part: one more than there are cores
+    steps(JOBS + 1, *(units(*variant) for variant in runners.items()),
+          ('schedules', [[f'build/dst/{name}'] for name in SCENARIOS], tally),
           tool('torture', 'tests/torture.py'),
           ('corpus', [[f'build/fuzz/{name}.replay', f'fuzz/corpus/{name}'] for name in FUZZERS],
-           tally))
-    steps(2, tool('matrix', 'tests/matrix.py'), tool('misuse', 'tests/misuse.py'),
-          tool('documentation', 'tools/doc_blocks.py'))
-    steps(len(EXAMPLES), *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))
+           tally),
+          tool('matrix', 'tests/matrix.py'), tool('misuse', 'tests/misuse.py'),
+          tool('documentation', 'tools/doc_blocks.py'),
+          *((name, [[f'build/examples/{name}']], exit_only) for name in EXAMPLES))
 
 
 def deep():
