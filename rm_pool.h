@@ -819,7 +819,7 @@ typedef struct rmi_slot {
     rmi_word64 resource;       /* the pointer */
     rm_permit permit;          /* the guard's, while it is lent */
     rm_permit endpoint_permit; /* its endpoint's guard's */
-    void *data;
+    rmi_word64 data;           /* a pointer */
     int64_t born_ns;
     uint32_t reported; /* the low half of the last sequence reported as leaked; maintain's */
     bool probe;        /* its create finds out whether the endpoint is well again */
@@ -975,7 +975,7 @@ static void rmi_pool_tell(rm_pool *pool, rmi_slot *slot, rm_pool_event *event) {
         event->endpoint = rmi_pool_endpoint_of(pool, slot)->name;
         event->where = rmi_pool_where(slot);
         event->thread = RMI_LOAD32(&slot->thread, RELAXED);
-        event->data = slot->data;
+        event->data = (void *)(uintptr_t)RMI_LOAD64(&slot->data, RELAXED);
     }
     RMI_ENTER(rmi_pool_hooks, here, pool);
     pool->desc.event_fn(event, pool->desc.user);
@@ -1281,7 +1281,7 @@ static void rmi_pool_end(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
         pool->desc.destroy_fn(event.resource, rmi_pool_user(pool, slot));
     rmi_pool_count(&pool->ended[cause]);
     rmi_pool_tell(pool, slot, &event);
-    slot->data = NULL;
+    RMI_STORE64(&slot->data, 0u, RELAXED);
 }
 
 /* Ends the resource of a slot that the caller owns, and leaves the slot empty. */
@@ -1417,7 +1417,7 @@ static void rmi_pool_created(rm_pool *pool, rmi_slot *slot, void *resource, uint
     RMI_STORE64(&slot->expires_ns, (uint64_t)rm_time_add(now, rmi_pool_lifetime(pool, slot)),
                 RELAXED);
     slot->born_ns = now;
-    slot->data = NULL;
+    RMI_STORE64(&slot->data, 0u, RELAXED);
     rm_waitq_lock(&pool->queue);
     pool->failing = false;
     rm_waitq_unlock(&pool->queue);
@@ -1718,8 +1718,9 @@ static rm_deadline rmi_pool_create_deadline(rm_pool *pool, rmi_pool_ask *ask) {
 static bool rmi_pool_check(rm_pool *pool, rmi_slot *slot, uint64_t epoch) {
     uint64_t made = RMI_LOAD64(&slot->epoch, RELAXED);
     if (pool->desc.validate_fn(rmi_pool_resource_of(slot), rmi_pool_user(pool, slot)) == RM_OK) {
-        /* unless rm_pool_evict, which saw it lent, has marked it meanwhile */
-        (void)RMI_CAS64(&slot->epoch, &made, epoch & ~RMI_EPOCH_STOPPED, SEQ_CST);
+        /* unless it was evicted since it was looked at, or rm_pool_evict has marked it meanwhile */
+        if (rmi_pool_current(made, epoch))
+            (void)RMI_CAS64(&slot->epoch, &made, epoch & ~RMI_EPOCH_STOPPED, SEQ_CST);
         RMI_STORE64(&slot->checked_ns, (uint64_t)rmi_pool_now(pool), RELAXED);
         rmi_pool_step(pool, slot, RM_POOL_EVENT_CHECKED, NULL, 0);
         return true;
@@ -2338,7 +2339,7 @@ RM_API rm_status rm_pool_detach(rm_pool *pool, rm_lease *lease, void **out) {
     end = rmi_pool_lease_end(pool, slot);
     *out = rmi_pool_resource_of(slot);
     rmi_pool_step(pool, slot, RM_POOL_EVENT_DETACHED, NULL, 0);
-    slot->data = NULL;
+    RMI_STORE64(&slot->data, 0u, RELAXED);
     rmi_pool_count(&pool->detached);
     rmi_pool_vacate(pool, slot, RMI_POP_TOTAL + RMI_POP_KEPT);
     rmi_pool_lease_ended(pool, &end, RM_OUTCOME_OK);
@@ -2356,14 +2357,18 @@ RM_API rm_status rm_pool_data_set(rm_pool *pool, const rm_lease *lease, void *da
     rmi_slot *slot = NULL;
     const rm_status status = rmi_pool_reclaim(pool, lease, RMI_SLOT_CHECKING, &slot);
     if (status != RM_OK) return status;
-    slot->data = data; /* beside nobody who ends it */
+    RMI_STORE64(&slot->data, (uint64_t)(uintptr_t)data, RELEASE); /* beside nobody who ends it */
     RMI_STORE64(&slot->word, rmi_slot_word(lease->sequence, RMI_SLOT_BUSY), RELEASE);
     return RM_OK;
 }
 
 RM_API void *rm_pool_data_get(rm_pool *pool, const rm_lease *lease) {
     rmi_slot *slot = NULL;
-    return rmi_pool_find(pool, lease, &slot) == RM_OK ? slot->data : NULL;
+    uint64_t data;
+    if (rmi_pool_find(pool, lease, &slot) != RM_OK) return NULL;
+    data = RMI_LOAD64(&slot->data, ACQUIRE);
+    if (rmi_pool_find(pool, lease, &slot) != RM_OK) return NULL; /* reclaimed meanwhile */
+    return (void *)(uintptr_t)data;
 }
 
 /* >>public: scoped */
@@ -2456,7 +2461,7 @@ static bool rmi_upkeep_reclaim(rmi_upkeep *u, rmi_slot *slot, uint64_t word, int
     pool->desc.reclaim_fn(rmi_pool_resource_of(slot), end.endpoint->user);
     rmi_pool_log(pool, RM_LOG_WARN, "reclaimed", NULL);
     rmi_pool_step(pool, slot, RM_POOL_EVENT_RECLAIMED, NULL, held);
-    slot->data = NULL;
+    RMI_STORE64(&slot->data, 0u, RELAXED);
     rmi_pool_count(&pool->reclaimed);
     rmi_pool_vacate(pool, slot, RMI_POP_TOTAL + RMI_POP_KEPT);
     rmi_pool_lease_ended(pool, &end, RM_OUTCOME_FAILURE);
@@ -3352,7 +3357,7 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
             pool->desc.discard_fn(rmi_pool_resource_of(slot), rmi_pool_user(pool, slot));
         slot->word = rmi_slot_word((slot->word >> RMI_SLOT_BITS) + 1u, RMI_SLOT_EMPTY);
         slot->resource = 0;
-        slot->data = NULL;
+        RMI_STORE64(&slot->data, 0u, RELAXED);
         slot->keyed = false;
     }
     pool->leases_before = rmi_pool_counted(pool).leases;

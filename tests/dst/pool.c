@@ -133,7 +133,7 @@ static void finish(void) {
     DST_CHECK(stats.in_use == 0 && stats.creating == 0 && stats.closing == 0 &&
               stats.checking == 0 && stats.waiting == 0);
     DST_CHECK(stats.idle + stats.empty == stats.capacity && stats.idle == alive);
-    DST_CHECK(stats.created == made && stats.destroyed == made - alive);
+    DST_CHECK(stats.created == made && stats.destroyed + stats.reclaimed == made - alive);
     DST_CHECK(rm_pool_destroy(pool) == RM_OK);
     DST_CHECK(alive == 0);
     for (i = 0; i < admitted; ++i)
@@ -159,8 +159,10 @@ static rm_status use_once(int64_t timeout_ns, rm_release how) {
 
 /* ---- threads */
 
-static rm_lease held; /* by the scenario, before its threads begin */
+static rm_lease held;      /* by the scenario, before its threads begin */
+static rm_lease held_copy; /* of it */
 static rm_cancel token;
+static uint32_t evicted;
 
 static void hold(void) {
     DST_CHECK(rm_pool_acquire(pool, RM_NOWAIT, &held, NULL) == RM_OK);
@@ -375,6 +377,157 @@ DST(pool, second_release_leaves_the_next_lease_alone) {
 
 DST(pool, second_broken_release_leaves_the_next_lease_alone) {
     give_back_twice(RM_RELEASE_BROKEN);
+}
+
+/* ---- what ends beside a release */
+
+static const void *first = &resources[0]; /* what the scenario holds */
+
+/* Once it says that it ended the resource, nobody gets that any more. */
+static void evicts_it(int index) {
+    rm_lease lease;
+    const rm_status status = rm_pool_evict(pool, first);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_NOT_FOUND);
+    if (status != RM_OK || rm_pool_acquire(pool, RM_NOWAIT, &lease, NULL) != RM_OK) return;
+    DST_CHECK(lease.resource != first);
+    use(&lease);
+    DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK);
+    (void)ADD(&evicted, 1);
+}
+
+static void evict_beside(void (*other)(int)) {
+    void (*const threads[])(int) = {gives_back, evicts_it, other};
+    rm_pool_desc desc = with_max(2);
+    if (dst_choose(2) == 0) {
+        desc.validate_fn = validate;
+        desc.validate_after_ns = RM_STRICT;
+        desc.validate_on_release = true;
+    }
+    begin(&desc);
+    hold();
+    dst_go(3, threads);
+    if (evicted != 0) DST_CHECK(resources[0].alive == 0);
+    finish();
+}
+
+DST(pool, evict_meets_release) {
+    evict_beside(dst_choose(2) == 0 ? tries : evicts_it);
+}
+
+/* What it gets was made after its eviction began. */
+static void evicts_all(int index) {
+    const uint32_t before = LOAD(&made);
+    rm_lease lease;
+    (void)index;
+    DST_CHECK(rm_pool_evict_all(pool) == RM_OK);
+    DST_CHECK(rm_pool_acquire(pool, RM_FOREVER, &lease, NULL) == RM_OK);
+    DST_CHECK((struct resource *)lease.resource >= &resources[before]);
+    use(&lease);
+    DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_OK) == RM_OK);
+}
+
+DST(pool, eviction_meets_checks) {
+    void (*const threads[])(int) = {evicts_all, maintains, dst_choose(2) == 0 ? uses : gives_back};
+    rm_pool_desc desc = with_max(2);
+    desc.validate_fn = validate;
+    desc.validate_after_ns = RM_STRICT;
+    desc.validate_on_release = true;
+    desc.keepalive_ns = RM_MS(1);
+    begin(&desc);
+    hold();
+    if (threads[2] == uses) {
+        gives_back(0);
+        dst_pass(RM_MS(8)); /* the check is due */
+    }
+    dst_go(3, threads);
+    finish();
+}
+
+static void take_from_holder(void *resource, void *user) {
+    struct resource *r = (struct resource *)resource;
+    (void)user;
+    DST_CHECK(r->alive == 1 && r->holders == 0); /* plain: nobody else has it now */
+    r->alive = 0;
+    (void)ADD(&alive, UINT32_MAX);
+}
+
+static void see_data(const rm_pool_event *event, void *user) {
+    (void)user;
+    if (event->kind == RM_POOL_EVENT_DESTROYED)
+        DST_CHECK(event->data == NULL || event->data == event->resource);
+}
+
+/* What is kept with a resource goes with it. */
+static void keep_data(const rm_lease *lease) {
+    rm_status status;
+    void *data = rm_pool_data_get(pool, lease);
+    DST_CHECK(data == NULL || data == lease->resource);
+    status = rm_pool_data_set(pool, lease, lease->resource);
+    DST_CHECK(status == RM_OK || status == RM_E_STALE);
+    data = rm_pool_data_get(pool, lease);
+    DST_CHECK(data == lease->resource || data == NULL);
+}
+
+static void keeps_data_and_gives_back(int index) {
+    rm_status status;
+    (void)index;
+    keep_data(&held);
+    status = rm_pool_release(pool, &held, RM_RELEASE_OK);
+    DST_CHECK(status == RM_OK || status == RM_E_STALE); /* it was reclaimed */
+}
+
+/* This one may be taken from it as well. */
+static void uses_and_keeps_data(int index) {
+    rm_lease lease;
+    rm_status status;
+    (void)index;
+    DST_CHECK(rm_pool_acquire(pool, RM_FOREVER, &lease, NULL) == RM_OK);
+    keep_data(&lease);
+    status = rm_pool_release(pool, &lease, RM_RELEASE_BROKEN);
+    DST_CHECK(status == RM_OK || (status == RM_E_STALE && pool->desc.reclaim_fn != NULL));
+}
+
+static void reclaims(int index) {
+    dst_pass(RM_SEC(100));
+    maintains(index);
+}
+
+DST(pool, data_meets_a_reclaim) {
+    void (*const threads[])(int) = {keeps_data_and_gives_back, uses_and_keeps_data, reclaims};
+    rm_pool_desc desc = with_max(1);
+    desc.reclaim_fn = take_from_holder;
+    desc.reclaim_after_ns = RM_SEC(50);
+    desc.event_fn = see_data;
+    begin(&desc);
+    hold();
+    dst_go(3, threads);
+    finish();
+}
+
+static void keeps_data_by_a_copy(int index) {
+    const rm_lease copy = held_copy;
+    const rm_status status = rm_pool_data_set(pool, &copy, copy.resource);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_STALE);
+}
+
+/* It may be stale for a moment, while a copy of it is used. */
+static void gives_back_at_last(int index) {
+    (void)index;
+    while (rm_pool_release(pool, &held, RM_RELEASE_OK) != RM_OK)
+        (void)rm_sleep(NULL, RM_US(1), NULL);
+}
+
+DST(pool, data_meets_a_release) {
+    void (*const threads[])(int) = {keeps_data_by_a_copy, uses_and_keeps_data, gives_back_at_last};
+    rm_pool_desc desc = with_max(1);
+    desc.event_fn = see_data;
+    begin(&desc);
+    hold();
+    held_copy = held;
+    dst_go(3, threads);
+    finish();
 }
 
 /* ---- waits that end without a resource */
