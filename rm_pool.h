@@ -839,11 +839,12 @@ typedef struct rmi_endpoint {
 /* A bound on the resources of several pools together; see rm_pools. */
 typedef struct rmi_budget {
     uint32_t used, max;
-    uint32_t wanting; /* acquires in the queues */
-    uint32_t leaving; /* resources that are being ended, whose places will be free */
-    uint32_t rounds;  /* of notifications */
+    uint32_t wanting;  /* acquires in the queues */
+    uint32_t leaving;  /* resources that are being ended, whose places will be free */
+    rmi_word64 rounds; /* of notifications */
     struct rm_pools *pools;
-    rm_mutex mutex;                   /* guards what follows and the places in the list */
+    uint32_t looked; /* how often somebody was told that enough will be free */
+    rm_mutex mutex;  /* guards what follows, the places in the list, and what is counted back */
     struct rm_pool *hungry, *fullest; /* first and last of the pools in which somebody waits */
 } rmi_budget;
 
@@ -892,7 +893,8 @@ struct rm_pool {
     uint32_t requests;            /* asynchronous acquires whose callback is still to come */
     uint32_t trims;               /* asked for; the first one does them */
     uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
-    uint32_t round;               /* of the notifications in which it had its turn last */
+    uint32_t claims;              /* of places, by acquires that are still counted in wanting */
+    uint64_t round;               /* of the notifications in which it had its turn last */
     bool failing;                 /* the last create failed */
     rm_error last_error;
     int64_t last_error_ns;
@@ -1065,8 +1067,13 @@ static bool rmi_pool_expired(rmi_slot *slot, int64_t now) {
 /* >>core: room. What is claimed here is given back by rmi_pool_vacate. */
 
 static void rmi_pools_wake(rmi_budget *budget);
+static void rmi_pools_count_in(rm_pool *pool);
+static void rmi_pools_count_out(rm_pool *pool, uint32_t claims);
+static void rmi_pools_claimed(rm_pool *pool);
 static bool rmi_pools_want(rm_pool *pool);
-static void rmi_pools_unwant(rm_pool *pool);
+static void rmi_pools_unwant(rm_pool *pool, rm_status status);
+static void rmi_pools_put(rm_pool *pool, rm_registry_ref *held);
+static bool rmi_pools_hold(rm_pool *pool, rm_registry_ref *held);
 static void rmi_pools_relieve(rm_pool *pool);
 static bool rmi_pools_waits(rm_pool *pool);
 static void rmi_pools_served(rm_pool *pool);
@@ -1081,19 +1088,28 @@ static bool rmi_pool_spent(rm_pool *pool) {
     return pool->budget != NULL && (rmi_budget_spent(pool->budget) || rmi_pools_waits(pool));
 }
 
+/* Takes a place, for an acquire that may still be counted among those that want one. */
 static bool rmi_pool_spend(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
-    uint32_t used;
+    bool got;
     if (budget == NULL) return true;
-    used = RMI_LOAD32(&budget->used, SEQ_CST);
-    do {
-        if (used >= budget->max) return false;
-    } while (!RMI_CAS32(&budget->used, &used, used + 1, SEQ_CST));
-    return true;
+    rm_mutex_lock(&budget->mutex);
+    got = !rmi_budget_spent(budget);
+    if (got) (void)RMI_ADD32(&budget->used, 1u, SEQ_CST);
+    if (got) ++pool->claims;
+    rm_mutex_unlock(&budget->mutex);
+    return got;
 }
 
-static void rmi_pool_unspend(rm_pool *pool) {
-    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->used, 0u - 1u, SEQ_CST);
+/* Gives a place back, which `left` says was counted as about to be free: both at once for those who
+   hold the mutex, else it might seem that there is one less to come. */
+static void rmi_pool_unspend(rm_pool *pool, uint32_t left) {
+    rmi_budget *budget = pool->budget;
+    if (budget == NULL) return;
+    rm_mutex_lock(&budget->mutex);
+    (void)RMI_ADD32(&budget->used, 0u - 1u, SEQ_CST);
+    (void)RMI_ADD32(&budget->leaving, 0u - left, SEQ_CST);
+    rm_mutex_unlock(&budget->mutex);
 }
 
 static bool rmi_pool_has_room(rm_pool *pool, uint64_t population) {
@@ -1254,16 +1270,21 @@ static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, const int64_t
 }
 
 /* Leaves a slot that the caller owns empty, and tells those who wait for that. */
-static void rmi_pool_vacate(rm_pool *pool, rmi_slot *slot, uint64_t population) {
+static void rmi_pool_vacate_left(rm_pool *pool, rmi_slot *slot, uint64_t population,
+                                 uint32_t left) {
     RMI_STORE64(&slot->resource, 0u, RELAXED);
     rmi_pool_set(slot, RMI_SLOT_EMPTY);
-    rmi_pool_unspend(pool);
+    rmi_pool_unspend(pool, left);
     rmi_pool_leave(pool, population);
     if (pool->budget != NULL)
         rmi_pools_wake(pool->budget); /* this queue in its turn */
     else
         rm_waitq_notify(&pool->queue);
     rm_waitq_notify(&pool->drain);
+}
+
+static void rmi_pool_vacate(rm_pool *pool, rmi_slot *slot, uint64_t population) {
+    rmi_pool_vacate_left(pool, slot, population, 0);
 }
 
 /* >>core: ending resources */
@@ -1284,14 +1305,18 @@ static void rmi_pool_end(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
     RMI_STORE64(&slot->data, 0u, RELAXED);
 }
 
-/* Ends the resource of a slot that the caller owns, and leaves the slot empty. */
-static void rmi_pool_retire(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
+/* Ends the resource of a slot that the caller owns, whose place is counted as about to be free, and
+   leaves the slot empty. */
+static void rmi_pool_retire_left(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
     rmi_pool_set(slot, RMI_SLOT_CLOSING);
     (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
-    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->leaving, 1u, SEQ_CST);
     rmi_pool_end(pool, slot, cause);
-    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->leaving, 0u - 1u, SEQ_CST);
-    rmi_pool_vacate(pool, slot, RMI_POP_TOTAL);
+    rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, 1);
+}
+
+static void rmi_pool_retire(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
+    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->leaving, 1u, SEQ_CST);
+    rmi_pool_retire_left(pool, slot, cause);
 }
 
 /* Ends idle resources that may not be lent any more: of older generations, or of a closed pool. */
@@ -1327,12 +1352,13 @@ static inline bool rmi_pool_overfull(rm_pool *pool) {
            (max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle);
 }
 
-/* Ends the idle resource in the highest slot, if there is one. */
-static bool rmi_pool_drop_idle(rm_pool *pool) {
+/* Ends the idle resource in the highest slot, if there is one; `left`: its place is counted. */
+static bool rmi_pool_drop_idle(rm_pool *pool, bool left) {
     uint32_t i = pool->capacity;
     while (i-- > 0) {
         if (!rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
-        rmi_pool_retire(pool, &pool->slots[i], RM_POOL_CAUSE_SURPLUS);
+        (left ? rmi_pool_retire_left : rmi_pool_retire)(pool, &pool->slots[i],
+                                                        RM_POOL_CAUSE_SURPLUS);
         return true;
     }
     return false;
@@ -1344,7 +1370,7 @@ static void rmi_pool_trim(rm_pool *pool) {
     if (RMI_ADD32(&pool->trims, 1u, SEQ_CST) != 0) return; /* who is at it looks again */
     do {
         asked = RMI_LOAD32(&pool->trims, SEQ_CST);
-        while (rmi_pool_overfull(pool) && rmi_pool_drop_idle(pool)) {}
+        while (rmi_pool_overfull(pool) && rmi_pool_drop_idle(pool, false)) {}
     } while (!RMI_CAS32(&pool->trims, &asked, 0u, SEQ_CST));
 }
 
@@ -1563,13 +1589,27 @@ static bool rmi_pool_shrinks(rm_pool *pool) {
     return rmi_pool_kept(pool) > rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
 }
 
-/* The queue's try: an idle resource, else an empty slot to make one in (*grant says which slot; its
+/* A try: an idle resource, else an empty slot to make one in (*grant says which slot; its
    state says which of the two), else the news that there will be none. */
 static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return false;
     return rmi_pool_claim_best(pool, !rmi_pool_shrinks(pool), (const int64_t *)request, grant) ||
            rmi_pool_hopeless(pool, grant);
+}
+
+/* Is a grant a place, in which a resource is to be made? */
+static bool rmi_pool_is_claim(rm_pool *pool, uint64_t grant) {
+    return grant < RMI_POOL_FAILS &&
+           rmi_slot_state(RMI_LOAD64(&pool->slots[grant].word, RELAXED)) == RMI_SLOT_CREATING;
+}
+
+/* A try for one in the queue, who needs nothing more then, although it may not know it yet. */
+static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
+    rm_pool *pool = (rm_pool *)owner;
+    if (!rmi_pool_take(owner, request, grant)) return false;
+    if (pool->budget != NULL) rmi_pools_count_out(pool, rmi_pool_is_claim(pool, *grant));
+    return true;
 }
 
 /* The queue's look_at: when what is not allowed yet may be, after now. */
@@ -1924,7 +1964,7 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     status = on ? rm_waitq_wait_on(&pool->queue, &ask->since_ns, ask->since_ns, ask->deadline,
                                    ask->cancel, grant)
                 : rm_waitq_wait(&pool->queue, &ask->since_ns, ask->deadline, ask->cancel, grant);
-    if (wanting) rmi_pools_unwant(pool);
+    if (wanting) rmi_pools_unwant(pool, status);
     ask->now_ns = rmi_pool_now(pool);
     return status;
 }
@@ -1941,6 +1981,8 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
             status = RM_E_DEADLOCK;
         else
             status = rmi_pool_wait(pool, ask, grant);
+    } else if (pool->budget != NULL && rmi_pool_is_claim(pool, *grant)) {
+        rmi_pools_claimed(pool);
     }
     if (status == RM_OK && *grant >= RMI_POOL_FAILS)
         return rmi_pool_turned_away(pool, *grant, error);
@@ -2093,12 +2135,17 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user);
 /* Queues a request, or again: what it got was not fit, and it keeps its place. */
 static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
     rm_pool *pool = request->pool;
+    rm_registry_ref held;
     rm_status status;
-    request->wanting = rmi_pools_want(pool);
+    const bool wants = rmi_pools_hold(pool, &held);
+    request->wanting = wants;
+    if (wants) rmi_pools_count_in(pool);
     status = on ? rm_waitq_add_on(&pool->queue, &request->waiter)
                 : rm_waitq_add(&pool->queue, &request->waiter, &request->since_ns,
                                request->deadline, request->cancel, rmi_pool_arrived, request);
-    if (status != RM_OK && request->wanting) rmi_pools_unwant(pool);
+    if (status != RM_OK && wants) rmi_pools_count_out(pool, 0);
+    if (wants) rmi_pools_relieve(pool); /* after it, who found something idle needs no place */
+    if (wants) rmi_pools_put(pool, &held);
     return status;
 }
 
@@ -2121,7 +2168,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     ask.deadline = request->deadline;
     ask.absolute = true;
     ask.now_ns = rmi_pool_now(pool);
-    if (request->wanting) rmi_pools_unwant(pool);
+    if (request->wanting) rmi_pools_unwant(pool, status);
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
     } else if (grant >= RMI_POOL_FAILS) {
@@ -2277,7 +2324,9 @@ static rm_status rmi_pool_give_back(rm_pool *pool, rm_lease *lease, rm_release h
     rmi_pool_step(pool, slot, RM_POOL_EVENT_RELEASED, NULL,
                   rmi_pool_held_ns(slot, rmi_pool_now(pool)));
     cause = rmi_pool_judge(pool, slot, how);
-    if (cause < RM_POOL_CAUSES) {
+    if (cause == RM_POOL_CAUSE_SURPLUS) {
+        rmi_pool_retire_left(pool, slot, RM_POOL_CAUSE_SURPLUS); /* it yields */
+    } else if (cause < RM_POOL_CAUSES) {
         rmi_pool_retire(pool, slot, (rm_pool_cause)cause);
     } else {
         RMI_STORE64(&slot->used_ns, (uint64_t)rmi_pool_now(pool), RELAXED);
@@ -2530,6 +2579,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rm_deadline d
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
     rm_permit permit;
     rm_status status;
+    if (pool->budget != NULL) rmi_pools_claimed(pool);
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_unclaim(pool, slot);
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name, "refused by the guard of %s",
@@ -2584,6 +2634,7 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
     rmi_upkeep_slots(&u);
     if (rmi_pool_overfull(pool)) rmi_pool_trim(pool);
     status = rmi_upkeep_refill(&u, error);
+    if (pool->budget != NULL) rmi_pools_relieve(pool); /* a backoff may be over */
     RMI_STORE32(&pool->maintaining, 0u, SEQ_CST);
     return status;
 }
@@ -3237,7 +3288,7 @@ static rm_status rmi_pool_init_queues(rm_pool *pool) {
     queue.try_fn = rmi_pool_drained;
     status = rm_waitq_init(&pool->drain, &queue);
     if (status != RM_OK) return status;
-    queue.try_fn = rmi_pool_take;
+    queue.try_fn = rmi_pool_serve;
     queue.look_at_fn = rmi_pool_look_at;
     queue.barge_ns = pool->desc.barge_ns;
     queue.max_waiters = pool->desc.max_waiters;
@@ -3368,7 +3419,7 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     ++pool->life;
     pool->epoch &= ~RMI_EPOCH_STOPPED;
     pool->population = 0;
-    pool->maintaining = pool->trims = pool->requests = pool->wanting = 0;
+    pool->maintaining = pool->trims = pool->requests = pool->wanting = pool->claims = 0;
     pool->helper.helping = pool->helper.number = 0;
     pool->failing = false;
     memset(&pool->last_error, 0, sizeof pool->last_error);
@@ -3435,21 +3486,26 @@ static rm_registry_ref rmi_pools_ref(rm_pool *pool) {
     return ref;
 }
 
-/* Could this pool make one if it had a place? By its slots: the population counts for a moment
+/* How many could this pool make if it had places? By its slots: the population counts for a moment
    those, too, that will find the common bound reached. */
-static bool rmi_pools_room(rm_pool *pool) {
+static uint32_t rmi_pools_room(rm_pool *pool) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
+    const uint32_t most = rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
+    const uint32_t taken = pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY);
+    const uint32_t creating = rmi_pool_in_state(pool, RMI_SLOT_CREATING);
+    const uint32_t room = taken < most ? most - taken : 0;
     uint64_t grant;
-    return pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY) <
-               rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1) &&
-           rmi_pool_in_state(pool, RMI_SLOT_CREATING) < pool->desc.max_creating &&
-           (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) == 0 &&
-           !rmi_pool_blocked(pool, &grant);
+    if (creating >= pool->desc.max_creating || rmi_pool_blocked(pool, &grant) ||
+        (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0)
+        return 0;
+    return room < pool->desc.max_creating - creating ? room : pool->desc.max_creating - creating;
 }
 
-/* Do more wait than there are places about to be free? */
-static bool rmi_budget_lacks(const rmi_budget *budget) {
-    return RMI_LOAD32(&budget->leaving, SEQ_CST) < RMI_LOAD32(&budget->wanting, SEQ_CST);
+/* How many places do those who wait in this pool need? */
+static uint32_t rmi_pools_need(rm_pool *pool) {
+    const uint32_t room = rmi_pools_room(pool), wanting = RMI_LOAD32(&pool->wanting, SEQ_CST);
+    const uint32_t needed = pool->claims < wanting ? wanting - pool->claims : 0;
+    return room < needed ? room : needed;
 }
 
 /* Takes a pool out of the list of the hungry. */
@@ -3480,7 +3536,7 @@ static bool rmi_pools_waits(rm_pool *pool) {
         const uint32_t its = rmi_pool_kept(other);
         if (other == pool)
             --most; /* those behind it had a place after it */
-        else if (its < most && rmi_pools_room(other) &&
+        else if (its < most && rmi_pools_room(other) != 0 &&
                  (other->desc.grow_after_ns == 0 || its == 0))
             break;
     }
@@ -3505,8 +3561,9 @@ static bool rmi_pools_yields(rm_pool *pool) {
     const uint32_t kept = rmi_pool_kept(pool);
     const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
     rm_pool *other;
+    uint32_t needed = 0, its;
     bool yields = false;
-    if (!rmi_budget_lacks(budget) || !rmi_budget_spent(budget)) return false;
+    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0 || !rmi_budget_spent(budget)) return false;
     rm_mutex_lock(&budget->mutex);
     for (other = budget->hungry; other != NULL && !yields; other = other->fuller) {
         if (other == pool && kept < 2) {
@@ -3514,29 +3571,29 @@ static bool rmi_pools_yields(rm_pool *pool) {
             rmi_budget_append(budget, pool); /* it is its own turn */
             break;
         }
-        yields = other != pool && rmi_pools_room(other) &&
-                 (!waits || rmi_pool_kept(other) == 0 || rmi_pool_kept(other) + 1 < kept);
+        its = rmi_pool_kept(other);
+        if (other != pool && (!waits || its == 0 || its + 1 < kept))
+            needed += rmi_pools_need(other);
+        yields = needed > RMI_LOAD32(&budget->leaving, SEQ_CST) && rmi_budget_spent(budget);
     }
+    if (yields) (void)RMI_ADD32(&budget->leaving, 1u, SEQ_CST);
     rm_mutex_unlock(&budget->mutex);
     return yields;
 }
 
 /* Whose turn is it, of those that had none in this round? The one with the fewest, of equals the
    one that has gone without for the longest; held, so that it stays. */
-static rm_pool *rmi_pools_next(rmi_budget *budget, uint32_t round, rm_registry_ref *held) {
-    rm_registry *registry = budget->pools->registry;
-    rm_registry_ref ref;
+static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, rm_registry_ref *held) {
     rm_pool *pool, *best = NULL;
     rm_mutex_lock(&budget->mutex);
     for (pool = budget->hungry; pool != NULL; pool = pool->fuller) {
-        if (pool->round != round && rmi_pools_room(pool) &&
+        if (pool->round < round && rmi_pools_room(pool) != 0 &&
             (best == NULL || rmi_pool_kept(pool) < rmi_pool_kept(best)))
             best = pool;
     }
     if (best != NULL) {
         best->round = round;
-        ref = rmi_pools_ref(best);
-        if (rm_registry_hold(registry, &ref, held) != RM_OK) best = NULL; /* it cannot be */
+        if (!rmi_pools_hold(best, held)) best = NULL; /* it cannot be */
     }
     rm_mutex_unlock(&budget->mutex);
     return best;
@@ -3546,9 +3603,9 @@ static rm_pool *rmi_pools_next(rmi_budget *budget, uint32_t round, rm_registry_r
 static void rmi_pools_wake(rmi_budget *budget) {
     rm_registry_ref held;
     rm_pool *pool;
-    uint32_t round;
+    uint64_t round;
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
-    round = RMI_ADD32(&budget->rounds, 1u, RELAXED) + 1u;
+    round = RMI_ADD64(&budget->rounds, 1u, RELAXED) + 1u;
     while (!rmi_budget_spent(budget) && (pool = rmi_pools_next(budget, round, &held)) != NULL) {
         rm_waitq_notify(&pool->queue);
         (void)rm_registry_put(budget->pools->registry, &held);
@@ -3557,41 +3614,100 @@ static void rmi_pools_wake(rmi_budget *budget) {
 
 static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *user) {
     rm_pool *pool = (rm_pool *)value;
-    (void)key, (void)size, (void)user;
-    return RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 || !rmi_pool_drop_idle(pool);
+    (void)key, (void)size;
+    if (RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 || !rmi_pool_drop_idle(pool, true)) return true;
+    *(bool *)user = true;
+    return false;
+}
+
+/* Is more needed than is about to be free? Then one more is counted as that. */
+static bool rmi_budget_demand(rmi_budget *budget, uint32_t *looked) {
+    uint32_t needed = 0;
+    bool more = false;
+    rm_pool *pool;
+    rm_mutex_lock(&budget->mutex);
+    for (pool = budget->hungry; pool != NULL && !more; pool = pool->fuller) {
+        needed += rmi_pools_need(pool);
+        more = needed > RMI_LOAD32(&budget->leaving, SEQ_CST) && rmi_budget_spent(budget);
+    }
+    if (more) (void)RMI_ADD32(&budget->leaving, 1u, SEQ_CST);
+    if (!more) ++budget->looked;
+    *looked = budget->looked;
+    rm_mutex_unlock(&budget->mutex);
+    return more;
+}
+
+/* There was nothing to end for it. Has anybody been told otherwise meanwhile? */
+static bool rmi_budget_failed(rmi_budget *budget, uint32_t looked) {
+    bool again;
+    rm_mutex_lock(&budget->mutex);
+    (void)RMI_ADD32(&budget->leaving, 0u - 1u, SEQ_CST);
+    again = budget->looked != looked;
+    rm_mutex_unlock(&budget->mutex);
+    return again;
 }
 
 /* Ends something idle where nobody waits, if somebody waits elsewhere for nothing but a place. */
 static void rmi_pools_relieve(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
-    rm_pool *other;
+    bool ended = false;
+    uint32_t looked;
+    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
     if (!rmi_budget_spent(budget)) rmi_pools_wake(budget);
-    if (!rmi_budget_spent(budget) || !rmi_budget_lacks(budget)) return;
-    rm_mutex_lock(&budget->mutex);
-    for (other = budget->hungry; other != NULL && !rmi_pools_room(other); other = other->fuller) {}
-    rm_mutex_unlock(&budget->mutex);
-    if (other != NULL) rm_registry_each(budget->pools->registry, rmi_pools_drop_one, NULL);
+    while (rmi_budget_spent(budget) && rmi_budget_demand(budget, &looked)) {
+        rm_registry_each(budget->pools->registry, rmi_pools_drop_one, &ended);
+        if (ended || !rmi_budget_failed(budget, looked)) return;
+    }
 }
 
-/* Counts an acquire that is about to wait. */
-static bool rmi_pools_want(rm_pool *pool) {
+/* Counts an acquire that is about to wait; out again when it is served, or ends without. */
+static void rmi_pools_count_in(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
-    if (budget == NULL) return false;
     rm_mutex_lock(&budget->mutex);
     if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
     (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
     rm_mutex_unlock(&budget->mutex);
+}
+
+static void rmi_pools_count_out(rm_pool *pool, uint32_t claims) {
+    rmi_budget *budget = pool->budget;
+    rm_mutex_lock(&budget->mutex);
+    pool->claims -= claims;
+    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
+    (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
+    rm_mutex_unlock(&budget->mutex);
+}
+
+/* A place was claimed for one that was not counted. */
+static void rmi_pools_claimed(rm_pool *pool) {
+    rm_mutex_lock(&pool->budget->mutex);
+    --pool->claims;
+    rm_mutex_unlock(&pool->budget->mutex);
+}
+
+static bool rmi_pools_want(rm_pool *pool) {
+    if (pool->budget == NULL) return false;
+    rmi_pools_count_in(pool);
     rmi_pools_relieve(pool);
     return true;
 }
 
-static void rmi_pools_unwant(rm_pool *pool) {
-    rmi_budget *budget = pool->budget;
-    rm_mutex_lock(&budget->mutex);
-    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
-    (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
-    rm_mutex_unlock(&budget->mutex);
-    rmi_pools_relieve(pool); /* a place that it was offered, or what is idle here, is for others */
+/* A wait has ended so. A place that it was offered, or what is idle here, is for others. */
+static void rmi_pools_unwant(rm_pool *pool, rm_status status) {
+    if (status != RM_OK) rmi_pools_count_out(pool, 0);
+    rmi_pools_relieve(pool);
+}
+
+/* Keeps the pool of a key under a common bound; false for another. */
+static bool rmi_pools_hold(rm_pool *pool, rm_registry_ref *held) {
+    rm_registry_ref ref;
+    if (pool->budget == NULL) return false;
+    ref = rmi_pools_ref(pool);
+    return rm_registry_hold(pool->pools->registry, &ref, held) == RM_OK;
+}
+
+static void rmi_pools_put(rm_pool *pool, rm_registry_ref *held) {
+    (void)rm_registry_put(pool->pools->registry, held);
 }
 
 /* A lease has ended: its key is in use once less. */

@@ -341,6 +341,205 @@ DST(pools, close_beside_acquires) {
     finish_keys();
 }
 
+/* ---- the list of those who wait for places */
+
+static rm_cancel giving_up;
+
+/* Acquires with a callback; what was lent is given back by the thread that asked. */
+static struct asked {
+    rm_pools_request request;
+    rm_pools_lease lease;
+    uint32_t over; /* 1 + status */
+} asked[4];
+
+static void answered(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                     void *user) {
+    struct asked *a = (struct asked *)user;
+    (void)error;
+    if (status == RM_OK) {
+        a->lease = *lease;
+        use(&a->lease.lease);
+        DST_CHECK(rm_pools_release(pools, &a->lease, RM_RELEASE_OK) == RM_OK);
+    }
+    DST_CHECK(a->over == 0);
+    __atomic_store_n(&a->over, 1 + (uint32_t)status, __ATOMIC_RELEASE);
+}
+
+static void asks(const char *key, struct asked *a, rm_cancel *cancel) {
+    const rm_deadline never = {0};
+    const rm_status status =
+        rm_pools_acquire_async(pools, &a->request, key, 1, never, cancel, answered, NULL, a);
+    DST_CHECK(status == RM_OK || status == RM_E_CLOSED || (status == RM_E_CANCELLED && cancel));
+    if (status != RM_OK) a->over = 1 + (uint32_t)status;
+}
+
+static void asks_a(int index) {
+    asks("a", &asked[index], NULL);
+}
+
+static void asks_b(int index) {
+    asks("b", &asked[index], NULL);
+}
+
+static void asks_b_until_cancelled(int index) {
+    asks("b", &asked[index], &giving_up);
+}
+
+static void uses_b_until_cancelled(int index) {
+    const rm_deadline never = {0};
+    rm_pools_lease lease;
+    const rm_status status = rm_pools_acquire(pools, "b", 1, never, &giving_up, &lease, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CANCELLED);
+    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+}
+
+static void cancels(int index) {
+    (void)index;
+    rm_cancel_request(&giving_up);
+}
+
+/* All that was asked for has been answered, since all that was lent is back. */
+static void finish_asked(void) {
+    uint32_t i;
+    for (i = 0; i < 4; ++i)
+        DST_CHECK(asked[i].request.pools == NULL || asked[i].over != 0);
+}
+
+static void token(void) {
+    DST_CHECK(rm_cancel_init(&giving_up) == RM_OK);
+}
+
+static void finish_token(void) {
+    finish_keys();
+    finish_asked();
+    DST_CHECK(rm_cancel_destroy(&giving_up) == RM_OK);
+}
+
+/* Gives two back one after the other. */
+static rm_pools_lease second;
+
+static void hold_two(void) {
+    hold_a();
+    DST_CHECK(acquire("b", RM_FOREVER, &second) == RM_OK);
+}
+
+static void gives_second(int index) {
+    (void)index;
+    give(&second, RM_RELEASE_OK);
+}
+
+static void idle_under_b(void) {
+    rm_pools_lease lease;
+    hold_a();
+    DST_CHECK(acquire("b", RM_FOREVER, &lease) == RM_OK);
+    give(&lease, RM_RELEASE_OK);
+}
+
+static void closes_all(int index) {
+    (void)index;
+    DST_CHECK(rm_pools_close(pools, RM_FOREVER, NULL) == RM_OK);
+}
+
+#define WAITING(name, max, max_total, keys, prepare, ...)  \
+    static void name(void) {                               \
+        void (*const threads[])(int) = {__VA_ARGS__};      \
+        token();                                           \
+        begin_keys(max, max_total, keys, keys);            \
+        prepare;                                           \
+        dst_go(sizeof threads / sizeof *threads, threads); \
+        finish_token();                                    \
+    }
+
+WAITING(one_times_out, 1, 1, 3, hold_a(), gives_back, gives_up_b, uses_c, uses_a)
+WAITING(one_is_cancelled, 1, 1, 3, hold_a(), gives_back, uses_b_until_cancelled, uses_c, cancels)
+WAITING(a_callback_is_cancelled, 1, 1, 3, hold_a(), gives_back, asks_b_until_cancelled, uses_c,
+        cancels)
+WAITING(two_yield_at_once, 2, 2, 3, hold_two(), gives_back, gives_second, uses_c, uses_c)
+WAITING(two_yield_to_two, 2, 2, 3, hold_two(), gives_back, gives_second, uses_c, asks_b)
+WAITING(callbacks_wait_under_both_keys, 2, 1, 2, hold_a(), gives_back, asks_a, asks_b, uses_b)
+WAITING(a_callback_finds_what_is_idle, 2, 2, 2, idle_under_b(), asks_b, gives_back, uses_a, tries_b)
+WAITING(upkeep_drops_what_another_wants, 2, 2, 3, idle_under_b(), maintains_keys, uses_c,
+        gives_back, uses_b)
+WAITING(sizes_change_while_others_wait, 2, 2, 3, hold_two(), gives_back, resizes_a, gives_second,
+        uses_c, uses_a)
+
+ONE_OF(hungry, give_up_when_they_are_offered_a_place, one_times_out, one_is_cancelled,
+       a_callback_is_cancelled)
+ONE_OF(hungry, are_yielded_to, two_yield_at_once, two_yield_to_two, callbacks_wait_under_both_keys)
+ONE_OF(hungry, meet_what_is_idle, a_callback_finds_what_is_idle, upkeep_drops_what_another_wants,
+       sizes_change_while_others_wait)
+
+/* One that waits costs the others one resource, whoever comes back at the same time. */
+static void two_come_back_for_one(void) {
+    void (*const threads[])(int) = {gives_back, gives_second, uses_c};
+    begin_keys(1, 2, 3, 3);
+    hold_two();
+    dst_go(3, threads);
+    DST_CHECK(made == 3 && alive == 2);
+    finish_keys();
+}
+
+static void maintains_beside_another(int index) {
+    const rm_deadline never = {0};
+    const rm_status status = rm_pools_maintain(pools, 0, never, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY);
+}
+
+/* ... or is idle. */
+static void two_are_idle_for_one(void) {
+    void (*const threads[])(int) = {uses_c, maintains_beside_another, maintains_beside_another};
+    rm_pools_lease a;
+    begin_keys(1, 2, 3, 3);
+    hold_two();
+    a = held;
+    memset(&held, 0, sizeof held);
+    give(&a, RM_RELEASE_OK);
+    give(&second, RM_RELEASE_OK);
+    dst_go(3, threads);
+    DST_CHECK(made == 3 && alive == 2);
+    finish_keys();
+}
+
+ONE_OF(hungry, cost_no_more_than_they_need, two_come_back_for_one, two_are_idle_for_one)
+
+/* A key that waits is offered a place while others make its key room: max_keys are few. */
+static void waits_for_50_us_unless_full(const char *key) {
+    rm_pools_lease lease;
+    const rm_status status = acquire(key, RM_US(50), &lease);
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT || status == RM_E_FULL);
+    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+}
+
+static void gives_up_b_unless_full(int index) {
+    (void)index;
+    waits_for_50_us_unless_full("b");
+}
+
+static void gives_up_c_unless_full(int index) {
+    (void)index;
+    waits_for_50_us_unless_full("c");
+}
+
+DST(hungry, are_offered_a_place_while_their_key_goes) {
+    void (*const threads[])(int) = {gives_back, gives_up_b_unless_full, gives_up_c_unless_full,
+                                    gives_up_b_unless_full};
+    begin_keys(1, 1, 2, 0);
+    hold_a();
+    dst_go(4, threads);
+    finish_keys();
+}
+
+DST(hungry, are_told_that_the_pools_are_closed) {
+    void (*const threads[])(int) = {gives_back, asks_a, asks_b, closes_all};
+    begin_keys(1, 1, 2, 2);
+    hold_a();
+    dst_go(4, threads);
+    finish_asked();
+    finish_keys();
+}
+
 /* ---- one pool: endpoints, creates that fail, prewarming */
 
 enum { PERMITS = 64 };

@@ -1198,4 +1198,621 @@ TEST(pools, are_empty_in_a_forked_child) {
     house_end(&h);
 }
 
+/* ---- keys that wait for places: with callbacks, so that each step is known ---- */
+
+/* Somebody who asks for a resource of a key, again and again. */
+typedef struct guest {
+    house *h;
+    const char *key;
+    rm_pools_request request;
+    rm_pools_lease lease;
+    rm_status status;
+    char message[160];
+    bool waits, holds;
+    uint32_t served; /* how often */
+    uint32_t order;  /* of all guests that were served, the n-th was the last of this one */
+} guest;
+
+static uint32_t guests_served;
+
+static void guest_got(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                      void *user) {
+    guest *g = (guest *)user;
+    CHECK(g->waits && !g->holds);
+    CHECK((status == RM_OK) == (lease != NULL) && (status == RM_OK) == (error == NULL));
+    g->waits = false;
+    g->status = status;
+    if (error != NULL) copy(g->message, sizeof g->message, error->message);
+    if (lease == NULL) return;
+    g->lease = *lease;
+    g->holds = true;
+    ++g->served;
+    g->order = ++guests_served;
+}
+
+static void guest_init(guest *g, house *h, const char *key) {
+    memset(g, 0, sizeof *g);
+    g->h = h;
+    g->key = key;
+}
+
+static rm_status ask_for(guest *g, int64_t timeout_ns, rm_cancel *cancel, rm_error *error) {
+    rm_status status;
+    g->waits = true;
+    status = rm_pools_acquire_async(g->h->pools, &g->request, g->key, strlen(g->key),
+                                    rm_deadline_after(&g->h->w.clock, timeout_ns), cancel,
+                                    guest_got, error, g);
+    if (status != RM_OK) g->waits = false;
+    return status;
+}
+
+static void ask(guest *g) {
+    CHECK_EQ(RM_OK, ask_for(g, RM_FOREVER, NULL, NULL));
+}
+
+static void leave(guest *g) {
+    if (!CHECK(g->holds)) return;
+    g->holds = false;
+    back(g->h, &g->lease, RM_RELEASE_OK);
+}
+
+/* Who holds something for the longest; NULL = nobody does. */
+static guest *oldest(guest *guests, uint32_t count) {
+    guest *first = NULL;
+    uint32_t i;
+    for (i = 0; i < count; ++i) {
+        if (guests[i].holds && (first == NULL || guests[i].order < first->order))
+            first = &guests[i];
+    }
+    return first;
+}
+
+/* Steps of constant demand: who holds something for the longest gives it back and asks again. */
+static void go_round(guest *guests, uint32_t count, uint32_t steps) {
+    while (steps-- > 0) {
+        guest *g = oldest(guests, count);
+        REQUIRE(g != NULL);
+        leave(g);
+        ask(g);
+    }
+}
+
+static void all_leave(guest *guests, uint32_t count) {
+    uint32_t i;
+    for (i = 0; i < count; ++i) {
+        if (guests[i].waits) CHECK_EQ(RM_OK, rm_pool_request_cancel(&guests[i].request.request));
+    }
+    for (i = 0; i < count; ++i) {
+        if (guests[i].holds) leave(&guests[i]);
+    }
+}
+
+/* How many resources are held under a key. */
+static uint32_t share_of(const guest *guests, uint32_t count, const char *key) {
+    uint32_t i, share = 0;
+    for (i = 0; i < count; ++i)
+        share += guests[i].holds && strcmp(guests[i].key, key) == 0;
+    return share;
+}
+
+TEST(pools, serve_who_waits_with_nothing_before_a_busy_key) {
+    uint32_t places, i;
+    for (places = 1; places <= 4; ++places) {
+        guest busy[8], other;
+        house h;
+        house_init(&h, 8, places);
+        REQUIRE(house_open(&h));
+        for (i = 0; i < 8; ++i) {
+            guest_init(&busy[i], &h, "busy");
+            ask(&busy[i]);
+        }
+        go_round(busy, 8, 10);
+        guest_init(&other, &h, "other");
+        for (i = 0; i < 10; ++i) { /* now and every time */
+            uint32_t steps = 0;
+            pass(&h.w, RM_MS(1)); /* all of them wait for longer than anybody may overtake */
+            ask(&other);
+            while (!other.holds && steps < 100) {
+                go_round(busy, 8, 1);
+                ++steps;
+            }
+            CHECK(other.holds && steps <= 2); /* with one place it may be the busy key's turn */
+            go_round(busy, 8, places > 1 ? 5 : 0);
+            leave(&other);
+        }
+        all_leave(busy, 8);
+        house_end(&h);
+    }
+}
+
+TEST(pools, converge_to_equal_shares_and_stay_there) {
+    static const char *const keys[] = {"a", "b", "c"};
+    uint32_t places, i, k;
+    for (places = 3; places <= 11; ++places) {
+        guest guests[33];
+        uint32_t creates, share[3];
+        house h;
+        house_init(&h, 11, places);
+        REQUIRE(house_open(&h));
+        for (i = 0; i < 33; ++i) { /* the first key has all places when the others come */
+            guest_init(&guests[i], &h, keys[i / 11]);
+            ask(&guests[i]);
+        }
+        CHECK_EQ(places, share_of(guests, 33, "a"));
+        go_round(guests, 33, 10 * places);
+        for (k = 0; k < 3; ++k) {
+            share[k] = share_of(guests, 33, keys[k]);
+            CHECK(share[k] == places / 3 || share[k] == (places + 2) / 3);
+        }
+        creates = h.w.creates;
+        CHECK(creates <= 2 * places);
+        go_round(guests, 33, 20 * places);
+        CHECK_EQ(creates, h.w.creates); /* places do not move to and fro */
+        for (k = 0; k < 3; ++k)
+            CHECK_EQ(share[k], share_of(guests, 33, keys[k]));
+        all_leave(guests, 33);
+        house_end(&h);
+    }
+}
+
+TEST(pools, take_turns_where_keys_are_more_than_places) {
+    static const char *const keys[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j",
+                                       "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"};
+    guest guests[40];
+    uint32_t round, i;
+    house h;
+    house_init(&h, 10, 10);
+    REQUIRE(house_open(&h));
+    for (i = 0; i < 40; ++i) {
+        guest_init(&guests[i], &h, keys[i % 20]);
+        ask(&guests[i]);
+    }
+    for (round = 1; round <= 10; ++round) {
+        uint32_t least = UINT32_MAX, most = 0;
+        go_round(guests, 40, 20);
+        for (i = 0; i < 20; ++i) {
+            const uint32_t served = guests[i].served + guests[i + 20].served;
+            if (served < least) least = served;
+            if (served > most) most = served;
+        }
+        CHECK(least >= round && most <= least + 2);
+    }
+    all_leave(guests, 40);
+    house_end(&h);
+}
+
+/* A key that could not use a place keeps it from nobody. */
+TEST(pools, lend_what_who_waits_could_not_use) {
+    rm_pools_lease a, b;
+    guest own_max, failing;
+    house h;
+    house_init(&h, 1, 3);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    guest_init(&own_max, &h, "a");
+    ask(&own_max);
+    CHECK(own_max.waits);
+    CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* "a" may have one only */
+    back(&h, &b, RM_RELEASE_OK);
+    CHECK_EQ(0, h.w.destroyed);
+    back(&h, &a, RM_RELEASE_OK);
+    leave(&own_max);
+    house_end(&h);
+    house_init(&h, 2, 3);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    h.w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, lend(&h, "a", &b));
+    h.w.create_status = RM_OK;
+    guest_init(&failing, &h, "a");
+    ask(&failing);
+    CHECK(failing.waits);
+    CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* "a" backs off */
+    back(&h, &b, RM_RELEASE_BROKEN);
+    CHECK(failing.waits);
+    back(&h, &a, RM_RELEASE_OK);
+    leave(&failing);
+    house_end(&h);
+}
+
+/* In destroy_fn: others come back meanwhile. */
+static house *ending_in;
+static guest *comes_back;
+
+static void destroy_beside_others(void *resource, void *user) {
+    guest *g = comes_back;
+    comes_back = NULL;
+    if (g != NULL) leave(g);
+    thing_destroy(resource, user);
+}
+
+TEST(pools, end_one_resource_for_one_that_waits) {
+    guest busy[3], full[3], other;
+    uint32_t i;
+    house h;
+    house_init(&h, 3, 4);
+    h.open_max = 0;
+    h.desc.pool.destroy_fn = destroy_beside_others;
+    REQUIRE(house_open(&h));
+    ending_in = &h;
+    h.open_max = 1;
+    for (i = 0; i < 3; ++i) {
+        guest_init(&full[i], &h, "full"); /* two wait for what their key may have */
+        ask(&full[i]);
+    }
+    h.open_max = 3;
+    for (i = 0; i < 3; ++i) {
+        guest_init(&busy[i], &h, "busy");
+        ask(&busy[i]);
+    }
+    guest_init(&other, &h, "other");
+    ask(&other);
+    comes_back = &busy[1]; /* while the first is being ended */
+    leave(&busy[0]);
+    CHECK(other.holds);
+    CHECK_EQ(1, h.w.destroyed);
+    CHECK_EQ(5, h.w.created);
+    leave(&busy[2]);
+    leave(&other);
+    all_leave(full, 3);
+    all_leave(full, 3);
+    all_leave(full, 3);
+    house_end(&h);
+}
+
+/* Called by other pools: what it brings about is told after it has returned. */
+static void two_come_back(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                          void *user) {
+    guest *guests = (guest *)user;
+    CHECK(status == RM_OK && error == NULL);
+    guests[2].lease = *lease;
+    leave(&guests[0]);
+    leave(&guests[1]);
+}
+
+/* Who has been served needs nothing any more, although it does not know yet. */
+TEST(pools, end_nothing_for_one_that_was_served) {
+    const rm_deadline none = {0};
+    rm_pools_request request;
+    guest busy[3], other;
+    uint32_t i;
+    house h, elsewhere;
+    house_init(&h, 2, 2);
+    house_init(&elsewhere, 1, 1);
+    REQUIRE(house_open(&h) && house_open(&elsewhere));
+    for (i = 0; i < 2; ++i) {
+        guest_init(&busy[i], &h, "busy");
+        ask(&busy[i]);
+    }
+    guest_init(&other, &h, "other");
+    ask(&other);
+    CHECK(other.waits);
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(elsewhere.pools, &request, "x", 1, none, NULL,
+                                           two_come_back, NULL, busy));
+    CHECK(other.holds);
+    CHECK_EQ(1, h.w.destroyed);
+    back(&elsewhere, &busy[2].lease, RM_RELEASE_OK);
+    leave(&other);
+    house_end(&h);
+    house_end(&elsewhere);
+}
+
+TEST(pools, end_nothing_elsewhere_for_who_finds_something_idle) {
+    guest g;
+    uint32_t i;
+    house h;
+    house_init(&h, 2, 2);
+    REQUIRE(house_open(&h));
+    CHECK(visit(&h, "a") == 1 && visit(&h, "b") == 2);
+    guest_init(&g, &h, "a");
+    for (i = 0; i < 3; ++i) {
+        ask(&g);
+        CHECK_EQ(1, number_of(&g.lease.lease));
+        leave(&g);
+    }
+    CHECK_EQ(0, h.w.destroyed);
+    CHECK_EQ(2, visit(&h, "b"));
+    house_end(&h);
+}
+
+/* A key that fails has no use for a place until its backoff is over. */
+TEST(pools, make_room_for_who_may_create_again) {
+    const rm_deadline none = {0};
+    rm_pools_lease a, b;
+    guest g;
+    house h;
+    house_init(&h, 2, 2);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    h.w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, lend(&h, "a", &b));
+    h.w.create_status = RM_OK;
+    CHECK_EQ(2, visit(&h, "b"));
+    guest_init(&g, &h, "a");
+    ask(&g);
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK(g.waits);
+    CHECK_EQ(0, h.w.destroyed);
+    pass(&h.w, RM_MS(10));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK(g.holds);
+    CHECK_EQ(1, h.w.destroyed);
+    back(&h, &a, RM_RELEASE_OK);
+    leave(&g);
+    house_end(&h);
+}
+
+TEST(pools, say_that_the_common_bound_is_reached) {
+    rm_pools_lease a, b;
+    rm_error error;
+    house h;
+    house_init(&h, 2, 1);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_TIMEOUT, get(&h, "b", RM_NOWAIT, &b, &error));
+    CHECK_STR(
+        "no resource: 0 in use, 0 waiting, max 2; all 1 of the common bound are taken by this "
+        "and other keys; raise max_total",
+        error.message);
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+/* ---- keys, asynchronously ---- */
+
+TEST(pools, lend_asynchronously) {
+    guest a, b;
+    rm_pools_lease copy;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    guest_init(&a, &h, "a");
+    guest_init(&b, &h, "a");
+    ask(&a);
+    CHECK(a.holds && a.lease.pool != NULL);
+    ask(&b);
+    CHECK(b.waits);
+    copy = a.lease;
+    leave(&a);
+    CHECK(b.holds);
+    CHECK_EQ(1, number_of(&b.lease.lease));
+    CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &copy, RM_RELEASE_OK));
+    leave(&b);
+    house_end(&h);
+}
+
+/* However an asynchronous acquire fails, its key is free after it. */
+static void check_key_is_free(house *h) {
+    CHECK(visit(h, "other") != 0); /* the only key there may be */
+    CHECK(visit(h, "a") != 0);
+}
+
+TEST(pools, give_the_key_back_when_an_asynchronous_acquire_fails) {
+    const rm_deadline none = {0};
+    rm_pools_lease held, other;
+    rm_cancel token;
+    rm_error error;
+    watch seen;
+    guest g;
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.max_keys = 1;
+    h.desc.pool.guard = watch_init(&seen);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    guest_init(&g, &h, "a");
+    CHECK_EQ(RM_OK, lend(&h, "a", &held));
+    CHECK_EQ(RM_OK, ask_for(&g, RM_MS(5), NULL, &error)); /* it times out, ... */
+    pass(&h.w, RM_MS(5));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_E_TIMEOUT, g.status);
+    CHECK_EQ(RM_OK, ask_for(&g, RM_FOREVER, NULL, &error)); /* ... is given up, ... */
+    CHECK_EQ(RM_OK, rm_pool_request_cancel(&g.request.request));
+    CHECK_EQ(RM_E_CANCELLED, g.status);
+    CHECK_EQ(RM_OK, ask_for(&g, RM_FOREVER, &token, &error)); /* ... cancelled, ... */
+    rm_cancel_request(&token);
+    CHECK_EQ(RM_E_CANCELLED, g.status);
+    CHECK_EQ(RM_E_CANCELLED, ask_for(&g, RM_FOREVER, &token, &error)); /* ... did not begin, ... */
+    CHECK_STR("a", error.where);
+    CHECK_EQ(RM_E_FULL, lend(&h, "other", &other)); /* its key is in use: by the lease only */
+    back(&h, &held, RM_RELEASE_OK);
+    check_key_is_free(&h);
+    seen.refuses = true;
+    CHECK_EQ(RM_E_REJECTED, ask_for(&g, RM_FOREVER, NULL, &error)); /* ... is refused, ... */
+    seen.refuses = false;
+    check_key_is_free(&h);
+    h.w.create_status = RM_E_REFUSED;
+    guest_init(&g, &h, "new");
+    CHECK_EQ(RM_OK, ask_for(&g, RM_FOREVER, NULL, &error)); /* ... or its create fails */
+    CHECK_EQ(RM_E_REFUSED, g.status);
+    h.w.create_status = RM_OK;
+    check_key_is_free(&h);
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    house_end(&h);
+}
+
+TEST(pools, keep_a_key_that_somebody_waits_for) {
+    rm_pools_lease held, other;
+    rm_error error;
+    guest g;
+    house h;
+    house_init(&h, 1, 1);
+    h.desc.max_keys = 2;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &held));
+    guest_init(&g, &h, "b");
+    ask(&g);
+    CHECK(g.waits);
+    CHECK_EQ(RM_E_FULL, lend(&h, "c", &other)); /* neither makes room */
+    back(&h, &held, RM_RELEASE_OK);
+    CHECK(g.holds);
+    leave(&g);
+    CHECK_EQ(RM_OK, get(&h, "c", RM_SEC(1), &other, &error));
+    back(&h, &other, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, refuse_asynchronous_acquires_that_make_no_sense) {
+    static const char key[256];
+    const rm_deadline none = {0};
+    rm_pools_request request;
+    rm_error error;
+    guest g;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    guest_init(&g, &h, "a");
+    CHECK_EQ(RM_E_INVALID,
+             rm_pools_acquire_async(NULL, &request, "a", 1, none, NULL, guest_got, &error, &g));
+    CHECK_STR("pools", error.where);
+    CHECK_EQ(RM_E_INVALID,
+             rm_pools_acquire_async(h.pools, NULL, "a", 1, none, NULL, guest_got, &error, &g));
+    CHECK_EQ(RM_E_INVALID,
+             rm_pools_acquire_async(h.pools, &request, "a", 1, none, NULL, NULL, &error, &g));
+    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_acquire_async(h.pools, &request, key, 256, none, NULL,
+                                                    guest_got, &error, &g));
+    CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_E_CLOSED, ask_for(&g, RM_FOREVER, NULL, &error));
+    CHECK_EQ(0, g.served);
+    house_end(&h);
+}
+
+/* ---- keys: upkeep, and a second life ---- */
+
+TEST(pools, have_one_thread_for_all_keys) {
+    rm_pools_lease a, b;
+    house h;
+    house_init(&h, 2, 0);
+    h.desc.pool.min_idle = 1;
+    h.desc.pool.maintain_every_ns = RM_SEC(1);
+    REQUIRE(house_open(&h));
+    rm_virtual_clock_await(&h.w.time, 1);
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    CHECK_EQ(2, GET(h.w.creates));
+    pass(&h.w, RM_SEC(1));
+    rm_virtual_clock_await(&h.w.time, 1); /* it sleeps again, and no other does */
+    CHECK_EQ(4, GET(h.w.creates));
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    pass(&h.w, RM_MINUTES(10));
+    rm_virtual_clock_await(&h.w.time, 1);
+    CHECK_EQ(2, GET(h.w.destroyed));
+    house_end(&h);
+}
+
+TEST(pools, open_again_after_a_stop) {
+    const rm_deadline none = {0};
+    rm_pools_lease a, b;
+    rm_resource resource;
+    rm_error error;
+    house h;
+    house_init(&h, 2, 2);
+    h.desc.pool.min_idle = 1;
+    REQUIRE(house_open(&h));
+    resource = rm_pools_resource(h.pools);
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_BUSY,
+             resource.stop_fn(resource.user, rm_deadline_after(&h.w.clock, RM_NOWAIT), &error));
+    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, none, &error)); /* it is still out */
+    CHECK_STR("a", error.where);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &error));
+    CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
+    CHECK_EQ(2, h.w.creates); /* min_idle of "a" */
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(2, number_of(&a.lease));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* the bound is free again, and new keys open */
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+/* ---- the thread finds what it used last, also with a deadline ---- */
+
+static rm_status use_number(void *resource, rm_error *error, void *user) {
+    (void)error;
+    *(uint32_t *)user = ((thing *)resource)->number;
+    return RM_OK;
+}
+
+/* The number of the thing that a call with this deadline lends. */
+static uint32_t until(world *w, int64_t timeout_ns) {
+    const rm_deadline deadline = rm_deadline_after(&w->clock, timeout_ns);
+    uint32_t number = 0;
+    rm_lease lease;
+    CHECK_EQ(RM_OK, rm_pool_acquire_until(w->pool, deadline, NULL, &lease, NULL));
+    give(w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, rm_pool_with(w->pool, deadline, use_number, NULL, &number));
+    CHECK_EQ(number, number_of(&lease) == 0 ? number : 0);
+    return number;
+}
+
+/* Two are idle, and this thread used the second last. */
+static void prefer_second(world *w) {
+    rm_lease a, b;
+    CHECK_EQ(RM_OK, take(w, &a));
+    CHECK_EQ(RM_OK, take(w, &b));
+    give(w, &a, RM_RELEASE_OK);
+    give(w, &b, RM_RELEASE_OK);
+}
+
+TEST(hints, hold_for_deadlines_that_are_far_off) {
+    static const struct {
+        int64_t timeout_ns;
+        uint32_t number;
+    } cases[] = {{RM_FOREVER, 2},    {RM_SEC(1), 2}, {RM_MS(20), 2},
+                 {RM_MS(20) - 1, 1}, {RM_MS(1), 1},  {RM_NOWAIT, 1}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        world w;
+        world_init(&w, 2);
+        REQUIRE(world_open(&w));
+        prefer_second(&w);
+        CHECK_EQ(cases[i].number, until(&w, cases[i].timeout_ns));
+        world_end(&w);
+    }
+}
+
+TEST(hints, do_not_hold_for_what_was_cancelled) {
+    const rm_deadline never = {0};
+    rm_cancel token;
+    rm_lease lease;
+    rm_error error;
+    world w;
+    world_init(&w, 2);
+    REQUIRE(world_open(&w));
+    prefer_second(&w);
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, never, &token, &lease, &error));
+    CHECK_EQ(2, number_of(&lease));
+    give(&w, &lease, RM_RELEASE_OK);
+    rm_cancel_request(&token);
+    CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, never, &token, &lease, &error));
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    world_end(&w);
+}
+
+/* A lease that the hint found is a key's all the same. */
+TEST(hints, hold_for_keys) {
+    rm_pools_lease a, b, c;
+    rm_error error;
+    house h;
+    house_init(&h, 2, 0);
+    h.desc.max_keys = 1;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, get(&h, "a", RM_FOREVER, &a, &error));
+    CHECK_EQ(RM_OK, get(&h, "a", RM_FOREVER, &b, &error));
+    back(&h, &a, RM_RELEASE_OK);
+    back(&h, &b, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, get(&h, "a", RM_FOREVER, &a, &error));
+    CHECK_EQ(2, number_of(&a.lease));
+    CHECK_EQ(RM_E_FULL, lend(&h, "b", &c)); /* the key is in use */
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK(visit(&h, "b") != 0);
+    house_end(&h);
+}
+
 TEST_MAIN
