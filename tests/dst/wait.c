@@ -733,6 +733,305 @@ DST(waitq, completion_passes_the_release_on) {
     queue_finish(1);
 }
 
+/* ---- waiting on: in one's old place, since what one got is not fit */
+
+static rm_status wait_on_and_give(int64_t since_ns, rm_deadline deadline, rm_cancel *cancel) {
+    uint64_t grant = 0;
+    const rm_status status = rm_waitq_wait_on(&queue, NULL, since_ns, deadline, cancel, &grant);
+    scribble();
+    DST_CHECK(grant == (status == RM_OK ? A_UNIT : 0));
+    if (status == RM_E_TIMEOUT) DST_CHECK(has_passed(deadline));
+    if (status == RM_OK) give();
+    return status;
+}
+
+static rm_status waits_twice(rm_deadline deadline, rm_cancel *cancel) {
+    const int64_t since = rm_now(NULL);
+    const rm_status status = wait_and_give(deadline, cancel);
+    return status == RM_OK ? wait_on_and_give(since, deadline, cancel) : status;
+}
+
+static void waits_on(int index) {
+    (void)index;
+    DST_CHECK(waits_twice(never, NULL) == RM_OK);
+}
+
+static void waits_on_for_50_us_or_a_token(int index) {
+    const rm_status status = waits_twice(rm_deadline_after(NULL, RM_US(50)), &token);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT || status == RM_E_CANCELLED);
+}
+
+static void waits_on_unless_closed(int index) {
+    const rm_status status = waits_twice(never, NULL);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CLOSED);
+}
+
+/* What it gets first is not fit: it gives it back, or there is none left, and waits on. */
+static bool swallows;
+
+static void done_unfit(rm_status status, uint64_t grant, void *user) {
+    callback *c = (callback *)user;
+    DST_CHECK(grant == (status == RM_OK ? A_UNIT : 0));
+    if (status == RM_OK && c->calls++ == 0) {
+        if (!swallows) give();
+        dst_point();
+        status = rm_waitq_add_on(&queue, &c->waiter);
+        if (status == RM_OK) return;
+    }
+    c->status = status;
+    if (status == RM_OK) give();
+    (void)ADD(&callbacks_done, 1);
+}
+
+static void add_unfit(rm_deadline deadline, rm_cancel *cancel) {
+    DST_CHECK(rm_waitq_add(&queue, &kept[0].waiter, NULL, deadline, cancel, done_unfit, &kept[0]) ==
+              RM_OK);
+}
+
+static void adds_on(int index) {
+    (void)index;
+    add_unfit(never, NULL);
+}
+
+DST(waitq_on, meets_waits_adds_and_releases) {
+    void (*const threads[])(int) = {waits_on, waits_on, adds_on, waits, gives};
+    queue_begin(0);
+    dst_go(5, threads);
+    DST_CHECK(callbacks_done == 1 && queue.stats.ended == 0);
+    queue_finish(1);
+}
+
+DST(waitq_on, meets_timeouts_and_a_token) {
+    void (*const threads[])(int) = {waits_on_for_50_us_or_a_token, waits_on_for_50_us_or_a_token,
+                                    waits, gives_in_50_us, cancels};
+    queue_begin(0);
+    dst_go(5, threads);
+    queue_finish(1);
+}
+
+DST(waitq_on, meets_close_and_open) {
+    void (*const threads[])(int) = {waits_on_unless_closed, waits_unless_closed, gives,
+                                    closes_and_opens};
+    queue_begin(0);
+    add_unfit(never, NULL);
+    dst_go(4, threads);
+    DST_CHECK(callbacks_done == 1);
+    queue_finish(1);
+}
+
+/* One that has swallowed the only unit waits on for ever, or is ended: by a call that came before
+   its first wait, in between, or after that. */
+static void goes_on_until(rm_deadline deadline, rm_cancel *cancel, void (*ends)(int)) {
+    void (*const threads[])(int) = {gives, ends, ends};
+    queue_begin(0);
+    swallows = true;
+    add_unfit(deadline, cancel);
+    dst_go(3, threads);
+    DST_CHECK(callbacks_done == 1);
+    DST_CHECK(rm_waitq_remove(&queue, &kept[0].waiter) == RM_E_STALE);
+    queue_finish(units);
+}
+
+static void removes_the_unfit(int index) {
+    const rm_status status = rm_waitq_remove(&queue, &kept[0].waiter);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_STALE);
+}
+
+DST(waitq_on, ends_with_a_remove_at_any_time) {
+    goes_on_until(never, NULL, removes_the_unfit);
+}
+
+DST(waitq_on, ends_with_its_token_at_any_time) {
+    goes_on_until(never, &token, cancels);
+}
+
+DST(waitq_on, ends_with_a_close_at_any_time) {
+    goes_on_until(never, &token, closes);
+}
+
+DST(waitq_on, ends_with_its_deadline_at_any_time) {
+    goes_on_until(rm_deadline_after(NULL, RM_US(50)), NULL, expires);
+}
+
+/* A thread may be woken for a unit that is for one that waits on, and has come before it since. */
+static int two = 2;
+
+static bool take_as_many(void *owner, void *request, uint64_t *grant) {
+    if (request == NULL) return take(owner, request, grant);
+    if (LOAD(&units) < 2) return false; /* all is with the queue's lock here */
+    *grant = A_UNIT;
+    (void)ADD(&units, 0u - 2u);
+    return true;
+}
+
+static const char *head_overslept(void *user) {
+    (void)user;
+    if (queue.head != NULL && units >= (queue.head->request == NULL ? 1u : 2u))
+        return "the head sleeps beside what it wants";
+    return queue_wrong(&queue);
+}
+
+static void waits_for_two(int index) {
+    uint64_t grant = 0;
+    (void)index;
+    DST_CHECK(rm_waitq_wait(&queue, &two, never, NULL, &grant) == RM_OK);
+    scribble();
+    (void)__atomic_fetch_add(&units, 2, __ATOMIC_SEQ_CST);
+    rm_waitq_notify(&queue);
+}
+
+static void waits_on_and_gives_more(int index) {
+    (void)index;
+    DST_CHECK(wait_on_and_give(0, never, NULL) == RM_OK);
+    give(); /* only now there may be two */
+}
+
+static void notifies(int index) {
+    (void)index;
+    rm_waitq_notify(&queue);
+}
+
+DST(waitq_on, comes_before_one_that_was_woken) {
+    void (*const threads[])(int) = {waits_for_two, waits_on_and_gives_more, notifies, gives};
+    rm_waitq_desc desc;
+    uint64_t grant = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.try_fn = take_as_many;
+    desc.barge_ns = INT64_MAX; /* else the head is served by who notifies */
+    units = 1;
+    DST_CHECK(rm_waitq_init(&queue, &desc) == RM_OK && rm_cancel_init(&token) == RM_OK);
+    dst_when_idle(head_overslept, NULL);
+    DST_CHECK(rm_waitq_wait(&queue, NULL, never, NULL, &grant) == RM_OK);
+    dst_go(4, threads);
+    dst_when_idle(queue_overslept, NULL);
+    queue_finish(2);
+}
+
+/* In a strict queue the grants are numbered, with its lock. */
+static uint64_t serial;
+static bool all_were_there;
+
+static bool take_numbered(void *owner, void *request, uint64_t *grant) {
+    if (!take(owner, request, grant)) return false;
+    *grant = ++serial;
+    return true;
+}
+
+static void waits_on_and_is_first(int index) {
+    uint64_t grant = 0;
+    (void)index;
+    DST_CHECK(rm_waitq_wait_on(&queue, NULL, 0, never, NULL, &grant) == RM_OK);
+    rm_waitq_lock(&queue);
+    DST_CHECK(!all_were_there || grant == 1);
+    rm_waitq_unlock(&queue);
+}
+
+static void waits_for_any(int index) {
+    uint64_t grant = 0;
+    (void)index;
+    DST_CHECK(rm_waitq_wait(&queue, NULL, never, NULL, &grant) == RM_OK);
+}
+
+static void gives_three_in_a_while(int index) {
+    (void)index;
+    DST_CHECK(rm_sleep(NULL, RM_MS(1), NULL) == RM_OK);
+    rm_waitq_lock(&queue);
+    all_were_there = queue.stats.waiting == 3;
+    rm_waitq_unlock(&queue);
+    give();
+    give();
+    give();
+}
+
+DST(waitq_on, is_served_before_those_that_began_later) {
+    void (*const threads[])(int) = {waits_on_and_is_first, waits_for_any, waits_for_any,
+                                    gives_three_in_a_while};
+    rm_waitq_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.try_fn = take_numbered;
+    desc.barge_ns = RM_STRICT;
+    units = 1;
+    DST_CHECK(rm_waitq_init(&queue, &desc) == RM_OK && rm_cancel_init(&token) == RM_OK);
+    dst_when_idle(queue_overslept, NULL);
+    waits_for_any(0);
+    serial = 0;
+    dst_go(4, threads);
+    DST_CHECK(serial == 3);
+    queue_finish(0);
+}
+
+/* ---- the look-out: the first thread wakes when the head may be served, whatever that is */
+
+static int64_t opens_ns;
+
+static bool take_when_open(void *owner, void *request, uint64_t *grant) {
+    return rm_now(NULL) >= opens_ns && take(owner, request, grant);
+}
+
+static int64_t opens_at(void *owner, void *request, int64_t now) {
+    (void)owner, (void)request, (void)now;
+    return opens_ns;
+}
+
+static const char *open_overslept(void *user) {
+    return dst_now() > opens_ns ? queue_overslept(user) : queue_wrong(&queue);
+}
+
+/* There is a unit, which nobody tells of when its time has come. */
+static void look_begin(void) {
+    rm_waitq_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.try_fn = take_when_open;
+    desc.look_at_fn = opens_at;
+    units = 1;
+    opens_ns = rm_now(NULL) + RM_US(80);
+    DST_CHECK(rm_waitq_init(&queue, &desc) == RM_OK && rm_cancel_init(&token) == RM_OK);
+    dst_when_idle(open_overslept, NULL);
+}
+
+static void waits_with_token(int index) {
+    const rm_status status = wait_and_give(never, &token);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_CANCELLED);
+}
+
+DST(waitq_look, out_is_kept_for_a_callback_at_the_head) {
+    void (*const threads[])(int) = {waits, waits, adds};
+    look_begin();
+    add_kept(0, NULL);
+    dst_go(3, threads);
+    DST_CHECK(callbacks_done == 2);
+    queue_finish(1);
+}
+
+DST(waitq_look, out_passes_to_the_next_thread) {
+    void (*const threads[])(int) = {waits_for_50_us, waits_with_token, waits, adds, cancels};
+    look_begin();
+    add_kept(0, NULL);
+    dst_go(5, threads);
+    DST_CHECK(callbacks_done == 2);
+    queue_finish(1);
+}
+
+static void waits_on_behind_the_head(int index) {
+    (void)index;
+    DST_CHECK(wait_on_and_give(opens_ns - RM_US(80), never, NULL) == RM_OK);
+}
+
+DST(waitq_look, out_meets_one_that_waits_on) {
+    void (*const threads[])(int) = {waits_for_50_us, waits_on_behind_the_head, adds};
+    look_begin();
+    ++queue.stats.waits; /* the wait that goes on */
+    ++queue.stats.granted;
+    add_kept(0, NULL);
+    dst_go(3, threads);
+    DST_CHECK(callbacks_done == 2);
+    queue_finish(1);
+}
+
 /* ---- virtual clock, in front of the virtual time of the scheduler */
 
 static rm_virtual_clock virtual_time;
