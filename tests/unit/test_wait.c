@@ -1811,14 +1811,16 @@ TEST(waitq_on, is_told_when_the_queue_closes_or_has_closed) {
     static const int64_t since = 0;
     rm_waitq_stats stats;
     uint64_t grant = 3;
+    rm_cancel cancel;
     blocker on;
     callback c, late;
     stock s;
     set_clock(0);
     stock_init(&s, &fake, RM_STRICT, 0);
     serve(&s, 2);
+    REQUIRE(rm_cancel_init(&cancel) == RM_OK);
     CHECK_EQ(queue_up(&c, &s.queue, never, NULL), RM_OK);
-    CHECK_EQ(queue_up(&late, &s.queue, never, NULL), RM_OK);
+    CHECK_EQ(queue_up(&late, &s.queue, never, &cancel), RM_OK);
     ADD(&s.units, 2);
     rm_waitq_notify(&s.queue);
     CHECK_EQ(rm_waitq_add_on(&s.queue, &c.waiter), RM_OK);
@@ -1835,6 +1837,7 @@ TEST(waitq_on, is_told_when_the_queue_closes_or_has_closed) {
     CHECK(stats.waits == 4 && stats.granted == 0 && stats.ended == 4 && stats.waiting == 0);
     rm_waitq_open(&s.queue);
     CHECK_EQ(rm_waitq_add_on(&s.queue, &late.waiter), RM_E_STALE); /* that wait is over */
+    CHECK_EQ(rm_cancel_destroy(&cancel), RM_OK); /* nor does its token know of it */
     CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
     rm_virtual_clock_destroy(&time_machine);
 }
@@ -1948,6 +1951,8 @@ TEST(waitq_on, is_for_what_was_granted_by_this_queue_only) {
     b.units = 1;
     CHECK_EQ(queue_up(&other, &b.queue, never, NULL), RM_OK);
     CHECK_EQ(rm_waitq_add_on(&a.queue, &other.waiter), RM_E_STALE);
+    CHECK_EQ(rm_waitq_remove(&a.queue, &other.waiter), RM_E_STALE);
+    CHECK_EQ(rm_waitq_add_on(&b.queue, &other.waiter), RM_OK); /* its own queue knows it */
     CHECK_EQ(queue_up(&c, &a.queue, at(10), NULL), RM_OK);
     CHECK_EQ(rm_waitq_add_on(&a.queue, &c.waiter), RM_E_STALE); /* it waits */
     advance(10);
@@ -1973,6 +1978,7 @@ TEST(waitq_on, is_for_what_was_granted_by_this_queue_only) {
     CHECK_EQ(rm_waitq_wait_on(NULL, NULL, 0, never, NULL, &grant), RM_E_INVALID);
     CHECK_EQ(rm_waitq_wait_on(&a.queue, NULL, 0, never, NULL, NULL), RM_E_INVALID);
     rm_waitq_close(&a.queue);
+    rm_waitq_close(&b.queue);
     CHECK_EQ(rm_waitq_destroy(&a.queue), RM_OK);
     CHECK_EQ(rm_waitq_destroy(&b.queue), RM_OK);
     rm_virtual_clock_destroy(&time_machine);
