@@ -825,6 +825,101 @@ DST(pool, guard_gets_every_permit_back_once) {
     finish();
 }
 
+/* ---- endpoints that fail, and guards that refuse. Who waits may sleep beside an empty slot. */
+
+static const char *queues_wrong(void *user) {
+    const char *wrong = queue_wrong(&pool->queue);
+    (void)user;
+    return wrong != NULL ? wrong : queue_wrong(&pool->drain);
+}
+
+static rm_pool_desc with_endpoints(uint32_t count, bool guarded) {
+    static rm_pool_endpoint endpoints[] = {{"one", NULL, NULL}, {"two", NULL, NULL}};
+    rm_pool_desc desc = with_max(2);
+    uint32_t i;
+    for (i = 0; i < 2; ++i)
+        endpoints[i].guard = guarded ? &guard : NULL;
+    desc.create_backoff_ns = 0; /* the default */
+    desc.endpoints = endpoints;
+    desc.endpoint_count = count;
+    return desc;
+}
+
+static void begin_endpoints(const rm_pool_desc *desc) {
+    DST_CHECK(rm_pool_create(desc, &pool, NULL) == RM_OK);
+    dst_when_idle(queues_wrong, NULL);
+}
+
+/* Nobody who waits hears of a create that fails while there is another endpoint. */
+DST(pool, failed_create_goes_on_to_another_endpoint) {
+    void (*const threads[])(int) = {uses, uses, gives_back_broken};
+    const rm_pool_desc desc = with_endpoints(2, false);
+    begin_endpoints(&desc);
+    hold();
+    creates_fail = 1;
+    dst_go(3, threads);
+    finish();
+}
+
+/* Refused is only who comes, or waits, while the guard is not asked again. */
+static void uses_unless_refused(int index) {
+    const int64_t began = dst_now();
+    const rm_status status = use_once(RM_FOREVER, RM_RELEASE_OK);
+    const int64_t shut = __atomic_load_n((int64_t *)&pool->endpoints[0].shut_ns, __ATOMIC_SEQ_CST);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_REJECTED);
+    if (status == RM_E_REJECTED)
+        DST_CHECK(LOAD(&guard_refuses) == 0 && (shut == 0 || shut > began));
+}
+
+static void uses_in_20_ms_unless_refused(int index) {
+    dst_pass(RM_MS(20));
+    uses_unless_refused(index);
+}
+
+DST(pool, refusal_of_the_only_endpoint_meets_release) {
+    void (*const threads[])(int) = {uses_unless_refused, uses_in_20_ms_unless_refused, gives_back};
+    rm_pool_desc desc = with_endpoints(1, true);
+    desc.max = 1;
+    begin_endpoints(&desc);
+    hold();
+    guard_refuses = 1;
+    dst_go(3, threads);
+    guard_refuses = 0;
+    dst_pass(RM_SEC(1));
+    DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) == RM_OK);
+    finish();
+}
+
+static void uses_for_ever_whatever_fails(int index) {
+    int i;
+    (void)index;
+    for (i = 0; i < 2; ++i) {
+        const rm_status status =
+            use_once(RM_FOREVER, dst_choose(4) == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
+        DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED);
+    }
+}
+
+DST(pool, failures_strand_nobody) {
+    void (*const threads[])(int) = {uses_for_ever_whatever_fails, uses_for_ever_whatever_fails,
+                                    uses_for_ever_whatever_fails};
+    rm_pool_desc desc = with_endpoints(1 + dst_choose(2), dst_choose(2) == 0);
+    uint32_t i;
+    desc.max_creating = dst_choose(2);
+    desc.grow_after_ns = dst_choose(3) == 0 ? RM_US(30) : 0;
+    desc.validate_fn = validate;
+    desc.validate_after_ns = RM_STRICT;
+    begin_endpoints(&desc);
+    creates_fail = dst_choose(3);
+    checks_fail = dst_choose(3);
+    guard_refuses = dst_choose(3);
+    dst_go(3, threads);
+    for (i = 0; i < pool->endpoint_count; ++i)
+        DST_CHECK(pool->endpoints[i].probing == 0);
+    finish();
+}
+
 /* ---- histories of tries: RM_E_BUSY only when all are out */
 
 enum { ACQUIRE, RELEASE };
