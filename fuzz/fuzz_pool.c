@@ -66,6 +66,7 @@ static struct world {
     uint32_t generation, doubt;
     uint32_t failures;            /* creates in vain, one after the other */
     int64_t retry_ns, doubled_ns; /* doubled: if the last failure counts */
+    int64_t failed_ns;            /* when a create failed last */
     rm_status last_error;
     uint32_t unclaimed; /* failed creates whose status nobody has got yet */
     rm_pool_stats stats;
@@ -176,6 +177,7 @@ static void create_has_failed(rm_status status) {
     ++w.stats.create_failures;
     ++w.unclaimed;
     w.last_error = status;
+    w.failed_ns = w.time.now;
     for (uint32_t i = 0; wait != RM_NONE && i < w.failures && wait < most; ++i)
         wait *= 2;
     if (wait > most) wait = most;
@@ -381,8 +383,8 @@ static void refuse(rm_status status, bool over, bool cancelled, int permit) {
 }
 
 /* What the next acquire must lend if it need not check or wait: the slot of its thread, for a
-   while, else the lowest. */
-static thing *expected(bool timed) {
+   while and if its deadline is not near, else the lowest. */
+static thing *expected(bool hinted) {
     const bool direct = w.desc.guard == NULL;
     const rmi_pool_hint *hint = &rmi_pool_hints[w.pool->number % RMI_POOL_HINTS];
     thing *lowest = NULL;
@@ -390,7 +392,7 @@ static thing *expected(bool timed) {
         thing *t = (thing *)rmi_pool_resource_of(&w.pool->slots[i]);
         if (t == NULL || t->where != IDLE) continue;
         if (lowest == NULL) lowest = t;
-        if (direct && timed && hint->pool == w.pool->number && i == hint->slot &&
+        if (direct && hinted && hint->pool == w.pool->number && i == hint->slot &&
             w.time.now - hint->since_ns < RM_MS(10) && !old(t, w.time.now) &&
             (w.desc.validate_fn == NULL ||
              (w.time.now - t->used_ns < fresh_ns() && t->doubt == w.doubt)))
@@ -427,7 +429,8 @@ static void do_acquire(bool timed) {
     const bool was_full = w.desc.max_waiters != 0 && waiting() >= w.desc.max_waiters;
     const bool was_closed = w.closed, busy = may_be_busy();
     const int permits = w.last_permit, made = w.last_made;
-    thing *const likely = expected(timed);
+    const bool far_off = at == 0 || (at > 0 && at >= w.time.now + RM_MS(20));
+    thing *const likely = expected(timed || far_off);
     rm_lease lease = {NULL, 77, 0, 0};
     rm_error error = {0, RM_OK, "", ""};
     int permit;
@@ -677,10 +680,7 @@ static void do_upkeep(bool starts) {
         CHECK(starts && passed(deadline.at_ns));
     } else if (status != RM_OK && !(w.closed && status == RM_E_CLOSED)) {
         CHECK_EQ(w.last_error, status);
-        if (w.unclaimed > 0)
-            --w.unclaimed;
-        else
-            ++w.stats.failed_fast;
+        if (w.unclaimed > 0) --w.unclaimed;
     }
     if (w.closed && w.unclaimed > 0) --w.unclaimed; /* it failed, and the pool was closed */
     leave(&f);
@@ -854,6 +854,11 @@ static void believe(rm_pool_stats *s) {
     if (w.desc.destroy_fn == NULL && w.desc.event_fn == NULL) w.stats.destroyed = s->destroyed;
 }
 
+/* Has the last create failed, and does it matter? For a minute, if there is something to lend. */
+static bool fails(void) {
+    return w.failures > 0 && (alive() == 0 || w.time.now - w.failed_ns < RM_MINUTES(1));
+}
+
 static void compare(void) {
     const rm_resource resource = rm_pool_resource(w.pool);
     rm_pool_stats s;
@@ -880,9 +885,9 @@ static void compare(void) {
     w.stats.min_idle = w.sizes.min_idle;
     w.stats.max_idle = w.sizes.max_idle;
     CHECK_SAME(&s, &w.stats);
-    CHECK_EQ(w.closed                                         ? RM_HEALTH_UNHEALTHY
-             : w.suspended || w.failures > 0 || waiting() > 0 ? RM_HEALTH_DEGRADED
-                                                              : RM_HEALTH_HEALTHY,
+    CHECK_EQ(w.closed                                  ? RM_HEALTH_UNHEALTHY
+             : w.suspended || waiting() > 0 || fails() ? RM_HEALTH_DEGRADED
+                                                       : RM_HEALTH_HEALTHY,
              health);
     CHECK((reason.status == RM_OK) == (health == RM_HEALTH_HEALTHY));
     resource.stats_fn(resource.user, count_samples, &shown);
