@@ -1152,6 +1152,69 @@ TEST(pool_backoff, keeps_maintain_from_storming) {
     world_end(&w);
 }
 
+/* ---- health ---- */
+
+static rm_health health_of(world *w, rm_error *reason) {
+    const rm_resource resource = rm_pool_resource(w->pool);
+    memset(reason, 0, sizeof *reason);
+    return resource.health_fn(resource.user, reason);
+}
+
+TEST(pool_health, is_degraded_for_a_minute_after_a_failed_create_that_hurts_nobody) {
+    rm_lease lease, more;
+    rm_error reason;
+    world w;
+    world_init(&w, 2);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&w, &more));
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason));
+    CHECK_STR("nobody listens", reason.message);
+    pass(&w, RM_MINUTES(1) - 1);
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason));
+    pass(&w, 1);
+    CHECK_EQ(RM_HEALTH_HEALTHY, health_of(&w, &reason));
+    CHECK_EQ(RM_OK, reason.status);
+    CHECK_EQ(RM_E_REFUSED, take(&w, &more)); /* another failure begins another minute */
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason));
+    pass(&w, RM_MINUTES(1));
+    CHECK_EQ(RM_HEALTH_HEALTHY, health_of(&w, &reason));
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_HEALTH_HEALTHY, health_of(&w, &reason)); /* something is idle */
+    CHECK_EQ(RM_OK, rm_pool_evict_all(w.pool));
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason)); /* nothing is left */
+    CHECK_EQ(RM_E_REFUSED, reason.status);
+    pass(&w, RM_MINUTES(60));
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason));
+    w.create_status = RM_OK;
+    CHECK(borrow(&w) != 0);
+    CHECK_EQ(RM_HEALTH_HEALTHY, health_of(&w, &reason));
+    world_end(&w);
+}
+
+TEST(pool_health, is_degraded_by_a_failed_create_as_long_as_somebody_waits) {
+    rm_lease lease, more;
+    rm_error reason;
+    caller a;
+    world w;
+    world_init(&w, 2);
+    w.desc.create_backoff_ns = w.desc.create_backoff_max_ns = RM_MINUTES(60);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&w, &more));
+    caller_queue(&a, &w, RM_FOREVER, 1);
+    pass(&w, RM_MINUTES(2));
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason));
+    CHECK_EQ(RM_E_REFUSED, reason.status); /* that is why it waits */
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, caller_join(&a));
+    CHECK_EQ(RM_HEALTH_HEALTHY, health_of(&w, &reason));
+    give(&w, &a.lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
 /* ---- prewarm ---- */
 
 typedef struct warming {
@@ -1288,6 +1351,62 @@ TEST(pool_prewarm, serves_those_who_wait) {
     CHECK_EQ(RM_OK, caller_join(&a));
     give(&w, &a.lease, RM_RELEASE_OK);
     give(&w, &lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
+TEST(pool_prewarm, counts_what_another_one_makes) {
+    world w;
+    gate g;
+    warming m;
+    uint32_t made = 7;
+    world_init(&w, 6);
+    REQUIRE(world_open(&w));
+    gate_init(&g);
+    w.at_create = &g;
+    warming_start(&m, &w, 4);
+    gate_await(&g, 4);
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 4, never, &made, NULL)); /* there will be four */
+    CHECK_EQ(0, made);
+    CHECK_EQ(4, GET(w.creates));
+    gate_open(&g);
+    rm_thread_join(&m.thread);
+    CHECK_EQ(4, m.made);
+    CHECK_EQ(4, stats_of(&w).idle);
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool_prewarm, is_no_acquire_that_failed) {
+    rm_error error;
+    watch seen;
+    rm_pool_endpoint endpoint;
+    rm_lease lease;
+    world w;
+    world_init(&w, 2);
+    w.desc.min_idle = 1;
+    endpoint.name = "one";
+    endpoint.guard = watch_init(&seen);
+    endpoint.user = &w;
+    w.desc.endpoints = &endpoint;
+    w.desc.endpoint_count = 1;
+    REQUIRE(world_open(&w));
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, maintain(&w)); /* it tries, ... */
+    CHECK_EQ(RM_E_REFUSED, maintain(&w)); /* ... and the backoff is not over */
+    CHECK_EQ(RM_E_REFUSED, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
+    CHECK_EQ(1, w.creates);
+    CHECK_EQ(0, stats_of(&w).failed_fast);
+    CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
+    CHECK_EQ(1, stats_of(&w).failed_fast);
+    w.create_status = RM_OK;
+    pass(&w, RM_SEC(1));
+    seen.refuses = true;
+    CHECK_EQ(RM_E_REJECTED, maintain(&w)); /* the guard refuses, ... */
+    CHECK_EQ(RM_E_REJECTED, maintain(&w)); /* ... and is not asked again yet */
+    CHECK_EQ(RM_E_REJECTED, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
+    CHECK_EQ(0, stats_of(&w).rejected);
+    CHECK_EQ(RM_E_REJECTED, take(&w, &lease));
+    CHECK_EQ(1, stats_of(&w).rejected);
     world_end(&w);
 }
 
