@@ -204,6 +204,125 @@ TEST(endpoints, take_turns) {
     }
 }
 
+TEST(endpoints, rotate_for_one_user_although_something_is_idle) {
+    static const uint32_t order[] = {0, 1, 2, 0, 1, 2, 0};
+    rm_lease lease;
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 3, 3);
+    c.w.desc.balance = RM_POOL_ROUND_ROBIN;
+    REQUIRE(world_open(&c.w));
+    for (i = 0; i < 7; ++i) {
+        CHECK_EQ(RM_OK, take(&c.w, &lease));
+        CHECK_EQ(order[i], slot_server(&c, &lease));
+        give(&c.w, &lease, RM_RELEASE_OK);
+    }
+    CHECK_EQ(3, c.w.created);
+    world_end(&c.w);
+}
+
+/* Of those with equally many in use: with something idle, with the fewest, the next in turn. */
+TEST(endpoints, break_ties_by_what_is_idle_then_by_what_is_kept) {
+    rm_lease a, b, d;
+    cluster c;
+    cluster_init(&c, 3, 6);
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    CHECK_EQ(RM_OK, take(&c.w, &d));
+    give(&c.w, &a, RM_RELEASE_BROKEN);
+    give(&c.w, &d, RM_RELEASE_BROKEN);
+    give(&c.w, &b, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&c.w, &b)); /* nothing in use: the second has something idle */
+    CHECK_EQ(1, slot_server(&c, &b));
+    CHECK_EQ(RM_OK, take(&c.w, &a)); /* then the next in turn of those without any */
+    CHECK_EQ(2, slot_server(&c, &a));
+    give(&c.w, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&c.w, &a)); /* the first and the third are not in use: what is idle */
+    CHECK_EQ(2, slot_server(&c, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &d));
+    CHECK_EQ(0, slot_server(&c, &d));
+    CHECK_EQ(5, c.w.created);
+    give(&c.w, &a, RM_RELEASE_OK);
+    give(&c.w, &b, RM_RELEASE_OK);
+    give(&c.w, &d, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+TEST(endpoints, make_anew_where_the_balance_says_what_is_not_fit) {
+    uint32_t old;
+    for (old = 0; old < 2; ++old) {
+        rm_lease a;
+        cluster c;
+        cluster_init(&c, 2, 1);
+        c.w.desc.balance = RM_POOL_ROUND_ROBIN;
+        c.w.desc.validate_fn = server_validate;
+        c.w.desc.validate_after_ns = RM_STRICT;
+        c.w.desc.max_lifetime_ns = RM_SEC(10);
+        REQUIRE(world_open(&c.w));
+        CHECK_EQ(RM_OK, take(&c.w, &a));
+        CHECK_EQ(0, slot_server(&c, &a));
+        thing_of(&a)->sick = old == 0;
+        give(&c.w, &a, RM_RELEASE_OK);
+        if (old != 0) pass(&c.w, RM_SEC(10));
+        CHECK_EQ(RM_OK, take(&c.w, &a)); /* it is found at the first, and not replaced there */
+        CHECK_EQ(1, slot_server(&c, &a));
+        CHECK_EQ(1, c.servers[0].destroyed);
+        CHECK_EQ(1, c.servers[0].creates);
+        give(&c.w, &a, RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+TEST(endpoints, get_new_resources_when_they_recover) {
+    uint32_t balance, i;
+    for (balance = 0; balance < 2; ++balance) {
+        rm_lease leases[4], more;
+        cluster c;
+        cluster_init(&c, 2, 4);
+        c.w.desc.balance = (rm_pool_balance)balance;
+        REQUIRE(world_open(&c.w));
+        c.servers[0].status = RM_E_REFUSED;
+        CHECK_EQ(RM_E_REFUSED, take(&c.w, &more));
+        CHECK_EQ(RM_OK, take(&c.w, &leases[0]));
+        CHECK_EQ(RM_OK, take(&c.w, &leases[1]));
+        CHECK_EQ(2, c.servers[1].created);
+        give(&c.w, &leases[0], RM_RELEASE_OK);
+        give(&c.w, &leases[1], RM_RELEASE_OK);
+        c.servers[0].status = RM_OK;
+        pass(&c.w, RM_MS(10));
+        for (i = 0; i < 4; ++i)
+            CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        CHECK_EQ(2, c.servers[0].created); /* although two were idle at the other */
+        CHECK_EQ(2, c.servers[1].created);
+        for (i = 0; i < 4; ++i)
+            give(&c.w, &leases[i], RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+TEST(endpoints, are_passed_over_for_a_millisecond_without_a_backoff) {
+    rm_lease a;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    cluster_guard(&c, 2);
+    c.w.desc.create_backoff_ns = RM_NONE;
+    REQUIRE(world_open(&c.w));
+    c.servers[0].seen.refuses = true;
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(1, slot_server(&c, &a));
+    give(&c.w, &a, RM_RELEASE_BROKEN);
+    c.servers[0].seen.refuses = false;
+    pass(&c.w, RM_MS(1) - 1);
+    c.servers[1].seen.refuses = true;
+    CHECK_EQ(RM_E_REJECTED, take(&c.w, &a));
+    pass(&c.w, 1);
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(0, slot_server(&c, &a));
+    give(&c.w, &a, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
 TEST(endpoints, are_passed_over_while_their_creates_fail) {
     rm_lease leases[4], more;
     uint32_t i;
