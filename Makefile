@@ -153,7 +153,7 @@ $(foreach variant,$(VARIANTS),$(eval $(call unit_rule,$(variant))))
 .SECONDARY: $(SCENARIOS:%=%.o)
 build/dst/dst.o: tests/dst/dst.c
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -U_FORTIFY_SOURCE -O2 -g -fno-pie -c $< -o $@
+	$(CC) $(FLAGS) -U_FORTIFY_SOURCE -O3 -g -fno-pie -c $< -o $@
 build/dst/%.o: tests/dst/%.c tests/dst/symbols
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -U_FORTIFY_SOURCE -O1 -g1 -fno-pie -fno-builtin -fsanitize=thread -c $< -o $@
