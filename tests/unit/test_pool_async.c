@@ -715,6 +715,362 @@ TEST(pool_async, a_token_may_go_once_it_has_ended_its_requests) {
     world_end(&w);
 }
 
+/* ---- who waits on keeps its place ---- */
+
+/* Lets a thread that comes to the gate pass, and waits until so many wait on the clock again. */
+static void through(gate *g, world *w, uint32_t waiting) {
+    gate_await(g, 1);
+    gate_open(g);
+    rm_virtual_clock_await(&w->time, waiting);
+}
+
+/* Two are to be made at most, one at a time; the first is lent, and the second is being made by a
+   thread that stands at a gate. */
+typedef struct busy {
+    world w;
+    gate g;
+    caller maker;
+    rm_lease lease;
+} busy;
+
+static bool busy_begin(busy *b, uint32_t max_waiters) {
+    world_init(&b->w, 2);
+    b->w.desc.max_creating = 1;
+    b->w.desc.max_waiters = max_waiters;
+    b->w.desc.validate_fn = thing_validate;
+    b->w.desc.validate_after_ns = RM_STRICT;
+    if (!world_open(&b->w)) return false;
+    CHECK_EQ(RM_OK, take(&b->w, &b->lease));
+    thing_of(&b->lease)->sick = true;
+    gate_init(&b->g);
+    SET(b->w.at_create, &b->g);
+    caller_start(&b->maker, &b->w, RM_FOREVER);
+    gate_await(&b->g, 1);
+    return true;
+}
+
+static void busy_made(busy *b) {
+    SET(b->w.at_create, NULL);
+    gate_open(&b->g);
+    CHECK_EQ(RM_OK, caller_join(&b->maker));
+    CHECK_EQ(2, number_of(&b->maker.lease));
+}
+
+static void busy_end(busy *b) {
+    give(&b->w, &b->maker.lease, RM_RELEASE_OK);
+    gate_done(&b->g);
+    world_end(&b->w);
+}
+
+TEST(pool_on, a_thread_whose_resource_fails_its_check_keeps_its_place) {
+    busy b;
+    gate check;
+    caller first, second;
+    REQUIRE(busy_begin(&b, 0));
+    caller_queue(&first, &b.w, RM_FOREVER, 1);
+    pass(&b.w, RM_SEC(1));
+    caller_queue(&second, &b.w, RM_FOREVER, 2);
+    pass(&b.w, RM_SEC(1));
+    gate_init(&check);
+    SET(b.w.at_validate, &check);
+    give(&b.w, &b.lease, RM_RELEASE_OK); /* which is not fit, and another may not be made */
+    through(&check, &b.w, 2);
+    CHECK_EQ(1, stats_of(&b.w).ended[RM_POOL_CAUSE_INVALID]);
+    CHECK_EQ(2, stats_of(&b.w).waiting);
+    CHECK_EQ(2, stats_of(&b.w).waits);
+    SET(b.w.at_validate, NULL);
+    busy_made(&b);
+    CHECK_EQ(RM_OK, caller_join(&first));
+    CHECK_EQ(3, number_of(&first.lease));
+    CHECK_EQ(1, stats_of(&b.w).waiting);
+    give(&b.w, &first.lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, caller_join(&second));
+    give(&b.w, &second.lease, RM_RELEASE_OK);
+    CHECK_EQ(2, stats_of(&b.w).waits);
+    CHECK_EQ(4, stats_of(&b.w).acquired);
+    gate_done(&check);
+    busy_end(&b);
+}
+
+TEST(pool_on, a_request_whose_resource_fails_its_check_keeps_its_place) {
+    busy b;
+    request first, second;
+    REQUIRE(busy_begin(&b, 0));
+    ask(&first, &b.w);
+    pass(&b.w, RM_SEC(1));
+    ask(&second, &b.w);
+    pass(&b.w, RM_SEC(1));
+    give(&b.w, &b.lease, RM_RELEASE_OK);
+    CHECK_EQ(1, stats_of(&b.w).ended[RM_POOL_CAUSE_INVALID]);
+    CHECK_EQ(0, first.calls + second.calls);
+    CHECK_EQ(2, stats_of(&b.w).waiting);
+    busy_made(&b);
+    CHECK_EQ(1, first.calls);
+    CHECK_EQ(0, second.calls);
+    answer(&first);
+    CHECK_EQ(1, second.calls);
+    answer(&second);
+    CHECK_EQ(2, stats_of(&b.w).waits);
+    CHECK_EQ(4, stats_of(&b.w).acquired);
+    busy_end(&b);
+}
+
+TEST(pool_on, a_thread_that_waits_on_is_not_one_too_many) {
+    busy b;
+    gate check;
+    caller first;
+    request second, third;
+    REQUIRE(busy_begin(&b, 1));
+    caller_queue(&first, &b.w, RM_FOREVER, 1);
+    gate_init(&check);
+    SET(b.w.at_validate, &check);
+    pass(&b.w, RM_SEC(1));
+    give(&b.w, &b.lease, RM_RELEASE_OK);
+    gate_await(&check, 1); /* while it looks at its resource, another waits */
+    ask(&second, &b.w);
+    through(&check, &b.w, 1);
+    CHECK_EQ(1, stats_of(&b.w).ended[RM_POOL_CAUSE_INVALID]);
+    CHECK_EQ(2, stats_of(&b.w).waiting);
+    CHECK_EQ(0, stats_of(&b.w).refused);
+    request_init(&third, &b.w);
+    CHECK_EQ(RM_E_FULL, request_start(&third, never, NULL)); /* a newcomer is */
+    SET(b.w.at_validate, NULL);
+    busy_made(&b);
+    CHECK_EQ(RM_OK, caller_join(&first));
+    CHECK_EQ(0, second.calls);
+    give(&b.w, &first.lease, RM_RELEASE_OK);
+    CHECK_EQ(1, second.calls);
+    answer(&second);
+    CHECK_EQ(2, stats_of(&b.w).waits);
+    gate_done(&check);
+    busy_end(&b);
+}
+
+TEST(pool_on, a_request_that_waits_on_is_not_one_too_many) {
+    busy b;
+    request first;
+    REQUIRE(busy_begin(&b, 1));
+    ask(&first, &b.w);
+    give(&b.w, &b.lease, RM_RELEASE_OK);
+    CHECK_EQ(0, first.calls);
+    CHECK_EQ(1, stats_of(&b.w).waiting);
+    busy_made(&b);
+    CHECK_EQ(RM_OK, first.status);
+    CHECK_EQ(1, first.calls);
+    CHECK_EQ(0, stats_of(&b.w).refused);
+    CHECK_EQ(1, stats_of(&b.w).waits);
+    answer(&first);
+    busy_end(&b);
+}
+
+/* Two of three are lent, the first is sick, and the server does not let us in for 10 ms. */
+static bool refused_begin(world *w, rm_lease leases[2]) {
+    rm_lease none;
+    uint32_t i;
+    world_init(w, 3);
+    w->desc.max_creating = 1;
+    w->desc.validate_fn = thing_validate;
+    w->desc.validate_after_ns = RM_STRICT;
+    if (!world_open(w)) return false;
+    for (i = 0; i < 2; ++i)
+        CHECK_EQ(RM_OK, take(w, &leases[i]));
+    thing_of(&leases[0])->sick = true;
+    w->create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(w, &none));
+    SET(w->create_status, RM_OK);
+    return true;
+}
+
+TEST(pool_on, a_thread_keeps_its_place_while_an_endpoint_backs_off) {
+    world w;
+    gate check;
+    caller first, second;
+    rm_lease leases[2];
+    REQUIRE(refused_begin(&w, leases));
+    caller_queue(&first, &w, RM_FOREVER, 1);
+    pass(&w, RM_MS(1));
+    caller_queue(&second, &w, RM_FOREVER, 2);
+    pass(&w, RM_MS(1));
+    gate_init(&check);
+    SET(w.at_validate, &check);
+    give(&w, &leases[0], RM_RELEASE_OK);
+    through(&check, &w, 2);
+    CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_INVALID]);
+    SET(w.at_validate, NULL);
+    CHECK_EQ(2, stats_of(&w).waiting);
+    pass(&w, RM_MS(8)); /* nobody maintains */
+    CHECK_EQ(RM_OK, caller_join(&first));
+    CHECK_EQ(3, number_of(&first.lease));
+    CHECK_EQ(RM_OK, caller_join(&second));
+    CHECK_EQ(4, number_of(&second.lease));
+    CHECK_EQ(2, stats_of(&w).waits);
+    give(&w, &first.lease, RM_RELEASE_OK);
+    give(&w, &second.lease, RM_RELEASE_OK);
+    give(&w, &leases[1], RM_RELEASE_OK);
+    gate_done(&check);
+    world_end(&w);
+}
+
+TEST(pool_on, a_request_keeps_its_place_while_an_endpoint_backs_off) {
+    world w;
+    request first, second;
+    rm_lease leases[2];
+    REQUIRE(refused_begin(&w, leases));
+    places = 0;
+    ask(&first, &w);
+    pass(&w, RM_MS(1));
+    ask(&second, &w);
+    pass(&w, RM_MS(1));
+    give(&w, &leases[0], RM_RELEASE_OK);
+    CHECK_EQ(0, first.calls + second.calls);
+    CHECK_EQ(2, stats_of(&w).waiting);
+    pass(&w, RM_MS(8));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(1, first.place);
+    CHECK_EQ(2, second.place);
+    CHECK_EQ(3, number_of(&first.lease));
+    CHECK_EQ(2, stats_of(&w).waits);
+    answer(&first);
+    answer(&second);
+    give(&w, &leases[1], RM_RELEASE_OK);
+    world_end(&w);
+}
+
+static void release_sick(void *user) {
+    helper *h = (helper *)user;
+    give(h->w, h->lease, RM_RELEASE_OK);
+}
+
+/* A request between two waits: what it got is looked at, and is not fit. */
+static void between_two_waits(bool closes) {
+    world w;
+    gate check;
+    helper h;
+    request first;
+    rm_lease leases[2];
+    REQUIRE(refused_begin(&w, leases));
+    gate_init(&check);
+    SET(w.at_validate, &check);
+    ask(&first, &w);
+    h.w = &w;
+    h.lease = &leases[0];
+    CHECK_EQ(RM_OK, rm_thread_start(&h.thread, release_sick, &h));
+    gate_await(&check, 1);
+    if (closes)
+        CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    else
+        CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&first.pending)); /* too late, for that one */
+    CHECK_EQ(0, GET(first.calls));
+    gate_open(&check);
+    rm_thread_join(&h.thread);
+    CHECK_EQ(1, first.calls);
+    CHECK_EQ(closes ? RM_E_CLOSED : RM_E_CANCELLED, first.status);
+    CHECK_EQ(1, stats_of(&w).waits);
+    CHECK_EQ(closes ? 0 : 1, stats_of(&w).cancelled);
+    CHECK_EQ(0, stats_of(&w).waiting);
+    SET(w.at_validate, NULL);
+    give(&w, &leases[1], RM_RELEASE_OK);
+    gate_done(&check);
+    world_end(&w);
+}
+
+TEST(pool_on, a_request_ends_when_it_is_cancelled_between_two_waits) {
+    between_two_waits(false);
+}
+
+TEST(pool_on, a_request_ends_when_the_pool_closes_between_two_waits) {
+    between_two_waits(true);
+}
+
+TEST(pool_on, a_cancel_in_between_comes_too_late_for_what_is_fit) {
+    world w;
+    gate check;
+    helper h;
+    request first;
+    rm_lease leases[2];
+    REQUIRE(refused_begin(&w, leases));
+    thing_of(&leases[0])->sick = false;
+    gate_init(&check);
+    SET(w.at_validate, &check);
+    ask(&first, &w);
+    h.w = &w;
+    h.lease = &leases[0];
+    CHECK_EQ(RM_OK, rm_thread_start(&h.thread, release_sick, &h));
+    gate_await(&check, 1);
+    CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&first.pending));
+    gate_open(&check);
+    rm_thread_join(&h.thread);
+    CHECK_EQ(RM_OK, first.status);
+    CHECK_EQ(0, stats_of(&w).cancelled);
+    SET(w.at_validate, NULL);
+    answer(&first);
+    give(&w, &leases[1], RM_RELEASE_OK);
+    gate_done(&check);
+    world_end(&w);
+}
+
+/* ---- a thread looks out for the requests before it ---- */
+
+TEST(pool_look, a_thread_wakes_when_the_backoff_of_a_request_before_it_is_over) {
+    world w;
+    gate g;
+    caller thread;
+    request first;
+    rm_lease leases[2];
+    REQUIRE(refused_begin(&w, leases));
+    ask(&first, &w);
+    caller_queue(&thread, &w, RM_FOREVER, 1);
+    pass(&w, RM_MS(10) - 1);
+    CHECK_EQ(2, stats_of(&w).waiting);
+    gate_init(&g);
+    SET(w.at_create, &g);
+    pass(&w, 1);        /* and nobody maintains */
+    through(&g, &w, 1); /* it waits again: there are three */
+    CHECK_EQ(1, first.calls);
+    CHECK_EQ(RM_OK, first.status);
+    CHECK_EQ(3, number_of(&first.lease));
+    answer(&first);
+    CHECK_EQ(RM_OK, caller_join(&thread));
+    give(&w, &thread.lease, RM_RELEASE_OK);
+    thing_of(&leases[0])->sick = false;
+    give(&w, &leases[0], RM_RELEASE_OK);
+    give(&w, &leases[1], RM_RELEASE_OK);
+    gate_done(&g);
+    world_end(&w);
+}
+
+TEST(pool_look, a_thread_wakes_when_the_pool_may_grow_for_a_request_before_it) {
+    world w;
+    gate g;
+    caller thread;
+    rm_lease lease;
+    request first;
+    world_init(&w, 3);
+    w.desc.grow_after_ns = RM_MS(5);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    ask(&first, &w);
+    pass(&w, RM_MS(2));
+    caller_queue(&thread, &w, RM_FOREVER, 1);
+    pass(&w, RM_MS(3) - 1);
+    CHECK_EQ(2, stats_of(&w).waiting);
+    gate_init(&g);
+    SET(w.at_create, &g);
+    pass(&w, 1);
+    through(&g, &w, 1);
+    CHECK_EQ(1, first.calls);
+    CHECK_EQ(2, number_of(&first.lease));
+    CHECK_EQ(1, stats_of(&w).waiting); /* the thread itself came later */
+    pass(&w, RM_MS(2));
+    CHECK_EQ(RM_OK, caller_join(&thread));
+    CHECK_EQ(3, number_of(&thread.lease));
+    answer(&first);
+    give(&w, &thread.lease, RM_RELEASE_OK);
+    give(&w, &lease, RM_RELEASE_OK);
+    gate_done(&g);
+    world_end(&w);
+}
+
 /* ---- a queue whose head looks by itself ---- */
 
 typedef struct shop {
