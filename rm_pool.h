@@ -1164,12 +1164,14 @@ static bool rmi_pool_well(rmi_endpoint *endpoint) {
 /* Takes leave to create at an endpoint; *probe: as the one that finds out whether it is well. */
 static bool rmi_pool_try_endpoint(rm_pool *pool, rmi_endpoint *endpoint, bool *probe) {
     uint32_t none = 0;
+    int64_t now;
     *probe = false;
     if (rmi_pool_well(endpoint)) return true;
-    if (rmi_pool_open_at(endpoint) > rm_now(pool->env.clock)) return false;
+    now = rm_now(pool->env.clock);
+    if (rmi_pool_open_at(endpoint) > now) return false;
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
     *probe = RMI_CAS32(&endpoint->probing, &none, 1u, SEQ_CST);
-    if (*probe && (int64_t)RMI_LOAD64(&endpoint->retry_ns, SEQ_CST) > rm_now(pool->env.clock)) {
+    if (*probe && (int64_t)RMI_LOAD64(&endpoint->retry_ns, SEQ_CST) > now) {
         RMI_STORE32(&endpoint->probing, 0u, SEQ_CST); /* another has just found that it is not */
         *probe = false;
     }
@@ -1938,7 +1940,9 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     }
     rmi_pool_report_to(pool, &endpoint->guard, &permit, rmi_pool_blame(pool, status));
     *again = !ask->try_only && rmi_pool_has_another(pool, endpoint);
-    return *again ? RM_OK : status; /* what failed is passed over from now on */
+    if (!*again) return status;
+    if (error != NULL) memset(error, 0, sizeof *error); /* what failed is passed over from now on */
+    return RM_OK;
 }
 
 /* Does this thread hold a lease? */

@@ -1258,6 +1258,11 @@ DST_TORTURE(pool, survives_every_failure_with_every_hook) {
     finish();
 }
 
+static bool fails_or_healthy(rm_resource resource) {
+    rm_error reason;
+    return resource.health_fn(resource.user, &reason) == RM_HEALTH_DEGRADED || dst_faults() > 0;
+}
+
 /* Nothing can be made at first; then one at a time finds out, and those who wait get theirs. */
 DST_TORTURE(pool, survives_every_failure_while_it_backs_off) {
     rm_pool_desc desc = with_all(2);
@@ -1269,6 +1274,7 @@ DST_TORTURE(pool, survives_every_failure_while_it_backs_off) {
     creates_fail = 2;
     for (i = 0; i < 2; ++i)
         DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
+    DST_CHECK(fails_or_healthy(rm_pool_resource(pool)));
     upkeep();
     dst_pass(RM_SEC(10));
     creates_fail = 0;
@@ -1639,6 +1645,35 @@ DST_TORTURE(pools, survive_every_failure) {
     DST_CHECK(fine(rm_pools_maintain(pools, 0, never, NULL), 0));
     DST_CHECK(fine(rm_pools_close(pools, RM_SEC(1), NULL), 0));
     DST_CHECK(rm_pools_destroy(pools) == RM_OK);
+}
+
+/* Nobody has forked here, and nothing was made. */
+DST_TORTURE(pools, survive_every_failure_after_a_fork) {
+    rm_pools_desc desc;
+    rm_status status;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.create_fn = make_for_key;
+    desc.pool.destroy_fn = end_for_key;
+    desc.pool.create_backoff_ns = RM_NONE;
+    desc.max_total = 1;
+    status = rm_pools_create(&desc, &pools, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status != RM_OK) return;
+    for (i = 0; i < 3; ++i) {
+        dst_forked();
+        status = rm_pools_after_fork_child(pools);
+        DST_CHECK(fine(status, 0));
+        if (status == RM_OK) break;
+    }
+    if (status == RM_OK) {
+        use_key("a");
+        DST_CHECK(rm_pools_destroy(pools) == RM_OK);
+    } else {
+        const rm_env env = pools->env;
+        DST_CHECK(rm_registry_destroy(pools->registry) == RM_OK);
+        rm_free(env.allocator, pools, sizeof *pools);
+    }
 }
 
 static void fail_key(const char *key) {
