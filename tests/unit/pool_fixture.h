@@ -6,11 +6,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#else
+#include <sched.h>
+#endif
 
 #define GET(word) __atomic_load_n(&(word), __ATOMIC_SEQ_CST)
 #define SET(word, value) __atomic_store_n(&(word), (value), __ATOMIC_SEQ_CST)
 #define ADD(word, value) __atomic_add_fetch(&(word), (value), __ATOMIC_SEQ_CST)
 #define SWAP(word, value) __atomic_exchange_n(&(word), (value), __ATOMIC_SEQ_CST)
+
+/* Keeps the highest of many values. */
+static inline void raise_to(uint32_t *most, uint32_t value) {
+    uint32_t seen = GET(*most);
+    while (value > seen && !__atomic_compare_exchange_n(most, &seen, value, false, __ATOMIC_SEQ_CST,
+                                                        __ATOMIC_SEQ_CST)) {}
+}
+
+/* Lets other threads run. */
+static inline void relax(void) {
+#ifdef _WIN32
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
 
 /* ---- a gate: holds threads up at a known place ---- */
 
@@ -61,7 +85,17 @@ typedef struct thing {
     uint32_t number; /* 1, 2, 3 ... in the order of creation */
     bool sick;       /* fails its check */
     bool dirty;      /* fails its reset */
+    uint32_t hands;  /* who uses it: 0 = nobody; more than one at a time is a failure */
 } thing;
+
+static inline void thing_take(thing *t) {
+    CHECK_EQ(0, SWAP(t->hands, 1));
+    CHECK(t->number != 0);
+}
+
+static inline void thing_leave(thing *t) {
+    CHECK_EQ(1, SWAP(t->hands, 0));
+}
 
 /* An event, copied. */
 typedef struct note {
@@ -85,13 +119,23 @@ typedef struct world {
     rm_pool *pool;
     uint64_t luck;
     uint32_t creates, created, destroyed, validates, resets, reclaims; /* calls */
-    uint32_t leaves; /* things that left the pool without destroy_fn */
+    uint32_t leaves;            /* things that left the pool without destroy_fn */
+    uint32_t live, live_most;   /* from create's begin to destroy's end */
+    uint32_t hooks, hooks_most; /* calls of hooks at a time */
     rm_status create_status, validate_status, reset_status; /* what the hooks return */
+    const char *create_says;                                /* why, when it fails; NULL = nothing */
     int64_t create_takes_ns;
-    gate *at_create, *at_validate;  /* every such call goes through it */
-    void (*inside)(struct world *); /* every create calls it */
-    rm_deadline deadline;           /* as the last create got it */
-    rm_mutex mutex;                 /* guards what follows */
+    uint32_t create_fails_at;      /* this call of create fails with RM_E_REFUSED */
+    uint32_t chance;               /* 1 in so many hooks fails; 0 = none */
+    rm_rng rng;                    /* by these numbers */
+    gate *at_create, *at_validate; /* every such call goes through it */
+    gate *next_create, *next_validate, *next_reset, *next_destroy; /* the next one does */
+    void (*inside)(struct world *);                                /* every create calls it */
+    void (*inside_all)(struct world *);                            /* every hook does */
+    uint32_t depth;                                                /* theirs to use */
+    bool watches;         /* what is lent is in one hand, all sums are what the hooks counted */
+    rm_deadline deadline; /* as the last create got it */
+    rm_mutex mutex;       /* guards what follows */
     note notes[64];
     uint32_t noted;
     uint32_t logged; /* events, and the last one's name and message */
@@ -102,19 +146,41 @@ static inline void copy(char *to, size_t size, const char *from) {
     (void)snprintf(to, size, "%s", from == NULL ? "" : from);
 }
 
+/* A hook begins: the next one of its kind goes through a gate. */
+static inline void hook_begin(world *w, gate **next) {
+    gate *g = SWAP(*next, NULL);
+    raise_to(&w->hooks_most, ADD(w->hooks, 1));
+    if (g != NULL) gate_pass(g);
+    if (w->inside_all != NULL) w->inside_all(w);
+}
+
+/* It ends: fails it by chance? */
+static inline bool hook_end(world *w) {
+    const bool fails = w->chance != 0 && rm_rng_next(&w->rng) % w->chance == 0;
+    ADD(w->hooks, UINT32_MAX);
+    return fails;
+}
+
 static inline rm_status thing_create(void **resource, rm_deadline deadline, rm_error *error,
                                      void *user) {
     world *w = (world *)user;
     gate *g = GET(w->at_create);
+    const uint32_t call = ADD(w->creates, 1);
     rm_status status;
     thing *t;
-    ADD(w->creates, 1);
+    raise_to(&w->live_most, ADD(w->live, 1));
     SET(w->deadline.at_ns, deadline.at_ns);
+    hook_begin(w, &w->next_create);
     if (g != NULL) gate_pass(g);
     if (w->inside != NULL) w->inside(w);
     rm_virtual_clock_advance(&w->time, w->create_takes_ns);
     status = GET(w->create_status);
-    if (status != RM_OK) return rm_error_set(error, status, 111, "server", "nobody listens");
+    if (hook_end(w) || call == w->create_fails_at) status = RM_E_REFUSED;
+    if (status != RM_OK) {
+        ADD(w->live, UINT32_MAX);
+        if (w->create_says == NULL) return status;
+        return rm_error_set(error, status, 111, "server", "%s", w->create_says);
+    }
     t = (thing *)calloc(1, sizeof *t);
     if (t == NULL) return RM_E_NOMEM;
     t->number = ADD(w->created, 1);
@@ -123,22 +189,41 @@ static inline rm_status thing_create(void **resource, rm_deadline deadline, rm_e
 }
 
 static inline void thing_destroy(void *resource, void *user) {
-    ADD(((world *)user)->destroyed, 1);
-    free(resource);
+    world *w = (world *)user;
+    thing *t = (thing *)resource;
+    if (w->watches) thing_take(t);
+    hook_begin(w, &w->next_destroy);
+    t->number = 0;
+    free(t);
+    (void)hook_end(w);
+    ADD(w->live, UINT32_MAX);
+    ADD(w->destroyed, 1);
 }
 
 static inline rm_status thing_validate(void *resource, void *user) {
     world *w = (world *)user;
+    thing *t = (thing *)resource;
     gate *g = GET(w->at_validate);
+    bool sick;
+    if (w->watches) thing_take(t);
     ADD(w->validates, 1);
+    hook_begin(w, &w->next_validate);
     if (g != NULL) gate_pass(g);
-    return ((thing *)resource)->sick ? RM_E_FAILED : w->validate_status;
+    sick = t->sick;
+    if (w->watches) thing_leave(t);
+    return hook_end(w) || sick ? RM_E_FAILED : w->validate_status;
 }
 
 static inline rm_status thing_reset(void *resource, void *user) {
     world *w = (world *)user;
+    thing *t = (thing *)resource;
+    bool dirty;
+    if (w->watches) thing_take(t);
     ADD(w->resets, 1);
-    return ((thing *)resource)->dirty ? RM_E_FAILED : w->reset_status;
+    hook_begin(w, &w->next_reset);
+    dirty = t->dirty;
+    if (w->watches) thing_leave(t);
+    return hook_end(w) || dirty ? RM_E_FAILED : w->reset_status;
 }
 
 /* What is taken from its holder is ended here: the holders of these tests do not use it. */
@@ -202,6 +287,8 @@ static inline void world_init(world *w, uint32_t max) {
     w->env.clock = &w->clock;
     w->env.random = &w->random;
     w->env.log = &w->log;
+    w->create_says = "nobody listens";
+    rm_rng_seed(&w->rng, 1);
     w->desc = rm_pool_desc_default();
     w->desc.name = "db";
     w->desc.env = &w->env;
@@ -225,9 +312,27 @@ static inline rm_pool_stats stats_of(world *w) {
     return s;
 }
 
+/* The sums that hold when no call is under way. */
+static inline void check_totals(world *w) {
+    const rm_pool_stats s = stats_of(w);
+    CHECK_EQ(0, s.creating);
+    CHECK_EQ(0, s.closing);
+    CHECK_EQ(0, s.waiting);
+    CHECK_EQ(GET(w->created), s.created);
+    CHECK_EQ(GET(w->creates) - GET(w->created), s.create_failures);
+    CHECK_EQ(GET(w->destroyed), s.destroyed);
+    CHECK_EQ(s.created - s.destroyed, s.in_use + s.idle);
+    CHECK_EQ(GET(w->live), s.in_use + s.idle);
+    CHECK(s.ended[RM_POOL_CAUSE_BROKEN] + s.ended[RM_POOL_CAUSE_INVALID] +
+              s.ended[RM_POOL_CAUSE_IDLE] <=
+          s.destroyed);
+}
+
 /* Ends a world whose leases are back: nothing may be left of it. */
 static inline void world_end(world *w) {
+    if (w->watches) check_totals(w);
     CHECK_EQ(RM_OK, rm_pool_close(w->pool, RM_NOWAIT, NULL));
+    if (w->watches) check_totals(w);
     CHECK_EQ(w->created, w->destroyed + w->leaves);
     CHECK_EQ(RM_OK, rm_pool_destroy(w->pool));
     rm_mutex_destroy(&w->mutex);
@@ -247,19 +352,29 @@ static inline uint32_t number_of(const rm_lease *lease) {
     return lease->resource == NULL ? 0 : thing_of(lease)->number;
 }
 
-/* Acquires without waiting. */
-static inline rm_status take(world *w, rm_lease *lease) {
+/* Acquires; a failure says where and why. */
+static inline rm_status take_for(world *w, int64_t timeout_ns, rm_lease *lease) {
     rm_error error;
     rm_status status;
     memset(&error, 0, sizeof error);
     memset(lease, 0, sizeof *lease);
-    status = rm_pool_acquire(w->pool, RM_NOWAIT, lease, &error);
+    status = rm_pool_acquire(w->pool, timeout_ns, lease, &error);
     CHECK_EQ(status, error.status);
+    CHECK((status == RM_OK) == (lease->resource != NULL));
+    if (status != RM_OK) CHECK(error.where[0] != '\0' && error.message[0] != '\0');
+    if (status == RM_OK && w->watches) thing_take(thing_of(lease));
     return status;
 }
 
+/* Acquires without waiting. */
+static inline rm_status take(world *w, rm_lease *lease) {
+    return take_for(w, RM_NOWAIT, lease);
+}
+
 static inline void give(world *w, rm_lease *lease, rm_release how) {
+    if (w->watches && lease->resource != NULL) thing_leave(thing_of(lease));
     CHECK_EQ(RM_OK, rm_pool_release(w->pool, lease, how));
+    CHECK(lease->resource == NULL && lease->sequence == 0 && lease->pool == 0 && lease->slot == 0);
 }
 
 /* Takes and gives back: the number of the thing that was lent; 0 = none. */
@@ -297,6 +412,11 @@ static inline rm_status maintain(world *w) {
 typedef struct caller {
     world *w;
     int64_t timeout_ns;
+    rm_cancel *cancel; /* then timeout_ns becomes a deadline */
+    bool gives_back;   /* as soon as it has it */
+    uint32_t *order;   /* counts those who got one */
+    uint32_t place;    /* which it was */
+    uint32_t finished;
     rm_lease lease;
     rm_error error;
     rm_status status;
@@ -305,20 +425,37 @@ typedef struct caller {
 
 static inline void caller_run(void *user) {
     caller *c = (caller *)user;
-    c->status = rm_pool_acquire(c->w->pool, c->timeout_ns, &c->lease, &c->error);
+    if (c->cancel != NULL)
+        c->status =
+            rm_pool_acquire_until(c->w->pool, rm_deadline_after(&c->w->clock, c->timeout_ns),
+                                  c->cancel, &c->lease, &c->error);
+    else
+        c->status = rm_pool_acquire(c->w->pool, c->timeout_ns, &c->lease, &c->error);
+    if (c->status == RM_OK) {
+        if (c->w->watches) thing_take(thing_of(&c->lease));
+        if (c->order != NULL) c->place = ADD(*c->order, 1);
+        if (c->gives_back) give(c->w, &c->lease, RM_RELEASE_OK);
+    }
+    SET(c->finished, 1);
+}
+
+/* Starts one that is set up, which will wait as the nth on the clock; 0 = it need not. */
+static inline void caller_go(caller *c, world *w, int64_t timeout_ns, uint32_t nth) {
+    c->w = w;
+    c->timeout_ns = timeout_ns;
+    CHECK_EQ(RM_OK, rm_thread_start(&c->thread, caller_run, c));
+    if (nth > 0) rm_virtual_clock_await(&w->time, nth);
 }
 
 static inline void caller_start(caller *c, world *w, int64_t timeout_ns) {
     memset(c, 0, sizeof *c);
-    c->w = w;
-    c->timeout_ns = timeout_ns;
-    CHECK_EQ(RM_OK, rm_thread_start(&c->thread, caller_run, c));
+    caller_go(c, w, timeout_ns, 0);
 }
 
 /* Starts a caller that will wait, as the nth on the clock. */
 static inline void caller_queue(caller *c, world *w, int64_t timeout_ns, uint32_t nth) {
-    caller_start(c, w, timeout_ns);
-    rm_virtual_clock_await(&w->time, nth);
+    memset(c, 0, sizeof *c);
+    caller_go(c, w, timeout_ns, nth);
 }
 
 static inline rm_status caller_join(caller *c) {
@@ -326,25 +463,95 @@ static inline rm_status caller_join(caller *c) {
     return c->status;
 }
 
+/* It must get one, which is given back. */
+static inline void caller_served(caller *c) {
+    CHECK_EQ(RM_OK, caller_join(c));
+    give(c->w, &c->lease, RM_RELEASE_OK);
+}
+
+/* ---- a thread that closes, one that releases, one that maintains ---- */
+
+typedef struct job {
+    world *w;
+    int64_t timeout_ns;
+    rm_lease *lease;
+    rm_release how;
+    uint32_t finished;
+    rm_error error;
+    rm_status status;
+    rm_thread thread;
+} job;
+
+static inline void job_close(void *user) {
+    job *j = (job *)user;
+    j->status = rm_pool_close(j->w->pool, j->timeout_ns, &j->error);
+    SET(j->finished, 1);
+}
+
+static inline void job_release(void *user) {
+    job *j = (job *)user;
+    give(j->w, j->lease, j->how);
+    SET(j->finished, 1);
+}
+
+static inline void job_maintain(void *user) {
+    job *j = (job *)user;
+    j->status = rm_pool_maintain(j->w->pool, 0, rm_deadline_after(NULL, RM_FOREVER), &j->error);
+    SET(j->finished, 1);
+}
+
+static inline void job_go(job *j, world *w, void (*fn)(void *user)) {
+    j->w = w;
+    CHECK_EQ(RM_OK, rm_thread_start(&j->thread, fn, j));
+}
+
+static inline void job_start(job *j, world *w, void (*fn)(void *user)) {
+    memset(j, 0, sizeof *j);
+    job_go(j, w, fn);
+}
+
+static inline void job_start_close(job *j, world *w, int64_t timeout_ns) {
+    memset(j, 0, sizeof *j);
+    j->timeout_ns = timeout_ns;
+    job_go(j, w, job_close);
+}
+
+static inline void job_start_release(job *j, world *w, rm_lease *lease, rm_release how) {
+    memset(j, 0, sizeof *j);
+    j->lease = lease;
+    j->how = how;
+    job_go(j, w, job_release);
+}
+
+static inline rm_status job_join(job *j) {
+    rm_thread_join(&j->thread);
+    return j->status;
+}
+
 /* ---- a guard that counts what it hears ---- */
 
 typedef struct watch {
     rm_guard guard;
     uint32_t admitted, ok, failures, ignored;
-    bool refuses;
+    bool refuses, says; /* why */
+    uint32_t *reported; /* which permits were, the first `room` of them */
+    uint32_t room;
 } watch;
 
 static inline rm_status watch_admit(rm_permit *permit, rm_error *error, void *user) {
     watch *seen = (watch *)user;
-    (void)error;
+    if (seen->refuses && seen->says)
+        return rm_error_set(error, RM_E_REJECTED, 7, "breaker", "open");
     if (seen->refuses) return RM_E_REJECTED;
     permit->word = ADD(seen->admitted, 1);
+    permit->owner = ~permit->word;
     return RM_OK;
 }
 
 static inline void watch_report(rm_permit *permit, rm_outcome outcome, void *user) {
     watch *seen = (watch *)user;
-    CHECK(permit->word != 0);
+    if (!CHECK(permit->word != 0 && permit->owner == ~permit->word)) return;
+    if (permit->word < seen->room) CHECK_EQ(0, SWAP(seen->reported[permit->word], 1));
     ADD(*(outcome == RM_OUTCOME_OK        ? &seen->ok
           : outcome == RM_OUTCOME_FAILURE ? &seen->failures
                                           : &seen->ignored),

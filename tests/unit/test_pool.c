@@ -8,26 +8,7 @@ static void counted_free(void *pointer);
 #include "rm_pool.h"
 #include "rm_test.h"
 
-#include <stdlib.h>
-#ifndef _WIN32
-#include <sched.h>
-#endif
-
-/* ---- words that threads share ---- */
-
-#define GET(word) __atomic_load_n(&(word), __ATOMIC_SEQ_CST)
-#define SET(word, value) __atomic_store_n(&(word), (value), __ATOMIC_SEQ_CST)
-#define ADD(word, value) __atomic_add_fetch(&(word), (value), __ATOMIC_SEQ_CST)
-#define SWAP(word, value) __atomic_exchange_n(&(word), (value), __ATOMIC_SEQ_CST)
-
-/* Lets other threads run. */
-static void relax(void) {
-#ifdef _WIN32
-    SwitchToThread();
-#else
-    sched_yield();
-#endif
-}
+#include "pool_fixture.h"
 
 static int64_t mallocs, frees; /* of everything that has no allocator of its own */
 
@@ -41,212 +22,40 @@ static void counted_free(void *pointer) {
     free(pointer);
 }
 
-/* ---- a gate: holds threads up at a known place ---- */
+/* ---- the fixture's world, with a clock that can be moved without waking who waits on it ---- */
 
-typedef struct gate {
-    rm_mutex mutex;
-    rm_cond changed;
-    uint32_t inside;
-    bool open;
-} gate;
+static int64_t skew_ns;  /* on top of what it shows */
+static gate *next_stamp; /* the next read of the coarse clock, for a stamp, goes through it */
 
-static void gate_init(gate *g) {
-    memset(g, 0, sizeof *g);
-    CHECK_EQ(RM_OK, rm_mutex_init(&g->mutex));
-    CHECK_EQ(RM_OK, rm_cond_init(&g->changed));
+static int64_t skewed_now(void *user) {
+    const rm_clock plain = rm_virtual_clock_clock((rm_virtual_clock *)user);
+    return plain.now_fn(user) + GET(skew_ns);
 }
 
-static void gate_done(gate *g) {
-    rm_cond_destroy(&g->changed);
-    rm_mutex_destroy(&g->mutex);
-}
-
-static void gate_pass(gate *g) {
-    rm_mutex_lock(&g->mutex);
-    ++g->inside;
-    rm_cond_broadcast(&g->changed);
-    while (!g->open)
-        rm_cond_wait(&g->changed, &g->mutex, INT64_MAX);
-    rm_mutex_unlock(&g->mutex);
-}
-
-static void gate_await(gate *g, uint32_t count) {
-    rm_mutex_lock(&g->mutex);
-    while (g->inside < count)
-        rm_cond_wait(&g->changed, &g->mutex, INT64_MAX);
-    rm_mutex_unlock(&g->mutex);
-}
-
-static void gate_open(gate *g) {
-    rm_mutex_lock(&g->mutex);
-    g->open = true;
-    rm_cond_broadcast(&g->changed);
-    rm_mutex_unlock(&g->mutex);
-}
-
-/* ---- a world with a clock, resources that watch their use, and a pool ---- */
-
-typedef struct thing {
-    uint32_t number; /* 1, 2, 3 ... in the order of creation; 0 = destroyed */
-    uint32_t hands;  /* who uses it: 0 = nobody; more than one at a time is a failure */
-} thing;
-
-typedef struct world world;
-typedef void (*inside_fn)(world *w);
-
-struct world {
-    rm_virtual_clock time;
-    rm_clock plain;  /* shows it */
-    int64_t skew_ns; /* on top of it; adding to it wakes nobody */
-    rm_clock clock;
-    rm_env env;
-    rm_pool *pool;
-    uint32_t creates, created, destroyed, validates, resets; /* calls; created = with success */
-    uint32_t live, live_most; /* from create's begin to destroy's end */
-    uint32_t create_fails_at; /* this call of create fails */
-    rm_status create_status, validate_status, reset_status; /* what the hooks return */
-    const char *create_says;                                /* the message of a failing create */
-    uint32_t chance;                                        /* 1 in so many hooks fails; 0 = none */
-    rm_rng rng;
-    rm_deadline deadline; /* as the last create got it */
-    gate *at_create, *at_validate, *at_reset, *at_destroy,
-        *at_stamp;    /* the next call goes through it */
-    inside_fn inside; /* every hook calls it */
-    uint32_t depth;
-};
-
-static int64_t world_now(void *user) {
-    world *w = (world *)user;
-    return w->plain.now_fn(w->plain.user) + GET(w->skew_ns);
-}
-
-/* The clock of the stamps. */
-static int64_t world_coarse(void *user) {
-    world *w = (world *)user;
-    gate *g = SWAP(w->at_stamp, NULL);
+static int64_t skewed_coarse(void *user) {
+    gate *g = SWAP(next_stamp, NULL);
     if (g != NULL) gate_pass(g);
-    return world_now(user);
+    return skewed_now(user);
 }
 
-static void world_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
-    world *w = (world *)user;
-    w->plain.wait_fn(cond, mutex, until_ns, w->plain.user);
-}
-
-static bool world_chance(world *w) {
-    return w->chance != 0 && rm_rng_next(&w->rng) % w->chance == 0;
-}
-
-static void world_hook(world *w, gate **at) {
-    gate *g = SWAP(*at, NULL);
-    if (g != NULL) gate_pass(g);
-    if (w->inside != NULL) w->inside(w);
-}
-
-static void thing_take(thing *t) {
-    CHECK_EQ(0, SWAP(t->hands, 1));
-    CHECK(t->number != 0);
-}
-
-static void thing_leave(thing *t) {
-    CHECK_EQ(1, SWAP(t->hands, 0));
-}
-
-static rm_status thing_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
-    world *w = (world *)user;
-    const uint32_t call = ADD(w->creates, 1), live = ADD(w->live, 1);
-    uint32_t most = GET(w->live_most);
-    rm_status status = w->create_status;
-    thing *t;
-    while (live > most && !__atomic_compare_exchange_n(&w->live_most, &most, live, false,
-                                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
-    SET(w->deadline.at_ns, deadline.at_ns);
-    world_hook(w, &w->at_create);
-    if (call == w->create_fails_at || world_chance(w)) status = RM_E_REFUSED;
-    if (status != RM_OK) {
-        ADD(w->live, -1u);
-        if (w->create_says == NULL) return status;
-        return rm_error_set(error, status, 111, "test", "%s", w->create_says);
-    }
-    t = (thing *)malloc(sizeof *t);
-    if (t == NULL) return RM_E_NOMEM;
-    t->hands = 0;
-    t->number = ADD(w->created, 1);
-    *resource = t;
-    return RM_OK;
-}
-
-static void thing_destroy(void *resource, void *user) {
-    world *w = (world *)user;
-    thing *t = (thing *)resource;
-    thing_take(t);
-    world_hook(w, &w->at_destroy);
-    t->number = 0;
-    free(t);
-    ADD(w->live, -1u);
-    ADD(w->destroyed, 1);
-}
-
-static rm_status thing_validate(void *resource, void *user) {
-    world *w = (world *)user;
-    thing *t = (thing *)resource;
-    thing_take(t);
-    ADD(w->validates, 1);
-    world_hook(w, &w->at_validate);
-    thing_leave(t);
-    return world_chance(w) ? RM_E_FAILED : w->validate_status;
-}
-
-static rm_status thing_reset(void *resource, void *user) {
-    world *w = (world *)user;
-    thing *t = (thing *)resource;
-    thing_take(t);
-    ADD(w->resets, 1);
-    world_hook(w, &w->at_reset);
-    thing_leave(t);
-    return world_chance(w) ? RM_E_FAILED : w->reset_status;
-}
-
-/* A desc of `max` things, which checks and resets nothing yet. */
-static rm_pool_desc world_desc(world *w, uint32_t max) {
-    rm_pool_desc desc = rm_pool_desc_default();
-    memset(w, 0, sizeof *w);
-    CHECK_EQ(RM_OK, rm_virtual_clock_init(&w->time, RM_SEC(1000), false));
-    w->clock = w->plain = rm_virtual_clock_clock(&w->time);
-    w->clock.now_fn = w->clock.wall_fn = world_now;
-    w->clock.coarse_fn = world_coarse;
-    w->clock.wait_fn = world_wait;
-    w->clock.user = w;
-    w->env.clock = &w->clock;
-    rm_rng_seed(&w->rng, 1);
-    desc.name = "db";
-    desc.env = &w->env;
-    desc.create_fn = thing_create;
-    desc.destroy_fn = thing_destroy;
-    desc.max = max;
-    desc.create_backoff_ns = RM_NONE;
-    desc.user = w;
-    return desc;
-}
-
-static bool world_open(world *w, const rm_pool_desc *desc) {
-    rm_error error;
-    return CHECK_EQ(RM_OK, rm_pool_create(desc, &w->pool, &error));
+/* A world whose desc has `max` things, which checks and resets nothing yet, and tries what failed
+   again at once. */
+static void world_start(world *w, uint32_t max) {
+    world_init(w, max);
+    w->clock.now_fn = w->clock.wall_fn = skewed_now;
+    w->clock.coarse_fn = skewed_coarse;
+    w->env.random = NULL;
+    w->env.log = NULL;
+    w->desc.create_backoff_ns = RM_NONE;
+    w->create_says = NULL;
+    w->watches = true;
+    SET(skew_ns, 0);
 }
 
 /* A pool of `max` things with default settings. */
 static bool world_plain(world *w, uint32_t max) {
-    const rm_pool_desc desc = world_desc(w, max);
-    return world_open(w, &desc);
-}
-
-/* A snapshot; in every one the states sum to capacity. */
-static rm_pool_stats stats_of(world *w) {
-    rm_pool_stats s;
-    memset(&s, 0, sizeof s);
-    CHECK_EQ(RM_OK, rm_pool_stats_get(w->pool, &s));
-    CHECK_EQ(s.capacity, s.in_use + s.idle + s.creating + s.checking + s.closing + s.empty);
-    return s;
+    world_start(w, max);
+    return world_open(w);
 }
 
 /* How many threads wait on the clock. */
@@ -258,159 +67,6 @@ static uint32_t sleepers(world *w) {
     return count;
 }
 
-/* The sums that hold when no call is under way. */
-static void check_totals(world *w) {
-    const rm_pool_stats s = stats_of(w);
-    CHECK_EQ(0, s.creating);
-    CHECK_EQ(0, s.closing);
-    CHECK_EQ(0, s.waiting);
-    CHECK_EQ(GET(w->created), s.created);
-    CHECK_EQ(GET(w->creates) - GET(w->created), s.create_failures);
-    CHECK_EQ(GET(w->destroyed), s.destroyed);
-    CHECK_EQ(s.created - s.destroyed, s.in_use + s.idle);
-    CHECK_EQ(GET(w->live), s.in_use + s.idle);
-    CHECK(s.ended[RM_POOL_CAUSE_BROKEN] + s.ended[RM_POOL_CAUSE_INVALID] +
-              s.ended[RM_POOL_CAUSE_IDLE] <=
-          s.destroyed);
-}
-
-/* Ends a world whose leases are back: nothing may be left of it. */
-static void world_end(world *w) {
-    check_totals(w);
-    CHECK_EQ(RM_OK, rm_pool_close(w->pool, RM_NOWAIT, NULL));
-    check_totals(w);
-    CHECK_EQ(w->created, w->destroyed);
-    CHECK_EQ(RM_OK, rm_pool_destroy(w->pool));
-    rm_virtual_clock_destroy(&w->time);
-}
-
-static rm_status acquire(world *w, int64_t timeout_ns, rm_lease *lease) {
-    rm_error error;
-    rm_status status;
-    memset(&error, 0, sizeof error);
-    memset(lease, 0, sizeof *lease);
-    status = rm_pool_acquire(w->pool, timeout_ns, lease, &error);
-    CHECK_EQ(status, error.status);
-    CHECK((status == RM_OK) == (lease->resource != NULL));
-    if (status == RM_OK)
-        thing_take((thing *)lease->resource);
-    else
-        CHECK(error.where[0] != '\0' && error.message[0] != '\0');
-    return status;
-}
-
-static rm_status release(world *w, rm_lease *lease, rm_release how) {
-    rm_status status;
-    if (lease->resource != NULL) thing_leave((thing *)lease->resource);
-    status = rm_pool_release(w->pool, lease, how);
-    CHECK(lease->resource == NULL && lease->sequence == 0 && lease->pool == 0 && lease->slot == 0);
-    return status;
-}
-
-static uint32_t number_of(const rm_lease *lease) {
-    return lease->resource == NULL ? 0 : ((const thing *)lease->resource)->number;
-}
-
-/* ---- a thread that acquires once ---- */
-
-typedef struct caller {
-    world *w;
-    int64_t timeout_ns;
-    rm_cancel *cancel; /* then timeout_ns becomes a deadline */
-    bool gives_back;   /* as soon as it has it */
-    uint32_t *order;   /* counts those who got one */
-    uint32_t place;    /* which it was */
-    uint32_t finished;
-    rm_lease lease;
-    rm_error error;
-    rm_status status;
-    rm_thread thread;
-} caller;
-
-static void caller_run(void *user) {
-    caller *c = (caller *)user;
-    if (c->cancel != NULL)
-        c->status =
-            rm_pool_acquire_until(c->w->pool, rm_deadline_after(&c->w->clock, c->timeout_ns),
-                                  c->cancel, &c->lease, &c->error);
-    else
-        c->status = rm_pool_acquire(c->w->pool, c->timeout_ns, &c->lease, &c->error);
-    if (c->status == RM_OK) {
-        thing_take((thing *)c->lease.resource);
-        if (c->order != NULL) c->place = ADD(*c->order, 1);
-        if (c->gives_back) CHECK_EQ(RM_OK, release(c->w, &c->lease, RM_RELEASE_OK));
-    }
-    SET(c->finished, 1);
-}
-
-static void caller_start(caller *c, world *w, int64_t timeout_ns) {
-    c->w = w;
-    c->timeout_ns = timeout_ns;
-    CHECK_EQ(RM_OK, rm_thread_start(&c->thread, caller_run, c));
-}
-
-static rm_status caller_join(caller *c) {
-    rm_thread_join(&c->thread);
-    return c->status;
-}
-
-/* Starts a caller that will wait, as the nth on the clock. */
-static void caller_queue(caller *c, world *w, int64_t timeout_ns, uint32_t nth) {
-    caller_start(c, w, timeout_ns);
-    rm_virtual_clock_await(&w->time, nth);
-}
-
-/* ---- a thread that closes, one that releases, one that maintains ---- */
-
-typedef struct job {
-    world *w;
-    int64_t timeout_ns;
-    rm_lease *lease;
-    rm_release how;
-    uint32_t finished;
-    rm_error error;
-    rm_status status;
-    rm_thread thread;
-} job;
-
-static void job_close(void *user) {
-    job *j = (job *)user;
-    j->status = rm_pool_close(j->w->pool, j->timeout_ns, &j->error);
-    SET(j->finished, 1);
-}
-
-static void job_release(void *user) {
-    job *j = (job *)user;
-    j->status = release(j->w, j->lease, j->how);
-    SET(j->finished, 1);
-}
-
-static void job_maintain(void *user) {
-    job *j = (job *)user;
-    j->status = rm_pool_maintain(j->w->pool, 0, rm_deadline_after(NULL, RM_FOREVER), &j->error);
-    SET(j->finished, 1);
-}
-
-static void job_start(job *j, world *w, void (*fn)(void *user)) {
-    j->w = w;
-    CHECK_EQ(RM_OK, rm_thread_start(&j->thread, fn, j));
-}
-
-static rm_status job_join(job *j) {
-    rm_thread_join(&j->thread);
-    return j->status;
-}
-
-static rm_status maintain(world *w) {
-    rm_error error;
-    rm_deadline none = {0};
-    rm_status status;
-    memset(&error, 0, sizeof error);
-    status = rm_pool_maintain(w->pool, 0, none, &error);
-    CHECK_EQ(status, error.status);
-    return status;
-}
-
 /* ---- basics ---- */
 
 TEST(pool, basic_operations) {
@@ -419,22 +75,22 @@ TEST(pool, basic_operations) {
     rm_pool_stats s;
     REQUIRE(world_plain(&w, 2));
     CHECK_EQ(0, w.creates); /* nothing before it is needed */
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &a));
+    CHECK_EQ(RM_OK, take(&w, &a));
     CHECK_EQ(1, number_of(&a));
-    CHECK_EQ(RM_OK, acquire(&w, 0, &b));
+    CHECK_EQ(RM_OK, take_for(&w, 0, &b));
     CHECK_EQ(2, number_of(&b));
     s = stats_of(&w);
     CHECK_EQ(2, s.in_use);
     CHECK_EQ(2, s.acquired);
     CHECK_EQ(2, s.created);
-    CHECK_EQ(RM_OK, release(&w, &a, RM_RELEASE_OK));
+    give(&w, &a, RM_RELEASE_OK);
     s = stats_of(&w);
     CHECK_EQ(1, s.in_use);
     CHECK_EQ(1, s.idle);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &a)); /* the same one again */
+    CHECK_EQ(RM_OK, take(&w, &a)); /* the same one again */
     CHECK_EQ(1, number_of(&a));
-    CHECK_EQ(RM_OK, release(&w, &a, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&w, &b, RM_RELEASE_BROKEN));
+    give(&w, &a, RM_RELEASE_OK);
+    give(&w, &b, RM_RELEASE_BROKEN);
     s = stats_of(&w);
     CHECK_EQ(1, s.idle);
     CHECK_EQ(1, s.empty);
@@ -448,7 +104,8 @@ TEST(pool, basic_operations) {
 TEST(pool, fills_in_its_defaults) {
     world w;
     rm_pool_desc desc, got, standard = rm_pool_desc_default();
-    CHECK(world_desc(&w, 0).max == 0);
+    world_start(&w, 0);
+    CHECK(w.desc.max == 0);
     memset(&desc, 0, sizeof desc);
     desc.create_fn = thing_create;
     REQUIRE(rm_pool_create(&desc, &w.pool, NULL) == RM_OK);
@@ -487,18 +144,20 @@ TEST(pool, keeps_copies_of_its_settings) {
     world w;
     char name[48];
     rm_guard guard = {admit_all, report_none, NULL};
-    rm_pool_desc got, desc = world_desc(&w, 1);
-    rm_env env = w.env;
+    rm_pool_desc got;
+    rm_env env;
+    world_start(&w, 1);
+    env = w.env;
     memset(name, 'n', 47);
     name[47] = '\0';
-    desc.name = name;
-    desc.guard = &guard;
-    desc.env = &env;
-    REQUIRE(world_open(&w, &desc));
+    w.desc.name = name;
+    w.desc.guard = &guard;
+    w.desc.env = &env;
+    REQUIRE(world_open(&w));
     memset(name, 0, sizeof name);
     memset(&guard, 0, sizeof guard);
     memset(&env, 0, sizeof env);
-    memset(&desc, 0, sizeof desc);
+    memset(&w.desc, 0, sizeof w.desc);
     REQUIRE(rm_pool_desc_get(w.pool, &got) == RM_OK);
     CHECK_EQ(47, strlen(got.name));
     CHECK(got.env->clock == &w.clock);
@@ -507,7 +166,24 @@ TEST(pool, keeps_copies_of_its_settings) {
     world_end(&w);
 }
 
-typedef void (*spoil_fn)(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value);
+/* A setting of one field, or a change that takes more than a number. */
+typedef struct setting {
+    const char *word;
+    size_t at, size;
+    int64_t value;
+    void (*spoil)(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value);
+} setting;
+
+#define FIELD(name, value) \
+    { #name, offsetof(rm_pool_desc, name), sizeof((rm_pool_desc *)0)->name, value, NULL }
+
+static void setting_make(const setting *s, rm_pool_desc *desc, rm_env *env, rm_guard *guard) {
+    const uint32_t small = (uint32_t)s->value;
+    if (s->spoil != NULL)
+        s->spoil(desc, env, guard, s->value);
+    else
+        memcpy((char *)desc + s->at, s->size == 4 ? (const void *)&small : &s->value, s->size);
+}
 
 static void spoil_create(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
     (void)env, (void)guard, (void)value;
@@ -520,36 +196,6 @@ static void spoil_name(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t
     memset(name, 'n', (size_t)value);
     name[value] = '\0';
     desc->name = name;
-}
-
-static void spoil_max(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
-    (void)env, (void)guard;
-    desc->max = (uint32_t)value;
-}
-
-static void spoil_min(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
-    (void)env, (void)guard;
-    desc->min_idle = (uint32_t)value;
-}
-
-static void spoil_acquire(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
-    (void)env, (void)guard;
-    desc->acquire_timeout_ns = value;
-}
-
-static void spoil_idle(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
-    (void)env, (void)guard;
-    desc->idle_timeout_ns = value;
-}
-
-static void spoil_validate(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
-    (void)env, (void)guard;
-    desc->validate_after_ns = value;
-}
-
-static void spoil_barge(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
-    (void)env, (void)guard;
-    desc->barge_ns = value;
 }
 
 static void spoil_guard(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t value) {
@@ -567,80 +213,74 @@ static void spoil_env(rm_pool_desc *desc, rm_env *env, rm_guard *guard, int64_t 
 }
 
 TEST(pool, refuses_bad_settings_by_name) {
-    static const struct {
-        spoil_fn spoil;
-        int64_t value;
-        const char *word;
-    } bad[] = {{spoil_create, 0, "create_fn"},
-               {spoil_name, 0, "name"},
-               {spoil_name, 48, "name"},
-               {spoil_max, 65536, "max"},
-               {spoil_max, UINT32_MAX, "max"},
-               {spoil_min, 11, "min_idle"},
-               {spoil_min, UINT32_MAX, "min_idle"},
-               {spoil_acquire, -3, "acquire_timeout_ns"},
-               {spoil_acquire, INT64_MIN, "acquire_timeout_ns"},
-               {spoil_idle, RM_NOWAIT, "idle_timeout_ns"},
-               {spoil_idle, RM_FOREVER, "idle_timeout_ns"},
-               {spoil_idle, RM_STRICT, "idle_timeout_ns"},
-               {spoil_idle, INT64_MIN, "idle_timeout_ns"},
-               {spoil_validate, RM_NOWAIT, "validate_after_ns"},
-               {spoil_validate, INT64_MIN, "validate_after_ns"},
-               {spoil_barge, RM_NONE, "barge_ns"},
-               {spoil_barge, INT64_MIN, "barge_ns"},
-               {spoil_guard, 0, "guard"},
-               {spoil_guard, 1, "guard"},
-               {spoil_env, 0, "env.allocator"}};
+    static const setting bad[] = {{"create_fn", 0, 0, 0, spoil_create},
+                                  {"name", 0, 0, 0, spoil_name},
+                                  {"name", 0, 0, 48, spoil_name},
+                                  FIELD(max, 65536),
+                                  FIELD(max, UINT32_MAX),
+                                  FIELD(min_idle, 11),
+                                  FIELD(min_idle, UINT32_MAX),
+                                  FIELD(acquire_timeout_ns, -3),
+                                  FIELD(acquire_timeout_ns, INT64_MIN),
+                                  FIELD(idle_timeout_ns, RM_NOWAIT),
+                                  FIELD(idle_timeout_ns, RM_FOREVER),
+                                  FIELD(idle_timeout_ns, RM_STRICT),
+                                  FIELD(idle_timeout_ns, INT64_MIN),
+                                  FIELD(validate_after_ns, RM_NOWAIT),
+                                  FIELD(validate_after_ns, INT64_MIN),
+                                  FIELD(barge_ns, RM_NONE),
+                                  FIELD(barge_ns, INT64_MIN),
+                                  {"guard", 0, 0, 0, spoil_guard},
+                                  {"guard", 0, 0, 1, spoil_guard},
+                                  {"env.allocator", 0, 0, 0, spoil_env}};
     size_t i;
     for (i = 0; i < sizeof bad / sizeof *bad; ++i) {
         world w;
         rm_pool *pool = NULL;
         rm_guard guard = {admit_all, report_none, NULL};
         rm_error error;
-        rm_pool_desc desc = world_desc(&w, 10);
-        rm_env env = w.env;
+        rm_env env;
         const bool too_long = bad[i].spoil == spoil_name && bad[i].value > 47;
         const rm_status status = too_long ? RM_E_TOO_LARGE : RM_E_INVALID;
-        bad[i].spoil(&desc, &env, &guard, bad[i].value);
+        world_start(&w, 10);
+        env = w.env;
+        setting_make(&bad[i], &w.desc, &env, &guard);
         memset(&error, 0, sizeof error);
-        CHECK_EQ(status, rm_pool_create(&desc, &pool, &error));
+        CHECK_EQ(status, rm_pool_create(&w.desc, &pool, &error));
         CHECK_EQ(status, error.status);
         CHECK_STR(bad[i].word, error.where);
         CHECK(pool == NULL);
-        CHECK_EQ(status, rm_pool_create(&desc, &pool, NULL));
+        CHECK_EQ(status, rm_pool_create(&w.desc, &pool, NULL));
         rm_virtual_clock_destroy(&w.time);
     }
 }
 
 TEST(pool, accepts_settings_at_their_limits) {
-    static const struct {
-        spoil_fn spoil;
-        int64_t value;
-    } good[] = {{spoil_name, 47},
-                {spoil_max, 1},
-                {spoil_max, 65535},
-                {spoil_min, 10},
-                {spoil_acquire, RM_NOWAIT},
-                {spoil_acquire, RM_FOREVER},
-                {spoil_acquire, INT64_MAX},
-                {spoil_idle, RM_NONE},
-                {spoil_idle, INT64_MAX},
-                {spoil_validate, RM_STRICT},
-                {spoil_validate, 1},
-                {spoil_validate, INT64_MAX},
-                {spoil_barge, RM_STRICT},
-                {spoil_barge, INT64_MAX},
-                {spoil_guard, 2}};
+    static const setting good[] = {{"name", 0, 0, 47, spoil_name},
+                                   FIELD(max, 1),
+                                   FIELD(max, 65535),
+                                   FIELD(min_idle, 10),
+                                   FIELD(acquire_timeout_ns, RM_NOWAIT),
+                                   FIELD(acquire_timeout_ns, RM_FOREVER),
+                                   FIELD(acquire_timeout_ns, INT64_MAX),
+                                   FIELD(idle_timeout_ns, RM_NONE),
+                                   FIELD(idle_timeout_ns, INT64_MAX),
+                                   FIELD(validate_after_ns, RM_STRICT),
+                                   FIELD(validate_after_ns, 1),
+                                   FIELD(validate_after_ns, INT64_MAX),
+                                   FIELD(barge_ns, RM_STRICT),
+                                   FIELD(barge_ns, INT64_MAX),
+                                   {"guard", 0, 0, 2, spoil_guard}};
     size_t i;
     for (i = 0; i < sizeof good / sizeof *good; ++i) {
         world w;
         rm_lease lease;
         rm_guard guard = {admit_all, report_none, NULL};
-        rm_pool_desc desc = world_desc(&w, 10);
-        good[i].spoil(&desc, &w.env, &guard, good[i].value);
-        REQUIRE(world_open(&w, &desc));
-        CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        world_start(&w, 10);
+        setting_make(&good[i], &w.desc, &w.env, &guard);
+        REQUIRE(world_open(&w));
+        CHECK_EQ(RM_OK, take_for(&w, 0, &lease));
+        give(&w, &lease, RM_RELEASE_OK);
         CHECK_EQ(RM_OK, maintain(&w));
         world_end(&w);
     }
@@ -648,7 +288,7 @@ TEST(pool, accepts_settings_at_their_limits) {
 
 /* Past the time for which a thread goes back to the slot it had. */
 static void forget_the_slot(world *w) {
-    rm_virtual_clock_advance(&w->time, RM_MS(10));
+    pass(w, RM_MS(10));
 }
 
 TEST(pool, lends_the_lowest_idle_slot_and_makes_only_without_one) {
@@ -657,30 +297,29 @@ TEST(pool, lends_the_lowest_idle_slot_and_makes_only_without_one) {
     uint32_t i;
     REQUIRE(world_plain(&w, 4));
     for (i = 0; i < 4; ++i) {
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(RM_OK, take(&w, &lease[i]));
         CHECK_EQ(i, lease[i].slot);
     }
-    CHECK_EQ(RM_OK, release(&w, &lease[3], RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
+    give(&w, &lease[3], RM_RELEASE_OK);
+    give(&w, &lease[1], RM_RELEASE_OK);
+    give(&w, &lease[2], RM_RELEASE_OK);
     for (i = 1; i < 4; ++i) {
         forget_the_slot(&w);
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(RM_OK, take(&w, &lease[i]));
         CHECK_EQ(i, lease[i].slot);
         CHECK_EQ(i + 1, number_of(&lease[i]));
     }
-    CHECK_EQ(RM_OK,
-             release(&w, &lease[0], RM_RELEASE_BROKEN)); /* an empty slot below an idle one */
-    CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &again));
+    give(&w, &lease[0], RM_RELEASE_BROKEN); /* an empty slot below an idle one */
+    give(&w, &lease[2], RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&w, &again));
     CHECK_EQ(2, again.slot);
     CHECK_EQ(4, w.created);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
+    CHECK_EQ(RM_OK, take(&w, &lease[0]));
     CHECK_EQ(0, lease[0].slot);
     CHECK_EQ(5, number_of(&lease[0]));
-    CHECK_EQ(RM_OK, release(&w, &again, RM_RELEASE_OK));
+    give(&w, &again, RM_RELEASE_OK);
     for (i = 0; i < 4; ++i)
-        if (i != 2) CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+        if (i != 2) give(&w, &lease[i], RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -694,19 +333,19 @@ TEST(pool, serves_waiters_in_the_order_of_their_coming) {
         caller c[6];
         rm_lease lease, other;
         uint32_t i, order = 0;
-        rm_pool_desc desc = world_desc(&w, 1);
-        desc.barge_ns = policies[p];
+        world_start(&w, 1);
+        w.desc.barge_ns = policies[p];
         memset(c, 0, sizeof c);
-        REQUIRE(world_open(&w, &desc));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        REQUIRE(world_open(&w));
+        CHECK_EQ(RM_OK, take(&w, &lease));
         for (i = 0; i < 6; ++i) {
             c[i].order = &order;
             c[i].gives_back = true;
-            caller_queue(&c[i], &w, RM_FOREVER, i + 1);
+            caller_go(&c[i], &w, RM_FOREVER, i + 1);
         }
         CHECK_EQ(6, stats_of(&w).waiting);
-        CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        CHECK_EQ(RM_E_BUSY, take(&w, &other));
+        give(&w, &lease, RM_RELEASE_OK);
         for (i = 0; i < 6; ++i) {
             CHECK_EQ(RM_OK, caller_join(&c[i]));
             CHECK_EQ(i + 1, c[i].place);
@@ -725,19 +364,17 @@ TEST(pool, hands_over_to_a_head_that_has_waited_long_enough) {
         caller c;
         rm_lease lease, other;
         rm_pool_stats s;
-        rm_pool_desc desc = world_desc(&w, 1);
-        desc.barge_ns = policies[p];
-        memset(&c, 0, sizeof c);
-        REQUIRE(world_open(&w, &desc));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        world_start(&w, 1);
+        w.desc.barge_ns = policies[p];
+        REQUIRE(world_open(&w));
+        CHECK_EQ(RM_OK, take(&w, &lease));
         caller_queue(&c, &w, RM_FOREVER, 1);
-        if (policies[p] != RM_STRICT) rm_virtual_clock_advance(&w.time, RM_US(50));
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-        CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other)); /* it is the head's already */
+        if (policies[p] != RM_STRICT) pass(&w, RM_US(50));
+        give(&w, &lease, RM_RELEASE_OK);
+        CHECK_EQ(RM_E_BUSY, take(&w, &other)); /* it is the head's already */
         s = stats_of(&w); /* one snapshot: the head may check it, or use it already */
         CHECK_EQ(1, s.in_use + s.checking);
-        CHECK_EQ(RM_OK, caller_join(&c));
-        CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+        caller_served(&c);
         world_end(&w);
     }
 }
@@ -748,23 +385,19 @@ TEST(pool, lets_no_newcomer_overtake_a_head_that_has_waited_long_enough) {
     caller c;
     job back;
     rm_lease lease, other;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.barge_ns = RM_STRICT;
-    memset(&c, 0, sizeof c);
-    memset(&back, 0, sizeof back);
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    world_start(&w, 1);
+    w.desc.barge_ns = RM_STRICT;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     caller_queue(&c, &w, RM_FOREVER, 1);
     rm_waitq_lock(&w.pool->queue);
-    back.lease = &lease;
-    job_start(&back, &w, job_release);
+    job_start_release(&back, &w, &lease, RM_RELEASE_OK);
     while (rmi_pool_counted(w.pool).states[RMI_SLOT_IDLE] == 0)
         relax();
     CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w.pool, RM_NOWAIT, &other, NULL));
     rm_waitq_unlock(&w.pool->queue);
     CHECK_EQ(RM_OK, job_join(&back));
-    CHECK_EQ(RM_OK, caller_join(&c));
-    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    caller_served(&c);
     world_end(&w);
 }
 
@@ -773,14 +406,13 @@ TEST(pool, gives_up_at_its_deadline_and_not_before) {
     caller c;
     rm_lease lease;
     rm_pool_stats s;
-    memset(&c, 0, sizeof c);
     REQUIRE(world_plain(&w, 1));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     caller_queue(&c, &w, RM_MS(10), 1);
-    rm_virtual_clock_advance(&w.time, RM_MS(10) - 1);
+    pass(&w, RM_MS(10) - 1);
     CHECK_EQ(1, stats_of(&w).waiting);
     CHECK_EQ(0, GET(c.finished));
-    rm_virtual_clock_advance(&w.time, 1);
+    pass(&w, 1);
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
     CHECK_EQ(RM_E_TIMEOUT, c.error.status);
     CHECK(c.lease.resource == NULL);
@@ -792,7 +424,7 @@ TEST(pool, gives_up_at_its_deadline_and_not_before) {
     CHECK_EQ(RM_MS(10), s.wait_max_ns); /* a wait that timed out is a wait */
     CHECK_EQ(RM_MS(10), s.wait_p99_ns);
     CHECK_EQ(RM_MS(10), s.wait_p50_ns);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(1, stats_of(&w).idle);
     world_end(&w);
 }
@@ -804,20 +436,18 @@ TEST(pool, gives_nothing_to_a_waiter_past_its_deadline) {
         world w;
         caller late, next;
         rm_lease lease;
-        rm_pool_desc desc = world_desc(&w, 1);
-        desc.barge_ns = policies[p];
-        memset(&late, 0, sizeof late);
-        memset(&next, 0, sizeof next);
-        REQUIRE(world_open(&w, &desc));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        world_start(&w, 1);
+        w.desc.barge_ns = policies[p];
+        REQUIRE(world_open(&w));
+        CHECK_EQ(RM_OK, take(&w, &lease));
         caller_queue(&late, &w, RM_MS(1), 1);
         caller_queue(&next, &w, RM_MS(100), 2);
-        ADD(w.skew_ns, RM_MS(1)); /* its time is over, and it does not know yet */
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        ADD(skew_ns, RM_MS(1)); /* its time is over, and it does not know yet */
+        give(&w, &lease, RM_RELEASE_OK);
         CHECK_EQ(RM_E_TIMEOUT, caller_join(&late));
         CHECK_EQ(RM_OK, caller_join(&next));
         CHECK_EQ(2, stats_of(&w).acquired);
-        CHECK_EQ(RM_OK, release(&w, &next.lease, RM_RELEASE_OK));
+        give(&w, &next.lease, RM_RELEASE_OK);
         world_end(&w);
     }
 }
@@ -829,14 +459,14 @@ TEST(pool, serves_those_in_time_among_many_who_are_not) {
     uint32_t i, order = 0;
     memset(c, 0, sizeof c);
     REQUIRE(world_plain(&w, 1));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     for (i = 0; i < 32; ++i) {
         c[i].order = &order;
         c[i].gives_back = true;
-        caller_queue(&c[i], &w, i % 2 ? RM_FOREVER : RM_MS(1), i + 1);
+        caller_go(&c[i], &w, i % 2 ? RM_FOREVER : RM_MS(1), i + 1);
     }
-    ADD(w.skew_ns, RM_MS(1));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    ADD(skew_ns, RM_MS(1));
+    give(&w, &lease, RM_RELEASE_OK);
     for (i = 1; i < 32; i += 2) {
         CHECK_EQ(RM_OK, caller_join(&c[i]));
         CHECK_EQ((i + 1) / 2, c[i].place);
@@ -852,24 +482,23 @@ TEST(pool, waits_as_long_as_its_settings_say_when_the_caller_does_not) {
     world w;
     caller c;
     rm_lease lease, other;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.acquire_timeout_ns = RM_MS(20);
-    memset(&c, 0, sizeof c);
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
+    world_start(&w, 1);
+    w.desc.acquire_timeout_ns = RM_MS(20);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take_for(&w, 0, &lease));
     caller_queue(&c, &w, 0, 1);
-    rm_virtual_clock_advance(&w.time, RM_MS(20) - 1);
+    pass(&w, RM_MS(20) - 1);
     CHECK_EQ(1, stats_of(&w).waiting);
-    rm_virtual_clock_advance(&w.time, 1);
+    pass(&w, 1);
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
-    desc = world_desc(&w, 1);
-    desc.acquire_timeout_ns = RM_NOWAIT;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
-    CHECK_EQ(RM_E_BUSY, acquire(&w, 0, &other));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_start(&w, 1);
+    w.desc.acquire_timeout_ns = RM_NOWAIT;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take_for(&w, 0, &lease));
+    CHECK_EQ(RM_E_BUSY, take_for(&w, 0, &other));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -878,12 +507,12 @@ TEST(pool, says_busy_at_once_when_it_may_not_wait) {
     rm_lease lease, other;
     rm_pool_stats s;
     REQUIRE(world_plain(&w, 1));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* it may make one, though */
-    CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* it may make one, though */
+    CHECK_EQ(RM_E_BUSY, take(&w, &other));
     s = stats_of(&w);
     CHECK_EQ(0, s.waits);
     CHECK_EQ(0, s.timeouts);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -894,16 +523,14 @@ TEST(pool, waits_for_ever_when_told_to) {
         world w;
         caller c;
         rm_lease lease;
-        memset(&c, 0, sizeof c);
         REQUIRE(world_plain(&w, 1));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        CHECK_EQ(RM_OK, take(&w, &lease));
         caller_queue(&c, &w, timeouts[i], 1);
-        rm_virtual_clock_advance(&w.time, RM_SEC(INT64_C(3600) * 24 * 365 * 100));
+        pass(&w, RM_SEC(INT64_C(3600) * 24 * 365 * 100));
         CHECK_EQ(1, stats_of(&w).waiting);
         CHECK_EQ(0, GET(c.finished));
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-        CHECK_EQ(RM_OK, caller_join(&c));
-        CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+        give(&w, &lease, RM_RELEASE_OK);
+        caller_served(&c);
         world_end(&w);
     }
 }
@@ -937,21 +564,19 @@ TEST(pool, ends_a_wait_that_is_cancelled) {
     rm_error error;
     rm_deadline none = {0};
     memset(&c, 0, sizeof c);
-    memset(&next, 0, sizeof next);
     REQUIRE(world_plain(&w, 1));
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     c.cancel = &token;
-    caller_queue(&c, &w, RM_FOREVER, 1);
+    caller_go(&c, &w, RM_FOREVER, 1);
     caller_queue(&next, &w, RM_FOREVER, 2);
     rm_cancel_request(&token);
     CHECK_EQ(RM_E_CANCELLED, caller_join(&c));
     CHECK_EQ(RM_E_CANCELLED, c.error.status);
     CHECK_EQ(1, stats_of(&w).waiting);
     CHECK_EQ(0, stats_of(&w).timeouts);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, caller_join(&next));
-    CHECK_EQ(RM_OK, release(&w, &next.lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
+    caller_served(&next);
     memset(&lease, 0, sizeof lease); /* a token that was requested before gets nothing */
     CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, none, &token, &lease, &error));
     CHECK_EQ(RM_E_CANCELLED, error.status);
@@ -970,19 +595,19 @@ TEST(pool, keeps_a_wake_up_that_comes_before_the_sleep) {
     memset(&c, 0, sizeof c);
     REQUIRE(world_plain(&w, 1));
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     rm_mutex_lock(&token.mutex);
     c.cancel = &token;
-    caller_start(&c, &w, RM_SEC(1));
+    caller_go(&c, &w, RM_SEC(1), 0);
     while (stats_of(&w).waiting == 0)
         relax();
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     rm_mutex_unlock(&token.mutex);
     while (!GET(c.finished)) {
-        if (!CHECK(sleepers(&w) == 0)) rm_virtual_clock_advance(&w.time, RM_SEC(1));
+        if (!CHECK(sleepers(&w) == 0)) pass(&w, RM_SEC(1));
     }
     CHECK_EQ(RM_OK, caller_join(&c));
-    if (c.status == RM_OK) CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    if (c.status == RM_OK) give(&w, &c.lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
     world_end(&w);
 }
@@ -992,24 +617,21 @@ TEST(pool, turns_away_who_would_be_one_waiter_too_many) {
     caller c[2];
     rm_lease lease, other;
     rm_pool_stats s;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.max_waiters = 2;
-    memset(c, 0, sizeof c);
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    world_start(&w, 1);
+    w.desc.max_waiters = 2;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     caller_queue(&c[0], &w, RM_FOREVER, 1);
     caller_queue(&c[1], &w, RM_FOREVER, 2);
-    CHECK_EQ(RM_E_FULL, acquire(&w, RM_FOREVER, &other));
-    CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_E_FULL, take_for(&w, RM_FOREVER, &other));
+    CHECK_EQ(RM_E_BUSY, take(&w, &other));
     s = stats_of(&w);
     CHECK_EQ(1, s.refused);
     CHECK_EQ(2, s.waiting);
     CHECK_EQ(2, s.waits);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, caller_join(&c[0]));
-    CHECK_EQ(RM_OK, release(&w, &c[0].lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, caller_join(&c[1]));
-    CHECK_EQ(RM_OK, release(&w, &c[1].lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
+    caller_served(&c[0]);
+    caller_served(&c[1]);
     world_end(&w);
 }
 
@@ -1019,7 +641,7 @@ TEST(pool, says_in_a_timeout_what_is_going_on) {
     rm_error error;
     rm_deadline passed;
     REQUIRE(world_plain(&w, 2));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     passed.at_ns = rm_now(&w.clock);
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
     CHECK_STR("db", error.where);
@@ -1031,20 +653,19 @@ TEST(pool, says_in_a_timeout_what_is_going_on) {
     CHECK_EQ(0, error.native);
     w.create_status = RM_E_REFUSED;
     w.create_says = "port 5432: nobody listens";
-    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &other));
-    rm_virtual_clock_advance(&w.time, RM_MS(7));
+    CHECK_EQ(RM_E_REFUSED, take(&w, &other));
+    pass(&w, RM_MS(7));
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
     CHECK(strstr(error.message, "1 in use") != NULL);
     CHECK(strstr(error.message, "max 2") != NULL);
     CHECK(strstr(error.message, "; 7 ms ago: port 5432: nobody listens") != NULL);
     CHECK_EQ(111, error.native);
     w.create_status = RM_OK; /* an error that is over explains nothing */
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other));
-    CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_OK));
+    fill(&w, 1);
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
     CHECK(strstr(error.message, "nobody listens") == NULL);
     CHECK_EQ(0, error.native);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -1060,19 +681,17 @@ TEST(pool, passes_on_what_came_for_a_waiter_that_is_going) {
         rm_lease lease;
         memset(&head, 0, sizeof head);
         memset(&next, 0, sizeof next);
-        memset(&back, 0, sizeof back);
         CHECK_EQ(RM_OK, rm_cancel_init(&token));
-        REQUIRE(acquire(&w, RM_NOWAIT, &lease) == RM_OK);
+        REQUIRE(take(&w, &lease) == RM_OK);
         head.cancel = &token;
         head.gives_back = next.gives_back = true;
-        caller_queue(&head, &w, RM_MS(1), 1);
-        caller_queue(&next, &w, RM_FOREVER, 2);
-        back.lease = &lease;
-        job_start(&back, &w, job_release);
+        caller_go(&head, &w, RM_MS(1), 1);
+        caller_go(&next, &w, RM_FOREVER, 2);
+        job_start_release(&back, &w, &lease, RM_RELEASE_OK);
         if (round % 2 == 0)
             rm_cancel_request(&token);
         else
-            rm_virtual_clock_advance(&w.time, RM_MS(1));
+            pass(&w, RM_MS(1));
         CHECK_EQ(RM_OK, job_join(&back));
         (void)caller_join(&head);
         CHECK(head.status == RM_OK ||
@@ -1094,16 +713,15 @@ TEST(pool, forgets_the_wake_up_of_a_waiter_that_was_cancelled) {
         rm_lease lease;
         memset(c, 0, sizeof c);
         CHECK_EQ(RM_OK, rm_cancel_init(&token));
-        REQUIRE(acquire(&w, RM_NOWAIT, &lease) == RM_OK);
+        REQUIRE(take(&w, &lease) == RM_OK);
         c[0].cancel = &token;
         for (i = 0; i < 3; ++i)
-            caller_queue(&c[i], &w, RM_FOREVER, i + 1);
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+            caller_go(&c[i], &w, RM_FOREVER, i + 1);
+        give(&w, &lease, RM_RELEASE_OK);
         rm_cancel_request(&token);
-        if (caller_join(&c[0]) == RM_OK) CHECK_EQ(RM_OK, release(&w, &c[0].lease, RM_RELEASE_OK));
+        if (caller_join(&c[0]) == RM_OK) give(&w, &c[0].lease, RM_RELEASE_OK);
         for (i = 1; i < 3; ++i) {
-            CHECK_EQ(RM_OK, caller_join(&c[i]));
-            CHECK_EQ(RM_OK, release(&w, &c[i].lease, RM_RELEASE_OK));
+            caller_served(&c[i]);
         }
         CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
     }
@@ -1122,7 +740,7 @@ TEST(pool, passes_on_why_a_resource_could_not_be_made) {
     CHECK_EQ(RM_E_AUTH, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
     CHECK_EQ(RM_E_AUTH, error.status);
     CHECK_EQ(111, error.native);
-    CHECK_STR("test", error.where);
+    CHECK_STR("server", error.where);
     CHECK_STR("password refused", error.message);
     CHECK_EQ(RM_E_AUTH, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, NULL));
     w.create_says = NULL; /* a hook that says nothing */
@@ -1155,15 +773,15 @@ TEST(pool, fails_when_a_create_brings_no_resource) {
     world w;
     rm_lease lease;
     rm_error error;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.create_fn = create_nothing;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_E_FAILED, acquire(&w, RM_NOWAIT, &lease));
+    world_start(&w, 1);
+    w.desc.create_fn = create_nothing;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_E_FAILED, take(&w, &lease));
     CHECK_EQ(1, stats_of(&w).empty);
     CHECK_EQ(1, stats_of(&w).create_failures);
     CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
-    desc.create_fn = create_and_fail; /* what it wrote is not looked at */
-    REQUIRE(world_open(&w, &desc));
+    w.desc.create_fn = create_and_fail; /* what it wrote is not looked at */
+    REQUIRE(world_open(&w));
     CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
     CHECK_EQ(RM_E_REFUSED, error.status);
     CHECK_EQ(1, stats_of(&w).empty);
@@ -1178,27 +796,27 @@ TEST(pool, loses_no_slot_whichever_create_fails) {
         world w;
         rm_lease lease[4];
         uint32_t errors = 0;
-        rm_pool_desc desc = world_desc(&w, 4);
-        desc.validate_fn = thing_validate;
-        desc.validate_after_ns = RM_STRICT;
+        world_start(&w, 4);
+        w.desc.validate_fn = thing_validate;
+        w.desc.validate_after_ns = RM_STRICT;
         w.create_fails_at = fails;
-        REQUIRE(world_open(&w, &desc));
+        REQUIRE(world_open(&w));
         for (i = 0; i < 4; ++i)
-            errors += acquire(&w, RM_NOWAIT, &lease[i]) == RM_E_REFUSED;
+            errors += take(&w, &lease[i]) == RM_E_REFUSED;
         for (i = 0; i < 4; ++i)
             if (lease[i].resource != NULL)
-                CHECK_EQ(RM_OK, release(&w, &lease[i], i % 2 ? RM_RELEASE_BROKEN : RM_RELEASE_OK));
+                give(&w, &lease[i], i % 2 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
         w.validate_status = RM_E_FAILED; /* what is left is replaced in place */
         for (i = 0; i < 4; ++i)
-            errors += acquire(&w, RM_NOWAIT, &lease[i]) == RM_E_REFUSED;
+            errors += take(&w, &lease[i]) == RM_E_REFUSED;
         CHECK_EQ(1, errors);
         CHECK_EQ(4, stats_of(&w).in_use + stats_of(&w).empty);
         w.validate_status = RM_OK;
         for (i = 0; i < 4; ++i)
-            if (lease[i].resource == NULL) CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+            if (lease[i].resource == NULL) CHECK_EQ(RM_OK, take(&w, &lease[i]));
         CHECK_EQ(4, stats_of(&w).in_use);
         for (i = 0; i < 4; ++i)
-            CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+            give(&w, &lease[i], RM_RELEASE_OK);
         world_end(&w);
     }
 }
@@ -1207,20 +825,17 @@ TEST(pool, serves_the_next_waiter_when_a_create_fails) {
     world w;
     caller first, next;
     gate g;
-    memset(&first, 0, sizeof first);
-    memset(&next, 0, sizeof next);
     REQUIRE(world_plain(&w, 1));
     gate_init(&g);
     w.create_fails_at = 1;
-    w.at_create = &g;
+    w.next_create = &g;
     caller_start(&first, &w, RM_FOREVER);
     gate_await(&g, 1);
     CHECK_EQ(1, stats_of(&w).creating);
     caller_queue(&next, &w, RM_FOREVER, 1);
     gate_open(&g);
     CHECK_EQ(RM_E_REFUSED, caller_join(&first));
-    CHECK_EQ(RM_OK, caller_join(&next));
-    CHECK_EQ(RM_OK, release(&w, &next.lease, RM_RELEASE_OK));
+    caller_served(&next);
     gate_done(&g);
     world_end(&w);
 }
@@ -1229,7 +844,6 @@ TEST(pool, tells_every_caller_that_nothing_can_be_made) {
     world w;
     caller c[8];
     uint32_t i;
-    memset(c, 0, sizeof c);
     REQUIRE(world_plain(&w, 2));
     w.create_status = RM_E_REFUSED;
     for (i = 0; i < 8; ++i)
@@ -1244,26 +858,55 @@ TEST(pool, tells_every_caller_that_nothing_can_be_made) {
     world_end(&w);
 }
 
+/* Who may wait goes on to another server; a try hears of the first that fails. */
+TEST(pool, goes_on_to_another_endpoint_when_a_create_fails) {
+    uint32_t tries, broken;
+    for (tries = 0; tries < 2; ++tries) {
+        for (broken = 1; broken <= 2; ++broken) { /* of the two */
+            world w;
+            rm_lease lease;
+            const rm_pool_endpoint endpoints[] = {{"one", NULL, &w}, {"two", NULL, &w}};
+            const rm_status status = tries != 0 || broken == 2 ? RM_E_REFUSED : RM_OK;
+            world_start(&w, 2);
+            w.desc.endpoints = endpoints;
+            w.desc.endpoint_count = 2;
+            w.desc.create_backoff_ns = RM_SEC(1);
+            w.desc.event_fn = world_event;
+            if (broken == 2) w.create_status = RM_E_REFUSED;
+            w.create_fails_at = 1;
+            REQUIRE(world_open(&w));
+            CHECK_EQ(status, take_for(&w, tries != 0 ? RM_NOWAIT : RM_SEC(1), &lease));
+            CHECK_EQ(tries != 0 ? 1 : 2, w.creates);
+            CHECK_EQ(RM_POOL_EVENT_CREATE_FAILED, w.notes[0].kind);
+            CHECK_STR("one", w.notes[0].endpoint);
+            if (tries == 0) CHECK_STR("two", w.notes[1].endpoint);
+            if (status == RM_OK) give(&w, &lease, RM_RELEASE_OK);
+            world_end(&w);
+        }
+    }
+}
+
 static void five_seconds(world *w) {
-    ADD(w->skew_ns, RM_SEC(5));
+    (void)w;
+    ADD(skew_ns, RM_SEC(5));
 }
 
 /* What the check takes is of the time that the acquire has. */
 TEST(pool, makes_another_in_the_time_that_the_check_has_left) {
     world w;
     rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.validate_fn = thing_validate;
-    if (!CHECK(world_open(&w, &desc))) return;
+    world_start(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    if (!CHECK(world_open(&w))) return;
     CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, 0, &lease, NULL));
     CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
-    ADD(w.skew_ns, RM_SEC(60));
+    ADD(skew_ns, RM_SEC(60));
     w.validate_status = RM_E_FAILED;
-    w.inside = five_seconds;
+    w.inside_all = five_seconds;
     const int64_t begins = w.clock.now_fn(w.clock.user);
     CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, RM_SEC(7), &lease, NULL));
     CHECK_EQ(begins + RM_SEC(7), w.deadline.at_ns);
-    w.inside = NULL;
+    w.inside_all = NULL;
     CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
     world_end(&w);
 }
@@ -1273,12 +916,12 @@ TEST(pool, tells_an_age_that_no_number_holds) {
     world w;
     rm_lease lease;
     rm_error error;
-    rm_pool_desc desc = world_desc(&w, 1);
-    if (!CHECK(world_open(&w, &desc))) return;
-    w.skew_ns = -RM_SEC(1000) - RM_SEC(1); /* one second before the zero of the clock */
+    world_start(&w, 1);
+    if (!CHECK(world_open(&w))) return;
+    skew_ns = -RM_SEC(1000) - RM_SEC(1); /* one second before the zero of the clock */
     w.create_status = RM_E_REFUSED;
     CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, RM_SEC(1), &lease, &error));
-    w.skew_ns = INT64_MAX - RM_SEC(1000);
+    skew_ns = INT64_MAX - RM_SEC(1000);
     rm_pool_close(w.pool, RM_NOWAIT, NULL);
     CHECK_EQ(RM_E_CLOSED, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
     world_end(&w);
@@ -1289,35 +932,34 @@ TEST(pool, makes_a_resource_with_the_deadline_of_its_acquire) {
     caller c;
     rm_lease lease;
     rm_deadline deadline = {RM_SEC(5000)};
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.acquire_timeout_ns = RM_SEC(3);
-    desc.min_idle = 1;
-    memset(&c, 0, sizeof c);
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, 0, &lease));
+    world_start(&w, 1);
+    w.desc.acquire_timeout_ns = RM_SEC(3);
+    w.desc.min_idle = 1;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take_for(&w, 0, &lease));
     CHECK_EQ(RM_SEC(1003), w.deadline.at_ns);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
-    CHECK_EQ(RM_OK, acquire(&w, RM_MS(5), &lease));
+    give(&w, &lease, RM_RELEASE_BROKEN);
+    CHECK_EQ(RM_OK, take_for(&w, RM_MS(5), &lease));
     CHECK_EQ(RM_SEC(1000) + RM_MS(5), w.deadline.at_ns);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    give(&w, &lease, RM_RELEASE_BROKEN);
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_SEC(1003), w.deadline.at_ns); /* a try does not wait, but making takes time */
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    give(&w, &lease, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, rm_deadline_after(&w.clock, RM_NOWAIT), NULL,
                                           &lease, NULL));
     CHECK_EQ(RM_SEC(1003), w.deadline.at_ns);
     CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_BROKEN));
-    CHECK_EQ(RM_OK, acquire(&w, RM_FOREVER, &lease));
+    CHECK_EQ(RM_OK, take_for(&w, RM_FOREVER, &lease));
     CHECK_EQ(RM_FOREVER, rm_deadline_left(&w.clock, w.deadline));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    give(&w, &lease, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, deadline, NULL, &lease, NULL));
     CHECK_EQ(RM_SEC(5000), w.deadline.at_ns);
     caller_queue(&c, &w, RM_SEC(60), 1); /* time that was spent waiting is not given twice */
-    rm_virtual_clock_advance(&w.time, RM_SEC(20));
+    pass(&w, RM_SEC(20));
     CHECK_EQ(RM_OK, rm_pool_release(w.pool, &lease, RM_RELEASE_BROKEN));
     CHECK_EQ(RM_OK, caller_join(&c));
     CHECK_EQ(RM_SEC(1060), w.deadline.at_ns);
-    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_BROKEN));
+    give(&w, &c.lease, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, 0, deadline, NULL));
     CHECK_EQ(RM_SEC(5000), w.deadline.at_ns);
     world_end(&w);
@@ -1333,26 +975,22 @@ TEST(pool, is_held_up_by_no_slow_hook) {
         gate g;
         rm_lease lease, other, third;
         rm_pool_stats s;
-        rm_pool_desc desc = world_desc(&w, 2);
-        desc.validate_fn = thing_validate;
-        desc.validate_after_ns = RM_STRICT;
-        desc.reset_fn = thing_reset;
-        memset(&c, 0, sizeof c);
-        memset(&back, 0, sizeof back);
-        REQUIRE(world_open(&w, &desc));
+        world_start(&w, 2);
+        w.desc.validate_fn = thing_validate;
+        w.desc.validate_after_ns = RM_STRICT;
+        w.desc.reset_fn = thing_reset;
+        REQUIRE(world_open(&w));
         gate_init(&g);
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-        if (hook == 1) CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-        SET(w.at_create, hook == 0 ? &g : NULL);
-        SET(w.at_validate, hook == 1 ? &g : NULL);
-        SET(w.at_reset, hook == 2 ? &g : NULL);
-        SET(w.at_destroy, hook == 3 ? &g : NULL);
+        CHECK_EQ(RM_OK, take(&w, &lease));
+        if (hook == 1) give(&w, &lease, RM_RELEASE_OK);
+        SET(w.next_create, hook == 0 ? &g : NULL);
+        SET(w.next_validate, hook == 1 ? &g : NULL);
+        SET(w.next_reset, hook == 2 ? &g : NULL);
+        SET(w.next_destroy, hook == 3 ? &g : NULL);
         if (hook < 2) {
             caller_start(&c, &w, RM_FOREVER);
         } else {
-            back.lease = &lease;
-            back.how = hook == 3 ? RM_RELEASE_BROKEN : RM_RELEASE_OK;
-            job_start(&back, &w, job_release);
+            job_start_release(&back, &w, &lease, hook == 3 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
         }
         gate_await(&g, 1);
         s = stats_of(&w);
@@ -1360,17 +998,16 @@ TEST(pool, is_held_up_by_no_slow_hook) {
         CHECK_EQ(hook == 1 || hook == 2, s.checking);
         CHECK_EQ(hook == 3, s.closing);
         CHECK_EQ(hook == 0, s.in_use);
-        if (hook == 0) CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other)); /* the other slot works */
-        CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &third));
-        CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_OK));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other));
-        CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_BROKEN));
+        if (hook == 0) give(&w, &lease, RM_RELEASE_OK);
+        CHECK_EQ(RM_OK, take(&w, &other)); /* the other slot works */
+        CHECK_EQ(RM_E_BUSY, take(&w, &third));
+        give(&w, &other, RM_RELEASE_OK);
+        CHECK_EQ(RM_OK, take(&w, &other));
+        give(&w, &other, RM_RELEASE_BROKEN);
         CHECK_EQ(RM_OK, maintain(&w));
         gate_open(&g);
         if (hook < 2) {
-            CHECK_EQ(RM_OK, caller_join(&c));
-            CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+            caller_served(&c);
         } else {
             CHECK_EQ(RM_OK, job_join(&back));
         }
@@ -1384,15 +1021,14 @@ TEST(pool, gives_a_waiter_the_slot_of_a_resource_that_broke) {
     world w;
     caller c;
     rm_lease lease;
-    memset(&c, 0, sizeof c);
     REQUIRE(world_plain(&w, 1));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     caller_queue(&c, &w, RM_FOREVER, 1);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    give(&w, &lease, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, caller_join(&c));
     CHECK_EQ(2, number_of(&c.lease));
     CHECK_EQ(1, w.live_most);
-    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    give(&w, &c.lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -1402,27 +1038,27 @@ TEST(pool, resource_validation) {
     world w;
     rm_lease lease;
     rm_pool_stats s;
-    rm_pool_desc desc = world_desc(&w, 3);
-    desc.validate_fn = thing_validate;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* a new one is not checked */
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, RM_MS(500) - 1);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    world_start(&w, 3);
+    w.desc.validate_fn = thing_validate;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* a new one is not checked */
+    give(&w, &lease, RM_RELEASE_OK);
+    pass(&w, RM_MS(500) - 1);
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(0, w.validates);
-    rm_virtual_clock_advance(&w.time, RM_SEC(9)); /* used, not idle */
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    pass(&w, RM_SEC(9)); /* used, not idle */
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(0, w.validates);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, RM_MS(500));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    give(&w, &lease, RM_RELEASE_OK);
+    pass(&w, RM_MS(500));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(1, w.validates);
     CHECK_EQ(1, number_of(&lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     w.validate_status = RM_E_FAILED;
-    rm_virtual_clock_advance(&w.time, RM_MS(500));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* replaced in its place */
+    pass(&w, RM_MS(500));
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* replaced in its place */
     CHECK_EQ(2, w.validates);
     CHECK_EQ(2, number_of(&lease));
     CHECK_EQ(0, lease.slot);
@@ -1433,7 +1069,7 @@ TEST(pool, resource_validation) {
     CHECK_EQ(2, s.created);
     CHECK_EQ(5, s.acquired); /* the failed one was never handed out */
     CHECK_EQ(0, s.ended[RM_POOL_CAUSE_BROKEN]);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -1441,14 +1077,14 @@ TEST(pool, checks_every_time_when_strict) {
     world w;
     rm_lease lease;
     uint32_t i;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.validate_fn = thing_validate;
-    desc.validate_after_ns = RM_STRICT;
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w));
     for (i = 0; i < 5; ++i) {
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        CHECK_EQ(RM_OK, take(&w, &lease));
         CHECK_EQ(i, w.validates);
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        give(&w, &lease, RM_RELEASE_OK);
     }
     world_end(&w);
 }
@@ -1456,43 +1092,41 @@ TEST(pool, checks_every_time_when_strict) {
 TEST(pool, empties_the_slot_when_a_replacement_cannot_be_made) {
     world w;
     rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.validate_fn = thing_validate;
-    desc.validate_after_ns = RM_STRICT;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_start(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w));
+    fill(&w, 1);
     w.validate_status = RM_E_FAILED;
     w.create_fails_at = 2;
-    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
     CHECK_EQ(1, stats_of(&w).empty);
     CHECK_EQ(1, stats_of(&w).acquired);
     CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_INVALID]);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(2, stats_of(&w).acquired);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
 TEST(pool, destroys_what_cannot_be_reset) {
     world w;
     rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.reset_fn = thing_reset;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    world_start(&w, 1);
+    w.desc.reset_fn = thing_reset;
+    REQUIRE(world_open(&w));
+    fill(&w, 1);
     CHECK_EQ(1, w.resets);
     CHECK_EQ(1, stats_of(&w).idle);
     w.reset_status = RM_E_PROTOCOL;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK)); /* that it broke is the pool's business */
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    give(&w, &lease, RM_RELEASE_OK); /* that it broke is the pool's business */
     CHECK_EQ(2, w.resets);
     CHECK_EQ(1, w.destroyed);
     CHECK_EQ(1, stats_of(&w).empty);
     CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_RESET]);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN)); /* not reset first */
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    give(&w, &lease, RM_RELEASE_BROKEN); /* not reset first */
     CHECK_EQ(2, w.resets);
     CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
     world_end(&w);
@@ -1504,22 +1138,22 @@ TEST(pool, tells_a_second_release_and_a_stale_copy) {
     world w;
     rm_lease lease, copy, old;
     REQUIRE(world_plain(&w, 1));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     copy = old = lease;
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_E_STALE, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &lease, RM_RELEASE_OK));
     CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_BROKEN));
-    CHECK(copy.resource != NULL);                    /* left alone */
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* the same slot, another lease */
+    CHECK(copy.resource != NULL);      /* left alone */
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* the same slot, another lease */
     CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &old, RM_RELEASE_BROKEN));
     CHECK_EQ(1, stats_of(&w).in_use);
     CHECK_EQ(0, w.destroyed);
     copy = lease;
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    give(&w, &lease, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* the same slot, another resource */
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* the same slot, another resource */
     CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -1528,8 +1162,8 @@ TEST(pool, tells_another_pools_lease) {
     rm_lease lease, other, copy;
     REQUIRE(world_plain(&w, 1));
     REQUIRE(world_plain(&v, 1));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, acquire(&v, RM_NOWAIT, &other));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(RM_OK, take(&v, &other));
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(v.pool, &lease, RM_RELEASE_BROKEN));
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(w.pool, &other, RM_RELEASE_BROKEN));
     copy = lease;
@@ -1537,20 +1171,19 @@ TEST(pool, tells_another_pools_lease) {
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(w.pool, &copy, RM_RELEASE_BROKEN));
     CHECK_EQ(1, stats_of(&w).in_use);
     CHECK_EQ(1, stats_of(&v).in_use);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&v, &other, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
+    give(&v, &other, RM_RELEASE_OK);
     world_end(&w);
     world_end(&v);
 }
 
 TEST(pool, is_not_harmed_by_forged_leases) {
     world w;
-    rm_lease lease, idle;
+    rm_lease lease;
     uint32_t i, byte;
     REQUIRE(world_plain(&w, 3));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &idle));
-    CHECK_EQ(RM_OK, release(&w, &idle, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    fill(&w, 1);
     for (i = 0; i < 100000; ++i) {
         rm_lease forged = lease;
         unsigned char *bytes = (unsigned char *)&forged;
@@ -1574,7 +1207,7 @@ TEST(pool, is_not_harmed_by_forged_leases) {
     CHECK_EQ(1, stats_of(&w).in_use);
     CHECK_EQ(1, stats_of(&w).idle);
     CHECK_EQ(0, w.destroyed);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -1596,8 +1229,8 @@ TEST(pool, lets_one_of_two_releases_at_the_same_time_win) {
         REQUIRE(rm_pool_acquire(w.pool, RM_NOWAIT, &lease, NULL) == RM_OK);
         a.lease = b.lease = &lease;
         b.how = RM_RELEASE_BROKEN;
-        job_start(&a, &w, release_copy);
-        job_start(&b, &w, release_copy);
+        job_go(&a, &w, release_copy);
+        job_go(&b, &w, release_copy);
         (void)job_join(&a);
         (void)job_join(&b);
         CHECK(a.status != b.status);
@@ -1612,29 +1245,29 @@ TEST(pool, ends_what_is_idle_for_too_long) {
     world w;
     rm_lease lease[4];
     uint32_t i;
-    rm_pool_desc desc = world_desc(&w, 4);
-    desc.idle_timeout_ns = RM_SEC(60);
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 4);
+    w.desc.idle_timeout_ns = RM_SEC(60);
+    REQUIRE(world_open(&w));
     for (i = 0; i < 4; ++i)
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(RM_OK, take(&w, &lease[i]));
     for (i = 0; i < 3; ++i)
-        CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, RM_SEC(60) - 1);
+        give(&w, &lease[i], RM_RELEASE_OK);
+    pass(&w, RM_SEC(60) - 1);
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(0, stats_of(&w).ended[RM_POOL_CAUSE_IDLE]);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0])); /* used again: its time begins anew */
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, 1);
+    CHECK_EQ(RM_OK, take(&w, &lease[0])); /* used again: its time begins anew */
+    give(&w, &lease[0], RM_RELEASE_OK);
+    pass(&w, 1);
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(2, stats_of(&w).ended[RM_POOL_CAUSE_IDLE]);
     CHECK_EQ(2, w.destroyed);
     CHECK_EQ(1, stats_of(&w).idle);
     CHECK_EQ(1, stats_of(&w).in_use); /* what is used is not idle, however long */
-    rm_virtual_clock_advance(&w.time, RM_SEC(3600));
+    pass(&w, RM_SEC(3600));
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(3, stats_of(&w).ended[RM_POOL_CAUSE_IDLE]);
     CHECK_EQ(1, stats_of(&w).in_use);
-    CHECK_EQ(RM_OK, release(&w, &lease[3], RM_RELEASE_OK));
+    give(&w, &lease[3], RM_RELEASE_OK);
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(3, stats_of(&w).ended[RM_POOL_CAUSE_IDLE]);
     CHECK_EQ(4, w.created);
@@ -1643,13 +1276,11 @@ TEST(pool, ends_what_is_idle_for_too_long) {
 
 TEST(pool, never_ends_what_is_idle_when_told_so) {
     world w;
-    rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.idle_timeout_ns = RM_NONE;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, INT64_MAX / 2);
+    world_start(&w, 1);
+    w.desc.idle_timeout_ns = RM_NONE;
+    REQUIRE(world_open(&w));
+    fill(&w, 1);
+    pass(&w, INT64_MAX / 2);
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(1, stats_of(&w).idle);
     world_end(&w);
@@ -1659,29 +1290,29 @@ TEST(pool, keeps_its_minimum_without_closing_and_reopening) {
     world w;
     rm_lease lease[5];
     uint32_t i;
-    rm_pool_desc desc = world_desc(&w, 5);
-    desc.min_idle = 2;
-    desc.idle_timeout_ns = RM_SEC(60);
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 5);
+    w.desc.min_idle = 2;
+    w.desc.idle_timeout_ns = RM_SEC(60);
+    REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(2, w.created);
     CHECK_EQ(2, stats_of(&w).idle);
     CHECK_EQ(0, stats_of(&w).acquired);
     for (i = 0; i < 5; ++i)
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
+        CHECK_EQ(RM_OK, take(&w, &lease[i]));
     CHECK_EQ(5, w.created);
     for (i = 0; i < 5; ++i)
-        CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+        give(&w, &lease[i], RM_RELEASE_OK);
     for (i = 0; i < 10; ++i) {
-        rm_virtual_clock_advance(&w.time, RM_SEC(60));
+        pass(&w, RM_SEC(60));
         CHECK_EQ(RM_OK, maintain(&w));
         CHECK_EQ(2, stats_of(&w).idle);
     }
     CHECK_EQ(5, w.created);
     CHECK_EQ(3, w.destroyed);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0])); /* the warm ones are those that stayed */
+    CHECK_EQ(RM_OK, take(&w, &lease[0])); /* the warm ones are those that stayed */
     CHECK_EQ(0, lease[0].slot);
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_BROKEN));
+    give(&w, &lease[0], RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, maintain(&w)); /* what broke is made again */
     CHECK_EQ(2, stats_of(&w).idle);
     CHECK_EQ(6, w.created);
@@ -1694,21 +1325,18 @@ TEST(pool, counts_what_is_closing_as_gone_when_others_expire) {
     gate g;
     rm_lease lease[3];
     uint32_t i;
-    rm_pool_desc desc = world_desc(&w, 3);
-    desc.min_idle = 2;
-    desc.idle_timeout_ns = RM_SEC(60);
-    memset(&back, 0, sizeof back);
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 3);
+    w.desc.min_idle = 2;
+    w.desc.idle_timeout_ns = RM_SEC(60);
+    REQUIRE(world_open(&w));
     gate_init(&g);
     for (i = 0; i < 3; ++i)
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, RM_SEC(60));
-    SET(w.at_destroy, &g);
-    back.lease = &lease[2];
-    back.how = RM_RELEASE_BROKEN;
-    job_start(&back, &w, job_release);
+        CHECK_EQ(RM_OK, take(&w, &lease[i]));
+    give(&w, &lease[0], RM_RELEASE_OK);
+    give(&w, &lease[1], RM_RELEASE_OK);
+    pass(&w, RM_SEC(60));
+    SET(w.next_destroy, &g);
+    job_start_release(&back, &w, &lease[2], RM_RELEASE_BROKEN);
     gate_await(&g, 1);
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(2, stats_of(&w).idle);
@@ -1724,15 +1352,15 @@ TEST(pool, counts_what_is_closing_as_gone_when_others_expire) {
 TEST(pool, takes_what_maintaining_made_for_fresh) {
     world w;
     rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 2);
-    desc.min_idle = 1;
-    desc.validate_fn = thing_validate;
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 2);
+    w.desc.min_idle = 1;
+    w.desc.validate_fn = thing_validate;
+    REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, maintain(&w));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(1, number_of(&lease));
     CHECK_EQ(0, w.validates);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -1740,9 +1368,9 @@ TEST(pool, stops_maintaining_at_the_first_failed_create) {
     world w;
     rm_error error;
     rm_deadline none = {0};
-    rm_pool_desc desc = world_desc(&w, 4);
-    desc.min_idle = 3;
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 4);
+    w.desc.min_idle = 3;
+    REQUIRE(world_open(&w));
     w.create_fails_at = 2;
     w.create_says = "no route";
     CHECK_EQ(RM_E_REFUSED, rm_pool_maintain(w.pool, 0, none, &error));
@@ -1760,18 +1388,17 @@ TEST(pool, is_maintained_by_one_thread_at_a_time) {
     job first;
     gate g;
     rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 2);
-    desc.min_idle = 1;
-    memset(&first, 0, sizeof first);
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 2);
+    w.desc.min_idle = 1;
+    REQUIRE(world_open(&w));
     gate_init(&g);
-    w.at_create = &g;
+    w.next_create = &g;
     job_start(&first, &w, job_maintain);
     gate_await(&g, 1);
     CHECK_EQ(RM_E_BUSY, maintain(&w));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(1, lease.slot);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     gate_open(&g);
     CHECK_EQ(RM_OK, job_join(&first));
     CHECK_EQ(RM_OK, maintain(&w));
@@ -1785,13 +1412,11 @@ TEST(pool, serves_a_waiter_with_what_maintaining_makes) {
     job first;
     caller c;
     gate g;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.min_idle = 1;
-    memset(&first, 0, sizeof first);
-    memset(&c, 0, sizeof c);
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 1);
+    w.desc.min_idle = 1;
+    REQUIRE(world_open(&w));
     gate_init(&g);
-    w.at_create = &g;
+    w.next_create = &g;
     job_start(&first, &w, job_maintain);
     gate_await(&g, 1);
     caller_queue(&c, &w, RM_FOREVER, 1);
@@ -1799,7 +1424,7 @@ TEST(pool, serves_a_waiter_with_what_maintaining_makes) {
     CHECK_EQ(RM_OK, job_join(&first));
     CHECK_EQ(RM_OK, caller_join(&c));
     CHECK_EQ(1, number_of(&c.lease));
-    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_OK));
+    give(&w, &c.lease, RM_RELEASE_OK);
     gate_done(&g);
     world_end(&w);
 }
@@ -1812,10 +1437,9 @@ TEST(pool, ends_idle_resources_and_waits_when_closed) {
     rm_lease lease[2], other;
     rm_error error;
     uint32_t i;
-    memset(c, 0, sizeof c);
     REQUIRE(world_plain(&w, 2));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
+    CHECK_EQ(RM_OK, take(&w, &lease[0]));
+    CHECK_EQ(RM_OK, take(&w, &lease[1]));
     for (i = 0; i < 3; ++i)
         caller_queue(&c[i], &w, RM_FOREVER, i + 1);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, &error));
@@ -1826,14 +1450,14 @@ TEST(pool, ends_idle_resources_and_waits_when_closed) {
         CHECK_EQ(RM_E_CLOSED, caller_join(&c[i]));
         CHECK_EQ(RM_E_CLOSED, c[i].error.status);
     }
-    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &other));
-    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_FOREVER, &other));
+    CHECK_EQ(RM_E_CLOSED, take(&w, &other));
+    CHECK_EQ(RM_E_CLOSED, take_for(&w, RM_FOREVER, &other));
     CHECK_EQ(RM_E_CLOSED, maintain(&w));
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK)); /* too late to be kept */
+    give(&w, &lease[0], RM_RELEASE_OK); /* too late to be kept */
     CHECK_EQ(1, w.destroyed);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool)); /* closed and not freed */
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
+    give(&w, &lease[1], RM_RELEASE_OK);
     CHECK_EQ(2, stats_of(&w).empty);
     CHECK_EQ(0, stats_of(&w).ended[RM_POOL_CAUSE_BROKEN]);
     CHECK_EQ(0, stats_of(&w).timeouts);
@@ -1842,13 +1466,8 @@ TEST(pool, ends_idle_resources_and_waits_when_closed) {
 
 TEST(pool, ends_idle_ones_at_once_when_closed) {
     world w;
-    rm_lease lease[3];
-    uint32_t i;
     REQUIRE(world_plain(&w, 3));
-    for (i = 0; i < 3; ++i)
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[i]));
-    for (i = 0; i < 3; ++i)
-        CHECK_EQ(RM_OK, release(&w, &lease[i], RM_RELEASE_OK));
+    fill(&w, 3);
     CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     CHECK_EQ(3, w.destroyed);
     CHECK_EQ(RM_OK, rm_pool_close(w.pool, 0, NULL)); /* as often as you like */
@@ -1860,17 +1479,15 @@ TEST(pool, waits_for_its_leases_when_closed) {
     world w;
     job closing[2];
     rm_lease lease[2];
-    memset(closing, 0, sizeof closing);
     REQUIRE(world_plain(&w, 2));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
-    closing[0].timeout_ns = closing[1].timeout_ns = RM_FOREVER;
-    job_start(&closing[0], &w, job_close); /* two that close get the same answer */
-    job_start(&closing[1], &w, job_close);
+    CHECK_EQ(RM_OK, take(&w, &lease[0]));
+    CHECK_EQ(RM_OK, take(&w, &lease[1]));
+    job_start_close(&closing[0], &w, RM_FOREVER); /* two that close get the same answer */
+    job_start_close(&closing[1], &w, RM_FOREVER);
     rm_virtual_clock_await(&w.time, 2);
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
+    give(&w, &lease[0], RM_RELEASE_OK);
     CHECK_EQ(0, GET(closing[0].finished) + GET(closing[1].finished));
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_BROKEN));
+    give(&w, &lease[1], RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, job_join(&closing[0]));
     CHECK_EQ(RM_OK, job_join(&closing[1]));
     world_end(&w);
@@ -1884,23 +1501,20 @@ TEST(pool, can_be_closed_again_after_a_timeout) {
         world w;
         job closing;
         rm_lease lease;
-        memset(&closing, 0, sizeof closing);
         REQUIRE(world_plain(&w, 3));
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-        closing.timeout_ns = timeouts[i];
-        job_start(&closing, &w, job_close);
+        CHECK_EQ(RM_OK, take(&w, &lease));
+        job_start_close(&closing, &w, timeouts[i]);
         rm_virtual_clock_await(&w.time, 1);
-        rm_virtual_clock_advance(&w.time, waits[i] - 1);
+        pass(&w, waits[i] - 1);
         CHECK_EQ(1, sleepers(&w));
         CHECK_EQ(0, GET(closing.finished));
-        rm_virtual_clock_advance(&w.time, 1);
+        pass(&w, 1);
         CHECK_EQ(RM_E_TIMEOUT, job_join(&closing));
         CHECK_EQ(RM_E_TIMEOUT, closing.error.status);
         CHECK(strstr(closing.error.message, "1 resources are still out") != NULL);
-        closing.finished = 0;
-        job_start(&closing, &w, job_close);
+        job_start_close(&closing, &w, timeouts[i]);
         rm_virtual_clock_await(&w.time, 1);
-        CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        give(&w, &lease, RM_RELEASE_OK);
         CHECK_EQ(RM_OK, job_join(&closing));
         world_end(&w);
     }
@@ -1911,17 +1525,14 @@ TEST(pool, waits_for_a_create_that_is_under_way_when_closed) {
     caller c;
     job closing;
     gate g;
-    memset(&c, 0, sizeof c);
-    memset(&closing, 0, sizeof closing);
     REQUIRE(world_plain(&w, 1));
     gate_init(&g);
-    w.at_create = &g;
+    w.next_create = &g;
     caller_start(&c, &w, RM_FOREVER);
     gate_await(&g, 1);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
-    closing.timeout_ns = RM_FOREVER;
-    job_start(&closing, &w, job_close);
+    job_start_close(&closing, &w, RM_FOREVER);
     rm_virtual_clock_await(&w.time, 1);
     gate_open(&g);
     CHECK_EQ(RM_E_CLOSED, caller_join(&c));
@@ -1941,23 +1552,18 @@ TEST(pool, waits_for_a_release_that_is_under_way_when_closed) {
         job back, closing;
         gate g;
         rm_lease lease;
-        rm_pool_desc desc = world_desc(&w, 1);
-        desc.reset_fn = thing_reset;
-        memset(&back, 0, sizeof back);
-        memset(&closing, 0, sizeof closing);
-        REQUIRE(world_open(&w, &desc));
+        world_start(&w, 1);
+        w.desc.reset_fn = thing_reset;
+        REQUIRE(world_open(&w));
         gate_init(&g);
-        CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+        CHECK_EQ(RM_OK, take(&w, &lease));
         if (hook == 0)
-            w.at_reset = &g;
+            w.next_reset = &g;
         else
-            w.at_destroy = &g;
-        back.lease = &lease;
-        back.how = hook == 0 ? RM_RELEASE_OK : RM_RELEASE_BROKEN;
-        job_start(&back, &w, job_release);
+            w.next_destroy = &g;
+        job_start_release(&back, &w, &lease, hook == 0 ? RM_RELEASE_OK : RM_RELEASE_BROKEN);
         gate_await(&g, 1);
-        closing.timeout_ns = RM_FOREVER;
-        job_start(&closing, &w, job_close);
+        job_start_close(&closing, &w, RM_FOREVER);
         rm_virtual_clock_await(&w.time, 1);
         gate_open(&g);
         CHECK_EQ(RM_OK, job_join(&back));
@@ -1974,13 +1580,11 @@ TEST(pool, ends_what_is_given_back_while_it_closes) {
     job back;
     gate g;
     rm_lease lease;
-    memset(&back, 0, sizeof back);
     REQUIRE(world_plain(&w, 1));
     gate_init(&g);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    SET(w.at_stamp, &g);
-    back.lease = &lease;
-    job_start(&back, &w, job_release);
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    SET(next_stamp, &g);
+    job_start_release(&back, &w, &lease, RM_RELEASE_OK);
     gate_await(&g, 1);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     gate_open(&g);
@@ -1998,15 +1602,15 @@ static void close_inside(world *w) {
 TEST(pool, makes_nothing_once_it_is_closed) {
     world w;
     rm_lease lease[2];
-    rm_pool_desc desc = world_desc(&w, 2);
-    desc.min_idle = 1;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
-    rm_virtual_clock_advance(&w.time, RM_MINUTES(10));
-    w.inside = close_inside; /* the destroy hook of what expires closes the pool */
+    world_start(&w, 2);
+    w.desc.min_idle = 1;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease[0]));
+    CHECK_EQ(RM_OK, take(&w, &lease[1]));
+    give(&w, &lease[0], RM_RELEASE_OK);
+    give(&w, &lease[1], RM_RELEASE_OK);
+    pass(&w, RM_MINUTES(10));
+    w.inside_all = close_inside; /* the destroy hook of what expires closes the pool */
     CHECK_EQ(RM_E_CLOSED, maintain(&w));
     CHECK_EQ(2, w.creates);
     CHECK_EQ(2, w.destroyed);
@@ -2015,8 +1619,8 @@ TEST(pool, makes_nothing_once_it_is_closed) {
 
 TEST(pool, destroys_both_queues_or_none) {
     world w;
-    rm_pool_desc desc = world_desc(&w, 1);
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 1);
+    REQUIRE(world_open(&w));
     ++w.pool->drain.inside; /* as if a thread were on its way out of rm_pool_close */
     CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
     if (CHECK(rm_mutex_try_lock(&w.pool->queue.mutex))) rm_mutex_unlock(&w.pool->queue.mutex);
@@ -2029,86 +1633,120 @@ TEST(pool, destroys_both_queues_or_none) {
     rm_virtual_clock_destroy(&w.time);
 }
 
+/* ---- closing the pools of many keys */
+
+typedef struct visitor {
+    rm_pools *pools;
+    const char *key; /* NULL: it closes them all */
+    rm_pools_lease lease;
+    rm_status status;
+    rm_thread thread;
+} visitor;
+
+static void visitor_run(void *user) {
+    visitor *v = (visitor *)user;
+    const rm_deadline never = {0};
+    if (v->key == NULL)
+        v->status = rm_pools_close(v->pools, RM_FOREVER, NULL);
+    else
+        v->status = rm_pools_acquire(v->pools, v->key, 1, never, NULL, &v->lease, NULL);
+}
+
+static bool is_waited_for(rm_pool *pool) {
+    bool waits;
+    rm_waitq_lock(&pool->drain);
+    waits = pool->drain.head != NULL;
+    rm_waitq_unlock(&pool->drain);
+    return waits;
+}
+
+/* While the close waits for one key, nobody is served under another. */
+TEST(pool, closes_all_keys_before_it_waits_for_one) {
+    world w;
+    rm_pools_desc desc;
+    visitor holders[2], waiters[2], closer;
+    uint32_t i, last;
+    world_start(&w, 1);
+    memset(&desc, 0, sizeof desc);
+    memset(holders, 0, sizeof holders);
+    memset(&closer, 0, sizeof closer);
+    desc.pool = w.desc;
+    REQUIRE(rm_pools_create(&desc, &closer.pools, NULL) == RM_OK);
+    for (i = 0; i < 2; ++i) {
+        holders[i].pools = closer.pools;
+        holders[i].key = &"ab"[i];
+        waiters[i] = holders[i];
+        visitor_run(&holders[i]);
+        REQUIRE(holders[i].status == RM_OK);
+        CHECK_EQ(RM_OK, rm_thread_start(&waiters[i].thread, visitor_run, &waiters[i]));
+        rm_virtual_clock_await(&w.time, i + 1);
+    }
+    CHECK_EQ(RM_OK, rm_thread_start(&closer.thread, visitor_run, &closer));
+    while (!is_waited_for(holders[0].lease.pool) && !is_waited_for(holders[1].lease.pool))
+        relax();
+    last = is_waited_for(holders[0].lease.pool) ? 0 : 1;
+    CHECK_EQ(RM_OK, rm_pools_release(closer.pools, &holders[1 - last].lease, RM_RELEASE_OK));
+    for (i = 0; i < 2; ++i) {
+        rm_thread_join(&waiters[i].thread);
+        if (!CHECK_EQ(RM_E_CLOSED, waiters[i].status))
+            (void)rm_pools_release(closer.pools, &waiters[i].lease, RM_RELEASE_OK);
+    }
+    CHECK_EQ(RM_OK, rm_pools_release(closer.pools, &holders[last].lease, RM_RELEASE_OK));
+    rm_thread_join(&closer.thread);
+    CHECK_EQ(RM_OK, closer.status);
+    CHECK_EQ(2, w.destroyed);
+    CHECK_EQ(RM_OK, rm_pools_destroy(closer.pools));
+    rm_mutex_destroy(&w.mutex);
+    rm_virtual_clock_destroy(&w.time);
+}
+
 /* ---- the guard ---- */
 
-typedef struct watch {
-    rm_guard guard;
-    uint32_t admitted, ok, failures, ignored;
-    uint32_t seen[1 << 14]; /* which permits were reported */
-    bool refuses, says;
-} watch;
-
-static rm_status watch_admit(rm_permit *permit, rm_error *error, void *user) {
-    watch *watched = (watch *)user;
-    if (watched->refuses && watched->says)
-        return rm_error_set(error, RM_E_REJECTED, 7, "breaker", "open");
-    if (watched->refuses) return RM_E_REJECTED;
-    permit->word = ADD(watched->admitted, 1);
-    permit->owner = ~permit->word;
-    return RM_OK;
-}
-
-static void watch_report(rm_permit *permit, rm_outcome outcome, void *user) {
-    watch *watched = (watch *)user;
-    if (!CHECK(permit->word != 0 && permit->owner == ~permit->word)) return;
-    if (permit->word < sizeof watched->seen / sizeof *watched->seen)
-        CHECK_EQ(0, SWAP(watched->seen[permit->word], 1));
-    if (outcome == RM_OUTCOME_OK) ADD(watched->ok, 1);
-    if (outcome == RM_OUTCOME_FAILURE) ADD(watched->failures, 1);
-    if (outcome == RM_OUTCOME_IGNORE) ADD(watched->ignored, 1);
-}
-
-static watch watched; /* too large for a stack */
+static watch watched;
+static uint32_t watched_permits[1 << 14]; /* too large for a stack */
 
 static const rm_guard *watch_start(void) {
-    memset(&watched, 0, sizeof watched);
-    watched.guard.admit_fn = watch_admit;
-    watched.guard.report_fn = watch_report;
-    watched.guard.user = &watched;
-    return &watched.guard;
-}
-
-static void check_reports(uint32_t ok, uint32_t failures, uint32_t ignored) {
-    CHECK_EQ(ok, watched.ok);
-    CHECK_EQ(failures, watched.failures);
-    CHECK_EQ(ignored, watched.ignored);
+    const rm_guard *guard = watch_init(&watched);
+    memset(watched_permits, 0, sizeof watched_permits);
+    watched.reported = watched_permits;
+    watched.room = sizeof watched_permits / sizeof *watched_permits;
+    return guard;
 }
 
 TEST(pool, reports_how_a_lease_ended_to_its_guard) {
     world w;
     rm_lease lease, copy;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.guard = watch_start();
-    desc.reset_fn = thing_reset;
-    desc.validate_fn = thing_validate;
-    desc.validate_after_ns = RM_STRICT;
-    REQUIRE(world_open(&w, &desc));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    world_start(&w, 1);
+    w.desc.guard = watch_start();
+    w.desc.reset_fn = thing_reset;
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(1, watched.admitted);
-    check_reports(0, 0, 0); /* not before it is over */
+    CHECK_REPORTS(watched, 0, 0, 0); /* not before it is over */
     copy = lease;
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    check_reports(1, 0, 0);
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_REPORTS(watched, 1, 0, 0);
     CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &copy, RM_RELEASE_OK));
-    check_reports(1, 0, 0);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
-    check_reports(1, 1, 0);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_REPORTS(watched, 1, 0, 0);
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    give(&w, &lease, RM_RELEASE_BROKEN);
+    CHECK_REPORTS(watched, 1, 1, 0);
+    CHECK_EQ(RM_OK, take(&w, &lease));
     w.reset_status = RM_E_FAILED;
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK)); /* its use was fine */
-    check_reports(2, 1, 0);
+    give(&w, &lease, RM_RELEASE_OK); /* its use was fine */
+    CHECK_REPORTS(watched, 2, 1, 0);
     w.reset_status = RM_OK;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    fill(&w, 1);
     w.validate_status = RM_E_FAILED;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* replaced in place */
-    check_reports(3, 1, 0);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-    check_reports(4, 1, 0);
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* replaced in place */
+    CHECK_REPORTS(watched, 3, 1, 0);
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_REPORTS(watched, 4, 1, 0);
     w.create_status = RM_E_REFUSED;
-    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease)); /* neither checked nor replaced */
-    check_reports(4, 2, 0);
+    CHECK_EQ(RM_E_REFUSED, take(&w, &lease)); /* neither checked nor replaced */
+    CHECK_REPORTS(watched, 4, 2, 0);
     CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
     world_end(&w);
 }
@@ -2117,13 +1755,13 @@ TEST(pool, reports_a_failed_create_to_its_guard_whatever_its_status) {
     world w;
     rm_lease lease;
     uint32_t status, count = 0;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.guard = watch_start();
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 1);
+    w.desc.guard = watch_start();
+    REQUIRE(world_open(&w));
     for (status = RM_OK + 1; status <= RM_E_INTERNAL; ++status) {
         w.create_status = (rm_status)status;
-        CHECK_EQ(status, acquire(&w, RM_NOWAIT, &lease));
-        check_reports(0, ++count, 0);
+        CHECK_EQ(status, take(&w, &lease));
+        CHECK_REPORTS(watched, 0, ++count, 0);
     }
     world_end(&w);
 }
@@ -2135,46 +1773,45 @@ TEST(pool, reports_a_wait_without_a_result_as_neither) {
     rm_cancel token;
     rm_lease lease, other;
     rm_deadline none = {0};
-    rm_pool_desc desc = world_desc(&w, 2);
-    desc.guard = watch_start();
-    desc.max_waiters = 1;
+    world_start(&w, 2);
+    w.desc.guard = watch_start();
+    w.desc.max_waiters = 1;
     memset(&c, 0, sizeof c);
-    memset(&d, 0, sizeof d);
-    REQUIRE(world_open(&w, &desc));
+    REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
     gate_init(&g);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    SET(w.at_create, &g);
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    SET(w.next_create, &g);
     caller_start(&d, &w, RM_FOREVER); /* in the other slot */
     gate_await(&g, 1);
-    CHECK_EQ(RM_E_BUSY, acquire(&w, RM_NOWAIT, &other));
-    check_reports(0, 0, 1);
-    caller_queue(&c, &w, RM_MS(1), 1);
-    CHECK_EQ(RM_E_FULL, acquire(&w, RM_FOREVER, &other));
-    check_reports(0, 0, 2);
-    rm_virtual_clock_advance(&w.time, RM_MS(1));
+    CHECK_EQ(RM_E_BUSY, take(&w, &other));
+    CHECK_REPORTS(watched, 0, 0, 1);
+    caller_go(&c, &w, RM_MS(1), 1);
+    CHECK_EQ(RM_E_FULL, take_for(&w, RM_FOREVER, &other));
+    CHECK_REPORTS(watched, 0, 0, 2);
+    pass(&w, RM_MS(1));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    check_reports(0, 0, 3);
+    CHECK_REPORTS(watched, 0, 0, 3);
     c.cancel = &token;
-    caller_queue(&c, &w, RM_FOREVER, 1);
+    caller_go(&c, &w, RM_FOREVER, 1);
     rm_cancel_request(&token);
     CHECK_EQ(RM_E_CANCELLED, caller_join(&c));
-    check_reports(0, 0, 4);
+    CHECK_REPORTS(watched, 0, 0, 4);
     CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, none, &token, &other, NULL));
     CHECK_EQ(RM_E_INVALID, rm_pool_acquire(w.pool, RM_STRICT, &other, NULL));
     CHECK_EQ(6, watched.admitted); /* these two did not even ask */
     c.cancel = NULL;
-    caller_queue(&c, &w, RM_FOREVER, 1);
+    caller_go(&c, &w, RM_FOREVER, 1);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     CHECK_EQ(RM_E_CLOSED, caller_join(&c));
-    check_reports(0, 0, 5);
+    CHECK_REPORTS(watched, 0, 0, 5);
     gate_open(&g);
     CHECK_EQ(RM_E_CLOSED, caller_join(&d)); /* made, but for a closed pool */
-    check_reports(0, 0, 6);
-    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &other));
-    check_reports(0, 0, 7);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK)); /* late, but well */
-    check_reports(1, 0, 7);
+    CHECK_REPORTS(watched, 0, 0, 6);
+    CHECK_EQ(RM_E_CLOSED, take(&w, &other));
+    CHECK_REPORTS(watched, 0, 0, 7);
+    give(&w, &lease, RM_RELEASE_OK); /* late, but well */
+    CHECK_REPORTS(watched, 1, 0, 7);
     CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
     CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
     gate_done(&g);
@@ -2185,23 +1822,22 @@ TEST(pool, is_turned_away_by_its_guard) {
     world w;
     rm_lease lease;
     rm_error error;
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.guard = watch_start();
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 1);
+    w.desc.guard = watch_start();
+    REQUIRE(world_open(&w));
     watched.refuses = watched.says = true;
     CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(w.pool, RM_FOREVER, &lease, &error));
     CHECK_EQ(RM_E_REJECTED, error.status);
     CHECK_EQ(7, error.native);
     CHECK_STR("breaker", error.where);
     watched.says = false;
-    CHECK_EQ(RM_E_REJECTED, acquire(&w, RM_FOREVER, &lease)); /* which looks at the error */
+    CHECK_EQ(RM_E_REJECTED, take_for(&w, RM_FOREVER, &lease)); /* which looks at the error */
     CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(w.pool, RM_FOREVER, &lease, NULL));
     CHECK_EQ(3, stats_of(&w).rejected);
     CHECK_EQ(0, w.creates);
     CHECK_EQ(0, watched.ok + watched.failures + watched.ignored);
     watched.refuses = false;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    fill(&w, 1);
     world_end(&w);
 }
 
@@ -2213,33 +1849,32 @@ TEST(pool, health_check) {
     rm_lease lease, other;
     rm_error reason;
     rm_resource resource;
-    memset(&c, 0, sizeof c);
     REQUIRE(world_plain(&w, 1));
     resource = rm_pool_resource(w.pool);
     CHECK_STR("db", resource.name);
     CHECK_STR("pool", resource.kind);
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease)); /* it takes nothing away */
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* it takes nothing away */
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason)); /* all used, no wait */
     caller_queue(&c, &w, RM_FOREVER, 1);
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
     CHECK_EQ(RM_E_BUSY, reason.status);
     CHECK(strstr(reason.message, "1 of 1 in use, 1 waiting") != NULL);
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, NULL));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, caller_join(&c));
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_OK, release(&w, &c.lease, RM_RELEASE_BROKEN));
+    give(&w, &c.lease, RM_RELEASE_BROKEN);
     w.create_status = RM_E_REFUSED;
     w.create_says = "nobody listens";
-    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_E_REFUSED, take(&w, &other));
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
     CHECK_EQ(RM_E_REFUSED, reason.status);
     CHECK_STR("nobody listens", reason.message);
     w.create_status = RM_OK;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &other));
+    CHECK_EQ(RM_OK, take(&w, &other));
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_OK, release(&w, &other, RM_RELEASE_OK));
+    give(&w, &other, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
     CHECK_EQ(RM_E_CLOSED, reason.status);
@@ -2261,16 +1896,16 @@ static rm_status create_as_told(void **resource, rm_deadline deadline, rm_error 
 
 /* A pool of `max` whose creates fail as `failure` says. */
 static bool world_failing(world *w, uint32_t max) {
-    rm_pool_desc desc = world_desc(w, max);
-    desc.create_fn = create_as_told;
+    world_start(w, max);
+    w->desc.create_fn = create_as_told;
     memset(&failure, 0, sizeof failure);
-    return world_open(w, &desc);
+    return world_open(w);
 }
 
 static void fails_with(world *w, rm_status status, int32_t native, const char *message) {
     rm_lease lease;
     (void)rm_error_set(&failure, status, native, "wire", "%s", message);
-    CHECK_EQ(status, acquire(w, RM_NOWAIT, &lease));
+    CHECK_EQ(status, take(w, &lease));
 }
 
 static void check_health(world *w, rm_health health, const rm_error *expected) {
@@ -2295,12 +1930,12 @@ TEST(pool, shows_the_latest_cause_until_it_is_over) {
     fails_with(&w, RM_E_AUTH, -9, "password refused");
     check_health(&w, RM_HEALTH_DEGRADED, &failure);
     failure.status = RM_OK;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     check_health(&w, RM_HEALTH_HEALTHY, NULL);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+    give(&w, &lease, RM_RELEASE_BROKEN);
     check_health(&w, RM_HEALTH_HEALTHY, NULL);
     w.create_status = RM_E_TIMEOUT; /* one that says nothing shows nothing from before */
-    CHECK_EQ(RM_E_TIMEOUT, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_E_TIMEOUT, take(&w, &lease));
     (void)rm_error_set(&failure, RM_E_TIMEOUT, 0, "db", "create_fn failed: RM_E_TIMEOUT");
     check_health(&w, RM_HEALTH_DEGRADED, &failure);
     world_end(&w);
@@ -2311,13 +1946,12 @@ TEST(pool, shows_the_worst_of_what_is_wrong) {
     gate g;
     caller c[2];
     rm_error closed;
-    memset(c, 0, sizeof c);
     gate_init(&g);
     REQUIRE(world_failing(&w, 1));
     fails_with(&w, RM_E_REFUSED, 111, "nobody listens");
     const rm_error refused = failure;
     failure.status = RM_OK;
-    SET(w.at_create, &g);
+    SET(w.next_create, &g);
     caller_start(&c[0], &w, RM_FOREVER); /* is at it, so the last create is still the failed one */
     gate_await(&g, 1);
     caller_queue(&c[1], &w, RM_FOREVER, 1); /* waiting alone would be RM_E_BUSY */
@@ -2342,13 +1976,13 @@ TEST(pool, shows_a_long_cause_whole_and_quotes_what_fits_of_it) {
     for (int i = 0; i < 79; ++i)
         strcat(text, "\xC3\xA9");
     REQUIRE(world_failing(&w, 2));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     fails_with(&w, RM_E_REFUSED, 111, "nobody listens");
-    rm_virtual_clock_advance(&w.time, RM_SEC(5));
+    pass(&w, RM_SEC(5));
     fails_with(&w, RM_E_AUTH, -9, text);
     CHECK_STR(text, failure.message);
     check_health(&w, RM_HEALTH_DEGRADED, &failure);
-    rm_virtual_clock_advance(&w.time, RM_MS(7));
+    pass(&w, RM_MS(7));
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, passed, NULL, &other, &error));
     CHECK_EQ(-9, error.native);
     quote = strstr(error.message, "; 7 ms ago: ");
@@ -2358,7 +1992,7 @@ TEST(pool, shows_a_long_cause_whole_and_quotes_what_fits_of_it) {
         CHECK(strncmp(quote, text, strlen(quote)) == 0);
         CHECK(strlen(error.message) >= sizeof error.message - 2);
     }
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -2368,19 +2002,18 @@ TEST(pool, starts_and_stops_with_a_manager) {
     rm_manager *manager = NULL;
     rm_resource resource;
     rm_errors errors;
-    rm_pool_desc desc = world_desc(&w, 3);
-    desc.min_idle = 2;
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 3);
+    w.desc.min_idle = 2;
+    REQUIRE(world_open(&w));
     resource = rm_pool_resource(w.pool);
     REQUIRE(rm_manager_create(NULL, &manager, NULL) == RM_OK);
     CHECK_EQ(RM_OK, rm_manager_add(manager, &resource, NULL));
     CHECK_EQ(RM_OK, rm_manager_start(manager, RM_FOREVER, &errors));
     CHECK_EQ(2, stats_of(&w).idle);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    fill(&w, 1);
     CHECK_EQ(RM_OK, rm_manager_stop(manager, RM_FOREVER, &errors));
     CHECK_EQ(2, w.destroyed);
-    CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_E_CLOSED, take(&w, &lease));
     CHECK_EQ(RM_OK, rm_manager_destroy(manager));
     world_end(&w);
 }
@@ -2420,14 +2053,13 @@ TEST(pool, starts_beside_a_timer_but_not_without_its_minimum) {
     rm_error error;
     rm_resource resource;
     rm_deadline none = {0};
-    rm_pool_desc desc = world_desc(&w, 1);
-    desc.min_idle = 1;
-    memset(&timer, 0, sizeof timer);
+    world_start(&w, 1);
+    w.desc.min_idle = 1;
     memset(&error, 0, sizeof error);
-    REQUIRE(world_open(&w, &desc));
+    REQUIRE(world_open(&w));
     gate_init(&g);
     resource = rm_pool_resource(w.pool);
-    w.at_create = &g;
+    w.next_create = &g;
     job_start(&timer, &w, job_maintain);
     gate_await(&g, 1);
     CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error)); /* it is being made */
@@ -2453,11 +2085,11 @@ TEST(pool, stops_within_the_deadline_that_it_is_given) {
     w.create_status = RM_E_REFUSED;
     CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error)); /* the minimum is none */
     w.create_status = RM_OK;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_E_BUSY,
              resource.stop_fn(resource.user, rm_deadline_after(&w.clock, RM_NOWAIT), &error));
     CHECK_EQ(RM_E_BUSY, error.status);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &error));
     CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error)); /* it opens again */
     world_end(&w);
@@ -2540,31 +2172,30 @@ TEST(pool, shows_its_statistics_to_a_visitor) {
     rm_resource resource;
     const rm_stat_type gauge = RM_STAT_GAUGE, counter = RM_STAT_COUNTER;
     const char *by_state = "rm_pool_resources";
-    rm_pool_desc desc = world_desc(&w, 3);
-    desc.guard = watch_start();
-    desc.max_waiters = 1;
-    memset(&c, 0, sizeof c);
+    world_start(&w, 3);
+    w.desc.guard = watch_start();
+    w.desc.max_waiters = 1;
     memset(&r, 0, sizeof r);
     r.w = &w;
-    REQUIRE(world_open(&w, &desc));
+    REQUIRE(world_open(&w));
     w.create_fails_at = 3;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[0]));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[1]));
-    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease[2]));
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease[2]));
+    CHECK_EQ(RM_OK, take(&w, &lease[0]));
+    CHECK_EQ(RM_OK, take(&w, &lease[1]));
+    CHECK_EQ(RM_E_REFUSED, take(&w, &lease[2]));
+    CHECK_EQ(RM_OK, take(&w, &lease[2]));
     for (int i = 0; i < 7; ++i) { /* every count is another number */
         caller_queue(&c, &w, RM_MS(3), 1);
-        if (i < 5) CHECK_EQ(RM_E_FULL, acquire(&w, 0, &other));
-        rm_virtual_clock_advance(&w.time, RM_MS(3));
+        if (i < 5) CHECK_EQ(RM_E_FULL, take_for(&w, 0, &other));
+        pass(&w, RM_MS(3));
         CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
     }
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, acquire(&w, 0, &lease[1]));
+    give(&w, &lease[1], RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take_for(&w, 0, &lease[1]));
     watched.refuses = true;
     for (int i = 0; i < 6; ++i)
-        CHECK_EQ(RM_E_REJECTED, acquire(&w, 0, &other));
-    CHECK_EQ(RM_OK, release(&w, &lease[0], RM_RELEASE_BROKEN));
-    CHECK_EQ(RM_OK, release(&w, &lease[1], RM_RELEASE_BROKEN));
+        CHECK_EQ(RM_E_REJECTED, take_for(&w, 0, &other));
+    give(&w, &lease[0], RM_RELEASE_BROKEN);
+    give(&w, &lease[1], RM_RELEASE_BROKEN);
     resource = rm_pool_resource(w.pool);
     resource.stats_fn(resource.user, NULL, NULL); /* nobody looks */
     resource.stats_fn(resource.user, read_stat, &r);
@@ -2584,7 +2215,7 @@ TEST(pool, shows_its_statistics_to_a_visitor) {
     CHECK_EQ(2, value_of(&r, "rm_pool_destroyed_total", "broken", counter));
     CHECK_EQ(7, r.waits);
     CHECK_EQ(RM_MS(3), r.longest);
-    CHECK_EQ(RM_OK, release(&w, &lease[2], RM_RELEASE_OK));
+    give(&w, &lease[2], RM_RELEASE_OK);
     world_end(&w);
 }
 
@@ -2610,27 +2241,26 @@ TEST(pool, logs_what_fails) {
     world w;
     diary d;
     rm_lease lease;
-    rm_pool_desc desc = world_desc(&w, 1);
+    world_start(&w, 1);
     memset(&d, 0, sizeof d);
     d.log.log_fn = diary_write;
     d.log.user = &d;
     w.env.log = &d.log;
-    desc.validate_fn = thing_validate;
-    desc.validate_after_ns = RM_STRICT;
-    REQUIRE(world_open(&w, &desc));
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w));
     w.create_fails_at = 1;
     w.create_says = "nobody \"listens\"";
-    CHECK_EQ(RM_E_REFUSED, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
     CHECK_EQ(1, d.failed);
     CHECK(strstr(d.line, "\"pool\":\"db\"") != NULL);
     CHECK(strstr(d.line, "\"status\":\"RM_E_REFUSED\"") != NULL);
     CHECK(strstr(d.line, "nobody \\\"listens\\\"") != NULL);
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    fill(&w, 1);
     w.validate_status = RM_E_FAILED;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(1, d.invalid);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(1, d.failed);
     CHECK_EQ(0, d.others);
     world_end(&w);
@@ -2683,56 +2313,53 @@ static void call_everything_and_close(world *w) {
 
 static rm_status guard_admits(rm_permit *permit, rm_error *error, void *user) {
     world *w = (world *)user;
-    if (w->inside != NULL) w->inside(w);
+    if (w->inside_all != NULL) w->inside_all(w);
     return watch_admit(permit, error, &watched);
 }
 
 static void guard_reports(rm_permit *permit, rm_outcome outcome, void *user) {
     world *w = (world *)user;
     watch_report(permit, outcome, &watched);
-    if (w->inside != NULL) w->inside(w);
+    if (w->inside_all != NULL) w->inside_all(w);
 }
 
 TEST(pool, may_be_called_by_its_hooks) {
-    static const inside_fn inside[] = {call_everything, call_everything_and_close};
+    static void (*const inside[])(world * w) = {call_everything, call_everything_and_close};
     uint32_t i, max, chance;
     for (i = 0; i < 2 * 3 * 3; ++i) {
         world w;
         rm_lease lease[3];
         rm_guard guard = {guard_admits, guard_reports, NULL};
         uint32_t turn, k;
-        rm_pool_desc desc;
         max = 1 + i / 2 % 3;
         chance = i / 6 * 3; /* no hook fails, one in 3, one in 6 */
-        desc = world_desc(&w, max);
+        world_start(&w, max);
         (void)watch_start();
         guard.user = &w;
-        desc.guard = &guard;
-        desc.validate_fn = thing_validate;
-        desc.validate_after_ns = RM_STRICT;
-        desc.reset_fn = thing_reset;
-        desc.min_idle = 1;
-        desc.idle_timeout_ns = 1;
-        REQUIRE(world_open(&w, &desc));
+        w.desc.guard = &guard;
+        w.desc.validate_fn = thing_validate;
+        w.desc.validate_after_ns = RM_STRICT;
+        w.desc.reset_fn = thing_reset;
+        w.desc.min_idle = 1;
+        w.desc.idle_timeout_ns = 1;
+        REQUIRE(world_open(&w));
         for (turn = 0; turn < 40; ++turn) {
-            w.inside = i % 2 == 0 || turn > 20 ? inside[i % 2] : call_everything;
+            w.inside_all = i % 2 == 0 || turn > 20 ? inside[i % 2] : call_everything;
             w.chance = chance;
             w.validate_status = turn % 3 == 0 ? RM_E_FAILED : RM_OK;
             w.reset_status = turn % 5 == 0 ? RM_E_FAILED : RM_OK;
             w.create_status = turn % 7 == 0 ? RM_E_REFUSED : RM_OK;
             for (k = 0; k < max; ++k)
-                (void)acquire(&w, RM_NOWAIT, &lease[k]);
-            rm_virtual_clock_advance(&w.time, 1);
+                (void)take(&w, &lease[k]);
+            pass(&w, 1);
             (void)rm_pool_maintain(w.pool, 0, rm_deadline_after(NULL, RM_FOREVER), NULL);
             for (k = 0; k < max; ++k)
                 if (lease[k].resource != NULL)
-                    CHECK_EQ(RM_OK,
-                             release(&w, &lease[k],
-                                     (turn + k) % 4 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK));
+                    give(&w, &lease[k], (turn + k) % 4 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
         }
         CHECK(w.live_most <= max);
         CHECK_EQ(watched.admitted, watched.ok + watched.failures + watched.ignored);
-        w.inside = NULL;
+        w.inside_all = NULL;
         world_end(&w);
     }
 }
@@ -2747,24 +2374,24 @@ TEST(pool, cannot_be_destroyed_by_its_hooks) {
         world w;
         rm_lease lease;
         rm_status status;
-        rm_pool_desc desc = world_desc(&w, 2);
-        desc.validate_fn = thing_validate;
-        desc.validate_after_ns = RM_STRICT;
-        desc.reset_fn = thing_reset;
-        REQUIRE(world_open(&w, &desc));
-        if (hook == 0) w.inside = destroy_inside;
-        status = acquire(&w, RM_NOWAIT, &lease);
+        world_start(&w, 2);
+        w.desc.validate_fn = thing_validate;
+        w.desc.validate_after_ns = RM_STRICT;
+        w.desc.reset_fn = thing_reset;
+        REQUIRE(world_open(&w));
+        if (hook == 0) w.inside_all = destroy_inside;
+        status = take(&w, &lease);
         CHECK_EQ(hook == 0 ? RM_E_CLOSED : RM_OK, status);
         if (hook == 1) { /* in validate */
-            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
-            w.inside = destroy_inside;
-            CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &lease));
+            give(&w, &lease, RM_RELEASE_OK);
+            w.inside_all = destroy_inside;
+            CHECK_EQ(RM_E_CLOSED, take(&w, &lease));
         } else if (hook >= 2) { /* in reset, in destroy */
-            w.inside = destroy_inside;
-            CHECK_EQ(RM_OK, release(&w, &lease, hook == 2 ? RM_RELEASE_OK : RM_RELEASE_BROKEN));
+            w.inside_all = destroy_inside;
+            give(&w, &lease, hook == 2 ? RM_RELEASE_OK : RM_RELEASE_BROKEN);
         }
         CHECK(w.depth > 0);
-        CHECK_EQ(RM_E_CLOSED, acquire(&w, RM_NOWAIT, &lease)); /* it is closed, though */
+        CHECK_EQ(RM_E_CLOSED, take(&w, &lease)); /* it is closed, though */
         CHECK_EQ(2, stats_of(&w).empty);
         world_end(&w);
     }
@@ -2809,15 +2436,13 @@ TEST(pool, survives_every_failing_allocation) {
         world w;
         purse p;
         rm_error error;
-        rm_lease lease;
-        rm_pool_desc desc = world_desc(&w, 2);
+        world_start(&w, 2);
         purse_init(&p, &w);
         p.fails_at = fails_at;
         w.pool = NULL;
-        status = rm_pool_create(&desc, &w.pool, &error);
+        status = rm_pool_create(&w.desc, &w.pool, &error);
         if (status == RM_OK) {
-            CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
-            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+            fill(&w, 1);
             world_end(&w);
         } else {
             CHECK_EQ(RM_E_NOMEM, status);
@@ -2840,28 +2465,26 @@ TEST(pool, allocates_nothing_once_it_is_made) {
     rm_cancel token;
     rm_lease lease;
     int64_t before;
-    rm_pool_desc desc = world_desc(&w, 1);
+    world_start(&w, 1);
     purse_init(&p, &w);
-    desc.validate_fn = thing_validate;
-    desc.validate_after_ns = RM_STRICT;
-    desc.reset_fn = thing_reset;
-    desc.min_idle = 1;
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    w.desc.reset_fn = thing_reset;
+    w.desc.min_idle = 1;
     memset(&c, 0, sizeof c);
-    memset(&closing, 0, sizeof closing);
     before = GET(mallocs);
-    REQUIRE(world_open(&w, &desc));
+    REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
     CHECK_EQ(RM_OK, maintain(&w));
     w.validate_status = RM_E_FAILED;
-    CHECK_EQ(RM_OK, acquire(&w, RM_NOWAIT, &lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     c.cancel = &token;
-    caller_queue(&c, &w, RM_MS(1), 1);
-    rm_virtual_clock_advance(&w.time, RM_MS(1));
+    caller_go(&c, &w, RM_MS(1), 1);
+    pass(&w, RM_MS(1));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    closing.timeout_ns = RM_FOREVER;
-    job_start(&closing, &w, job_close);
+    job_start_close(&closing, &w, RM_FOREVER);
     rm_virtual_clock_await(&w.time, 1);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, job_join(&closing));
     CHECK_EQ(1, p.calls);
     CHECK_EQ(before, GET(mallocs));
@@ -2886,12 +2509,12 @@ TEST(pool, takes_as_much_memory_as_it_says) {
     for (i = 0; i < 3; ++i) {
         world w;
         purse p;
-        rm_pool_desc desc = world_desc(&w, max[i]);
+        world_start(&w, max[i]);
         purse_init(&p, &w);
-        REQUIRE(world_open(&w, &desc));
+        REQUIRE(world_open(&w));
         if (i == 0) small = p.last;
         CHECK_EQ(small + 128 * (max[i] - 1), p.last);
-        CHECK_EQ(rm_pool_footprint(&desc), p.last);
+        CHECK_EQ(rm_pool_footprint(&w.desc), p.last);
         CHECK(p.last <= 6000 + 128 * (size_t)max[i]);
         world_end(&w);
         CHECK_EQ(0, p.out);
@@ -2945,10 +2568,10 @@ TEST(pool, refuses_what_makes_no_sense) {
     CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, 0, &lease, NULL));
     CHECK(memcmp(&lease, &before, sizeof lease) == 0); /* written on success only */
     w.create_status = RM_OK;
-    CHECK_EQ(RM_OK, acquire(&w, INT64_MAX, &lease));
+    CHECK_EQ(RM_OK, take_for(&w, INT64_MAX, &lease));
     CHECK_EQ(RM_E_INVALID, rm_pool_release(w.pool, &lease, (rm_release)3));
     CHECK_EQ(1, stats_of(&w).in_use);
-    CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+    give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_pool_close(w.pool, INT64_MAX, NULL));
     world_end(&w);
 }
@@ -2986,10 +2609,7 @@ struct crowd {
 static void member_hold(member *m, rm_lease *lease) {
     crowd *all = m->all;
     thing *t = (thing *)lease->resource;
-    const uint32_t out = ADD(all->out, 1);
-    uint32_t most = GET(all->out_most);
-    while (out > most && !__atomic_compare_exchange_n(&all->out_most, &most, out, false,
-                                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+    raise_to(&all->out_most, ADD(all->out, 1));
     CHECK_EQ(0, SWAP(t->hands, m->number));
     CHECK(t->number != 0);
     ++m->got;
@@ -3061,10 +2681,10 @@ TEST(pool, concurrent_access) {
     static const int64_t policies[] = {RM_US(50), RM_STRICT};
     size_t p;
     for (p = 0; p < 2; ++p) {
-        rm_pool_desc desc = world_desc(&everybody.w, 4);
-        desc.barge_ns = policies[p];
+        world_start(&everybody.w, 4);
+        everybody.w.desc.barge_ns = policies[p];
         everybody.rounds = 500;
-        REQUIRE(world_open(&everybody.w, &desc));
+        REQUIRE(world_open(&everybody.w));
         crowd_start(&everybody, member_acquires_and_releases);
         CHECK_EQ(THREADS * 500, crowd_join(&everybody));
         CHECK_EQ(THREADS * 500, stats_of(&everybody.w).acquired);
@@ -3081,10 +2701,10 @@ TEST(pool, max_active) {
         everybody.rounds = 200;
         REQUIRE(world_plain(&everybody.w, max));
         for (i = 0; i < max; ++i)
-            CHECK_EQ(RM_OK, acquire(&everybody.w, RM_NOWAIT, &lease[i]));
-        CHECK_EQ(RM_E_BUSY, acquire(&everybody.w, RM_NOWAIT, &other));
+            CHECK_EQ(RM_OK, take(&everybody.w, &lease[i]));
+        CHECK_EQ(RM_E_BUSY, take(&everybody.w, &other));
         for (i = 0; i < max; ++i)
-            CHECK_EQ(RM_OK, release(&everybody.w, &lease[i], RM_RELEASE_OK));
+            give(&everybody.w, &lease[i], RM_RELEASE_OK);
         crowd_start(&everybody, member_acquires_and_releases);
         (void)crowd_join(&everybody);
         CHECK(everybody.out_most <= max);
@@ -3184,7 +2804,7 @@ static void member_does_anything(member *m) {
             SET(all->closed, 1);
             return;
         }
-        if (dice >> 8 & 1) rm_virtual_clock_advance(&w->time, (int64_t)(dice >> 40) % RM_US(100));
+        if (dice >> 8 & 1) pass(w, (int64_t)(dice >> 40) % RM_US(100));
         if ((dice >> 9) % 4 == 0) member_cancels_another(m, dice >> 11);
         if ((dice >> 17) % 16 == 0)
             (void)rm_pool_maintain(w->pool, 0, rm_deadline_after(NULL, RM_FOREVER), NULL);
@@ -3231,18 +2851,18 @@ TEST(pool, survives_everything_at_once) {
         crowd *all = &everybody;
         rm_thread watcher;
         uint64_t got;
-        rm_pool_desc desc = world_desc(&all->w, max[p]);
-        desc.barge_ns = policies[p];
-        desc.min_idle = p == 2 ? 2 : 0;
-        desc.max_waiters = p == 1 ? 4 : 0;
-        desc.acquire_timeout_ns = RM_US(500);
-        desc.idle_timeout_ns = RM_US(10);
-        desc.validate_after_ns = RM_US(10);
-        desc.validate_fn = thing_validate;
-        desc.reset_fn = thing_reset;
-        desc.guard = watch_start();
+        world_start(&all->w, max[p]);
+        all->w.desc.barge_ns = policies[p];
+        all->w.desc.min_idle = p == 2 ? 2 : 0;
+        all->w.desc.max_waiters = p == 1 ? 4 : 0;
+        all->w.desc.acquire_timeout_ns = RM_US(500);
+        all->w.desc.idle_timeout_ns = RM_US(10);
+        all->w.desc.validate_after_ns = RM_US(10);
+        all->w.desc.validate_fn = thing_validate;
+        all->w.desc.reset_fn = thing_reset;
+        all->w.desc.guard = watch_start();
         all->rounds = 2000;
-        REQUIRE(world_open(&all->w, &desc));
+        REQUIRE(world_open(&all->w));
         all->w.chance = 16;
         crowd_start(all, member_does_anything);
         CHECK_EQ(RM_OK, rm_thread_start(&watcher, watch_the_crowd, all));
@@ -3294,9 +2914,9 @@ TEST(pool, leaves_nothing_when_closed_beside_creates) {
         world w;
         racer r[3];
         uint32_t i, creates;
-        rm_pool_desc desc = world_desc(&w, 2);
-        desc.min_idle = 2;
-        REQUIRE(world_open(&w, &desc));
+        world_start(&w, 2);
+        w.desc.min_idle = 2;
+        REQUIRE(world_open(&w));
         for (i = 0; i < 3; ++i) {
             r[i].w = &w;
             r[i].kind = (i + round) % 3;
@@ -3325,23 +2945,20 @@ static void job_start_resource(void *user) {
 TEST(pool, is_wholly_open_or_closed_after_both_at_once) {
     world w;
     uint32_t round;
-    rm_pool_desc desc = world_desc(&w, 2);
-    desc.min_idle = 1;
-    REQUIRE(world_open(&w, &desc));
+    world_start(&w, 2);
+    w.desc.min_idle = 1;
+    REQUIRE(world_open(&w));
     for (round = 0; round < 500; ++round) {
         job opening, closing;
         rm_lease lease;
-        memset(&opening, 0, sizeof opening);
-        memset(&closing, 0, sizeof closing);
         CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_FOREVER, NULL));
-        closing.timeout_ns = RM_NOWAIT;
         job_start(&opening, &w, job_start_resource);
-        job_start(&closing, &w, job_close);
-        (void)acquire(&w, RM_NOWAIT, &lease);
+        job_start_close(&closing, &w, RM_NOWAIT);
+        (void)take(&w, &lease);
         (void)job_join(&opening);
         (void)job_join(&closing);
         CHECK_EQ(w.pool->epoch & 1, w.pool->queue.closed);
-        if (lease.resource != NULL) CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_OK));
+        if (lease.resource != NULL) give(&w, &lease, RM_RELEASE_OK);
     }
     world_end(&w);
 }
@@ -3361,11 +2978,10 @@ TEST(pool, strands_nobody_when_it_opens_again) {
         CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_FOREVER, NULL));
         for (i = 0; i < 2; ++i) {
             c[i].gives_back = true;
-            caller_start(&c[i], &w, i == 0 ? RM_FOREVER : RM_NOWAIT);
+            caller_go(&c[i], &w, i == 0 ? RM_FOREVER : RM_NOWAIT, 0);
         }
         CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL));
-        if (acquire(&w, RM_FOREVER, &lease) == RM_OK)
-            CHECK_EQ(RM_OK, release(&w, &lease, RM_RELEASE_BROKEN));
+        if (take_for(&w, RM_FOREVER, &lease) == RM_OK) give(&w, &lease, RM_RELEASE_BROKEN);
         CHECK(caller_join(&c[0]) == RM_OK || c[0].status == RM_E_CLOSED);
         CHECK(caller_join(&c[1]) != RM_E_TIMEOUT);
         CHECK_EQ(0, stats_of(&w).waiting);

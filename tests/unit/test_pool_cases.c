@@ -3,74 +3,10 @@
 #include "rm_pool.h"
 #include "rm_test.h"
 
-#include <stdlib.h>
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <sched.h>
-#endif
-
 #include "pool_fixture.h"
-
-/* Lets other threads run. */
-static void relax(void) {
-#ifdef _WIN32
-    SwitchToThread();
-#else
-    sched_yield();
-#endif
-}
 
 static rm_deadline in(world *w, int64_t ns) {
     return rm_deadline_after(&w->clock, ns);
-}
-
-/* ---- hooks that count who is inside, and pass a gate */
-
-static gate *at_hook; /* the next gated hook goes through it */
-static uint32_t inside, inside_most;
-
-static void hook_begin(void) {
-    const uint32_t now = ADD(inside, 1);
-    uint32_t most = GET(inside_most);
-    gate *g = SWAP(at_hook, NULL);
-    while (now > most && !__atomic_compare_exchange_n(&inside_most, &most, now, false,
-                                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
-    if (g != NULL) gate_pass(g);
-}
-
-static void hook_end(void) {
-    ADD(inside, UINT32_MAX);
-}
-
-static rm_status gated_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
-    rm_status status;
-    hook_begin();
-    status = thing_create(resource, deadline, error, user);
-    hook_end();
-    return status;
-}
-
-static void gated_destroy(void *resource, void *user) {
-    hook_begin();
-    thing_destroy(resource, user);
-    hook_end();
-}
-
-static rm_status gated_validate(void *resource, void *user) {
-    rm_status status;
-    hook_begin();
-    status = thing_validate(resource, user);
-    hook_end();
-    return status;
-}
-
-static rm_status gated_reset(void *resource, void *user) {
-    rm_status status;
-    hook_begin();
-    status = thing_reset(resource, user);
-    hook_end();
-    return status;
 }
 
 /* ---- clients without a thread: a request that holds what it gets until told to give it back */
@@ -211,11 +147,8 @@ static void member_borrows(void *user) {
     uint32_t i;
     for (i = 0; i < m->rounds; ++i) {
         rm_lease lease;
-        uint32_t out, most = GET(*m->out_most);
         if (!CHECK_EQ(RM_OK, rm_pool_acquire(m->w->pool, RM_FOREVER, &lease, NULL))) return;
-        out = ADD(*m->out, 1);
-        while (out > most && !__atomic_compare_exchange_n(m->out_most, &most, out, false,
-                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+        raise_to(m->out_most, ADD(*m->out, 1));
         if (i % 4 == 0) relax();
         ++m->got;
         ADD(*m->out, UINT32_MAX);
@@ -897,31 +830,23 @@ TEST(pool_cases, does_not_storm_a_server_that_is_down) {
     }
 }
 
-static void releases_broken(void *user) {
-    caller *c = (caller *)user;
-    c->status = rm_pool_release(c->w->pool, &c->lease, RM_RELEASE_BROKEN);
-}
-
 TEST(pool_cases, never_has_more_than_max_while_some_are_being_closed) {
     world w;
     gate g;
-    caller c;
-    rm_lease lease;
+    job back;
+    rm_lease lease, other;
     world_init(&w, 1);
-    w.desc.destroy_fn = gated_destroy;
     REQUIRE(world_open(&w));
-    memset(&c, 0, sizeof c);
-    c.w = &w;
-    CHECK_EQ(RM_OK, take(&w, &c.lease));
+    CHECK_EQ(RM_OK, take(&w, &lease));
     gate_init(&g);
-    SET(at_hook, &g);
-    CHECK_EQ(RM_OK, rm_thread_start(&c.thread, releases_broken, &c));
+    SET(w.next_destroy, &g);
+    job_start_release(&back, &w, &lease, RM_RELEASE_BROKEN);
     gate_await(&g, 1);
-    CHECK_EQ(RM_E_BUSY, take(&w, &lease)); /* it still counts */
+    CHECK_EQ(RM_E_BUSY, take(&w, &other)); /* it still counts */
     CHECK_EQ(1, stats_of(&w).closing);
     CHECK_EQ(1, w.creates);
     gate_open(&g);
-    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(RM_OK, job_join(&back));
     CHECK_EQ(2, borrow(&w));
     gate_done(&g);
     world_end(&w);
@@ -984,38 +909,28 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
 
 /* ---- 9: asterisk#465 */
 
-static void releases_ok(void *user) {
-    caller *c = (caller *)user;
-    c->status = rm_pool_release(c->w->pool, &c->lease, RM_RELEASE_OK);
-}
-
 TEST(pool_cases, holds_up_nobody_while_a_hook_hangs) {
     uint32_t hook;
     for (hook = 0; hook < 4; ++hook) { /* create, validate, reset, destroy */
-        rm_lease a, b;
+        rm_lease a, b, lease;
         caller c;
+        job back;
         world w;
-        gate g;
+        gate g, **next[] = {&w.next_create, &w.next_validate, &w.next_reset, &w.next_destroy};
         world_init(&w, 2);
-        w.desc.create_fn = gated_create;
-        w.desc.destroy_fn = gated_destroy;
-        w.desc.validate_fn = gated_validate;
-        w.desc.reset_fn = gated_reset;
+        w.desc.validate_fn = thing_validate;
+        w.desc.reset_fn = thing_reset;
         w.desc.validate_after_ns = RM_STRICT;
         REQUIRE(world_open(&w));
-        memset(&c, 0, sizeof c);
-        c.w = &w;
-        c.timeout_ns = RM_FOREVER;
         CHECK_EQ(RM_OK, take(&w, &a));
-        if (hook != 0) CHECK_EQ(RM_OK, take(&w, &c.lease));
-        if (hook == 1) give(&w, &c.lease, RM_RELEASE_OK);
+        if (hook != 0) CHECK_EQ(RM_OK, take(&w, &lease));
+        if (hook == 1) give(&w, &lease, RM_RELEASE_OK);
         gate_init(&g);
-        SET(at_hook, &g);
-        CHECK_EQ(RM_OK, rm_thread_start(&c.thread,
-                                        hook < 2    ? caller_run
-                                        : hook == 2 ? releases_ok
-                                                    : releases_broken,
-                                        &c));
+        SET(*next[hook], &g);
+        if (hook < 2)
+            caller_start(&c, &w, RM_FOREVER);
+        else
+            job_start_release(&back, &w, &lease, hook == 2 ? RM_RELEASE_OK : RM_RELEASE_BROKEN);
         gate_await(&g, 1);
         give(&w, &a, RM_RELEASE_OK); /* everything else goes on */
         CHECK_EQ(RM_OK, take(&w, &a));
@@ -1025,8 +940,10 @@ TEST(pool_cases, holds_up_nobody_while_a_hook_hangs) {
         give(&w, &a, RM_RELEASE_BROKEN);
         CHECK(borrow(&w) != 0);
         gate_open(&g);
-        CHECK_EQ(RM_OK, caller_join(&c));
-        if (c.lease.resource != NULL) give(&w, &c.lease, RM_RELEASE_OK);
+        if (hook < 2)
+            caller_served(&c);
+        else
+            CHECK_EQ(RM_OK, job_join(&back));
         gate_done(&g);
         world_end(&w);
     }
@@ -1065,11 +982,9 @@ TEST(pool_cases, makes_no_more_at_once_than_it_may) {
     world w;
     gate g;
     world_init(&w, COUNT);
-    w.desc.create_fn = gated_create;
     w.desc.max_creating = 3;
     gate_init(&g);
     w.at_create = &g;
-    SET(inside_most, 0);
     REQUIRE(world_open(&w));
     for (i = 0; i < COUNT; ++i)
         caller_start(&callers[i], &w, RM_FOREVER);
@@ -1078,7 +993,7 @@ TEST(pool_cases, makes_no_more_at_once_than_it_may) {
     gate_open(&g);
     for (i = 0; i < COUNT; ++i)
         CHECK_EQ(RM_OK, caller_join(&callers[i]));
-    CHECK_EQ(3, inside_most);
+    CHECK_EQ(3, w.hooks_most);
     for (i = 0; i < COUNT; ++i)
         give(&w, &callers[i].lease, RM_RELEASE_OK);
     gate_done(&g);
@@ -1100,8 +1015,7 @@ TEST(pool_cases, does_not_wait_for_a_lease_of_its_own_thread) {
     CHECK(strstr(error.message, "would wait for itself") != NULL);
     caller_queue(&c, &w, RM_FOREVER, 1); /* another thread may wait */
     give(&w, &a, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, caller_join(&c));
-    give(&w, &c.lease, RM_RELEASE_OK);
+    caller_served(&c);
     world_end(&w);
 }
 
@@ -1134,25 +1048,12 @@ static void check_whole(world *w, uint32_t max) {
     CHECK_EQ(0, stats_of(w).waiting);
 }
 
-typedef struct cancelling {
-    world *w;
-    rm_cancel *token;
-    rm_lease lease;
-    rm_status status;
-    rm_thread thread;
-} cancelling;
-
-static void cancelling_run(void *user) {
-    cancelling *c = (cancelling *)user;
-    c->status = rm_pool_acquire_until(c->w->pool, in(c->w, RM_SEC(1)), c->token, &c->lease, NULL);
-}
-
 TEST(pool_cases, leaks_no_slot_wherever_it_is_cancelled) {
     uint32_t step;
     for (step = 0; step < 6; ++step) {
         rm_lease out[2];
         rm_cancel token;
-        cancelling c;
+        caller c;
         world w;
         world_init(&w, 2);
         w.desc.create_fn = cancelling_create;
@@ -1162,22 +1063,20 @@ TEST(pool_cases, leaks_no_slot_wherever_it_is_cancelled) {
         cancelled_inside = NULL;
         memset(&c, 0, sizeof c);
         memset(out, 0, sizeof out);
-        c.w = &w;
-        c.token = &token;
+        c.cancel = &token;
         REQUIRE(world_open(&w));
         if (step == 0) rm_cancel_request(&token); /* before it begins */
         if (step == 2) fill(&w, 1);
         if (step == 1 || step == 2) cancelled_inside = &token; /* in create, in validate */
         if (step >= 3) CHECK_EQ(RM_OK, take(&w, &out[0]));
         if (step >= 3) CHECK_EQ(RM_OK, take(&w, &out[1]));
-        CHECK_EQ(RM_OK, rm_thread_start(&c.thread, cancelling_run, &c));
-        if (step >= 3) rm_virtual_clock_await(&w.time, 1);
+        caller_go(&c, &w, RM_SEC(1), step >= 3 ? 1 : 0);
         if (step == 3) rm_cancel_request(&token); /* in the queue */
         if (step == 4) pass(&w, RM_SEC(1));       /* timed out instead, ... */
         if (step == 4) rm_cancel_request(&token); /* ... and cancelled after that */
         if (step == 5) give(&w, &out[0], RM_RELEASE_OK);
         if (step == 5) rm_cancel_request(&token); /* beside the grant: either is right */
-        rm_thread_join(&c.thread);
+        (void)caller_join(&c);
         if (step == 1 || step == 2) CHECK_EQ(RM_OK, c.status);
         if (step == 0 || step == 3) CHECK_EQ(RM_E_CANCELLED, c.status);
         if (step == 4) CHECK(c.status == RM_E_TIMEOUT || c.status == RM_E_CANCELLED);
@@ -1497,27 +1396,20 @@ TEST(pool_cases, names_who_leaks_and_takes_it_back) {
 }
 
 /* fast-object-pool#7; mongodb/specifications#682; puddle's Close */
-static void closes_in_a_second(void *user) {
-    caller *c = (caller *)user;
-    c->status = rm_pool_close(c->w->pool, RM_SEC(1), &c->error);
-}
-
 TEST(pool_cases, closes_in_time_whoever_still_has_a_resource) {
     rm_lease lease;
-    caller c;
+    job closing;
     world w;
     world_init(&w, 2);
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_OK, rm_pool_note(w.pool, &lease, "report.c:7"));
-    memset(&c, 0, sizeof c);
-    c.w = &w;
-    CHECK_EQ(RM_OK, rm_thread_start(&c.thread, closes_in_a_second, &c));
+    job_start_close(&closing, &w, RM_SEC(1));
     rm_virtual_clock_await(&w.time, 1);
     pass(&w, RM_SEC(1));
-    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    CHECK(strstr(c.error.message, "1 resources are still out") != NULL);
-    CHECK(strstr(c.error.message, "report.c:7") != NULL);
+    CHECK_EQ(RM_E_TIMEOUT, job_join(&closing));
+    CHECK(strstr(closing.error.message, "1 resources are still out") != NULL);
+    CHECK(strstr(closing.error.message, "report.c:7") != NULL);
     CHECK_EQ(RM_E_BUSY, rm_pool_destroy(w.pool));
     give(&w, &lease, RM_RELEASE_OK); /* late, and ended */
     CHECK_EQ(1, w.destroyed);

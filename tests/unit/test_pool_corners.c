@@ -102,15 +102,6 @@ static bool was_refused(void) {
 }
 #endif
 
-/* Lets other threads run. */
-static void relax(void) {
-#ifdef _WIN32
-    SwitchToThread();
-#else
-    sched_yield();
-#endif
-}
-
 /* ---- one world, two leases, and what two calls returned */
 
 static world w;
