@@ -275,7 +275,7 @@ static void check_quantiles(const rm_hist_desc *desc, int kind) {
     int64_t before = 0, low, high;
     rm_hist hist;
     fill(&hist, desc, kind, 12);
-    for (int i = 0; i <= 1000; ++i) {
+    for (int i = 0; i <= 1000; i += i < 990 ? 10 : 1) {
         const double q = i / 1000.0, rank = q * VALUES;
         const int64_t got = rm_hist_quantile(&hist, q);
         int64_t expected;

@@ -288,6 +288,8 @@ static void race_until_closed(void *user) {
 
 #ifdef _WIN32 /* where threads take long to start */
 enum { CLOSES = 200 };
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CLOSES = 1000 };
 #else
 enum { CLOSES = 10000 };
 #endif
