@@ -1005,6 +1005,27 @@ TEST(pools, pass_on_timeouts_and_cancellation) {
     house_end(&h);
 }
 
+TEST(pools, close_says_what_is_out_under_whichever_key) {
+    static const char *const keys[] = {"a", "b", "c"};
+    uint32_t out, i;
+    for (out = 0; out < 3; ++out) {
+        rm_pools_lease lease[3];
+        rm_error error;
+        house h;
+        house_init(&h, 1, 0);
+        REQUIRE(house_open(&h));
+        for (i = 0; i < 3; ++i)
+            CHECK_EQ(RM_OK, lend(&h, keys[i], &lease[i]));
+        for (i = 0; i < 3; ++i)
+            if (i != out) back(&h, &lease[i], RM_RELEASE_OK);
+        CHECK_EQ(RM_E_BUSY, rm_pools_close(h.pools, RM_NOWAIT, &error));
+        CHECK_STR(keys[out], error.where);
+        back(&h, &lease[out], RM_RELEASE_OK);
+        CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, NULL));
+        house_end(&h);
+    }
+}
+
 TEST(pools, close_all_and_make_no_more) {
     rm_pools_lease a, b;
     rm_error error;
