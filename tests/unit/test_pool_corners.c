@@ -1311,6 +1311,59 @@ TEST(pools, with_a_clock_that_is_none_are_not_made) {
 }
 
 #ifndef _WIN32
+TEST(pools, without_locks_or_a_thread_are_not_made) {
+    static const int kinds[] = {LOCK, THREAD};
+    uint32_t k;
+    for (k = 0; k < 2; ++k) {
+        int n;
+        bool refused = true;
+        for (n = 1; refused; ++n) {
+            rm_error error;
+            rm_status status;
+            pools_init(1, 1);
+            keys.pool.maintain_every_ns = RM_SEC(1);
+            refuse(kinds[k], n);
+            status = rm_pools_create(&keys, &pools, &error);
+            refused = was_refused();
+            CHECK_EQ(refused ? RM_E_SYSTEM : RM_OK, status);
+            if (refused) CHECK_EQ(RM_E_SYSTEM, error.status);
+            if (refused) world_done();
+        }
+        CHECK(n > 2);
+        pools_end();
+    }
+}
+
+TEST(pools, without_a_lock_in_a_forked_child_can_be_tried_again) {
+    pools_init(1, 1);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    refuse(LOCK, 1);
+    CHECK_EQ(RM_E_SYSTEM, rm_pools_after_fork_child(pools));
+    CHECK(was_refused());
+    CHECK_EQ(RM_OK, rm_pools_after_fork_child(pools));
+    CHECK_EQ(RM_OK, pools_take("a", &a_lease));
+    pools_end();
+}
+
+TEST(pools, without_a_thread_do_not_start_again) {
+    const rm_deadline never = {0};
+    rm_error error;
+    rm_resource resource;
+    pools_init(1, 1);
+    keys.pool.maintain_every_ns = RM_SEC(1);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    resource = rm_pools_resource(pools);
+    CHECK_EQ(RM_OK, pools_take("a", &a_lease));
+    CHECK_EQ(RM_E_BUSY, rm_pools_destroy(pools)); /* which has ended their thread */
+    pools_give(&a_lease);
+    refuse(THREAD, 1);
+    CHECK_EQ(RM_E_SYSTEM, resource.start_fn(resource.user, never, &error));
+    CHECK(was_refused());
+    CHECK_EQ(RM_E_SYSTEM, error.status);
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, never, &error));
+    CHECK_EQ(RM_OK, pools_take("b", &b_lease));
+    pools_end();
+}
 #endif
 
 TEST_MAIN
