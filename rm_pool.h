@@ -113,7 +113,7 @@ THREADS
     Lock order: the queue's mutex, then the drain queue's; those of rm_pools come last.
 
 MEMORY
-    One allocation at rm_pool_create (none with desc.memory) of rm_pool_footprint bytes: about 6 kB
+    One allocation at rm_pool_create (none with desc.memory) of rm_pool_footprint bytes: about 5 kB
     and 128 for each slot. None after that. rm_pools allocates for each key.
 
 ERRORS
@@ -556,7 +556,7 @@ RM_API rm_status rm_pool_evict(rm_pool *pool, const void *resource);
 
 /* Lends nothing from now on: acquires wait. Leases stay out.
    Returns: RM_E_INVALID for NULL.
-   Threads: any. Blocks: no. Allocates: no. */
+   Threads: any. Blocks: no; under a max_total for a short lock, in hooks. Allocates: no. */
 RM_API rm_status rm_pool_suspend(rm_pool *pool);
 
 /* Lends again after rm_pool_suspend.
@@ -712,7 +712,8 @@ RM_API rm_status rm_pools_acquire_async(rm_pools *pools, rm_pools_request *reque
    Returns: RM_E_STALE for a lease that has ended and for a copy of one, its pool gone or not;
    RM_E_FOREIGN for a lease of other pools, and for one from before rm_pools_after_fork_child;
    RM_E_INVALID.
-   Threads: any. Blocks: as rm_pool_release. Allocates: no. */
+   Threads: any. Blocks: as rm_pool_release; under a max_total in hooks of other keys.
+   Allocates: no. Cost: with max_total used up O(keys that wait * capacity), and O(max_keys). */
 RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how);
 
 /* Calls rm_pool_maintain for every pool; with desc.pool.maintain_every_ns a thread does.
@@ -1452,7 +1453,7 @@ static void rmi_pool_created(rm_pool *pool, rmi_slot *slot, void *resource, uint
     rmi_pool_count(&pool->created);
 }
 
-/* Calls create_fn for a slot in state CREATING, and its endpoint's guard before. */
+/* Calls create_fn for a slot in state CREATING, and notes what came of it. */
 static rm_status rmi_pool_call_create(rm_pool *pool, rmi_slot *slot, rm_deadline deadline,
                                       void **resource, rm_error *error) {
     const rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
@@ -3467,7 +3468,13 @@ RM_API rm_status rm_pool_destroy(rm_pool *pool) {
    (`wanting`) and ends what is idle elsewhere. From then on, whoever leaves something idle or takes
    the last place looks whether somebody is left who waits for a place alone, and ends what is idle
    under a key that nobody waits for. seq_cst on both sides: either the one that wants sees what is
-   idle, or the other one sees `wanting`. */
+   idle, or the other one sees `wanting`.
+
+   The pools in which somebody waits stand in a list, those that had a place last at its end. A free
+   place is offered to the one with the fewest resources, of equals the first (rmi_pools_next); what
+   is released ends if such a pool shall have its place (rmi_pools_yields). `leaving` counts places
+   that will be free, so that no more are given up than those who wait need, and `claims` those that
+   were taken for somebody who is still counted as waiting. */
 
 struct rm_pools {
     rm_registry *registry;
