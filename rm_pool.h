@@ -2720,7 +2720,7 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
 
 static void rmi_helper_main(void *user) {
     rmi_helper *helper = (rmi_helper *)user;
-    RMI_STORE32(&helper->number, rm_thread_number(), RELEASE);
+    RMI_STORE32(&helper->number, rm_thread_number(), RELAXED);
     while (rm_sleep(helper->clock, helper->every_ns, &helper->stop) == RM_OK)
         helper->run_fn(helper->user);
 }
@@ -2741,12 +2741,12 @@ static void rmi_helper_stop(rmi_helper *helper) {
     if (RMI_XCHG32(&helper->helping, 0u, SEQ_CST) == 0) return;
     rm_cancel_request(&helper->stop);
     rm_thread_join(&helper->thread);
-    RMI_STORE32(&helper->number, 0u, RELEASE);
+    RMI_STORE32(&helper->number, 0u, RELAXED);
     (void)rm_cancel_destroy(&helper->stop);
 }
 
 static bool rmi_helper_is_this(const rmi_helper *helper) {
-    return RMI_LOAD32(&helper->number, ACQUIRE) == rm_thread_number();
+    return RMI_LOAD32(&helper->number, RELAXED) == rm_thread_number();
 }
 
 static void rmi_pool_help(void *user) {
