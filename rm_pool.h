@@ -505,18 +505,24 @@ static inline rm_pool_scope rmi_pool_scope_open_here(rm_pool *pool, int64_t time
 typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, const rm_error *error,
                                     void *user);
 
+/* What an acquire wants of the queue. Private. */
+typedef struct rmi_pool_wish {
+    int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
+    bool counted;     /* among those that want a place under a common bound */
+} rmi_pool_wish;
+
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
 typedef struct rm_pool_request {
     rm_waiter waiter;
+    rmi_pool_wish wish;
     rm_pool *pool;
     rm_cancel *cancel;
     rm_pool_acquired_fn acquired_fn;
     void *user;
     rm_deadline deadline;
-    int64_t since_ns;
     rm_permit permit;
     uint32_t life; /* the pool's, of which a fork begins another */
-    bool wanting, keyed;
+    bool keyed;
 } rm_pool_request;
 
 /* Borrows a resource without waiting, in the same queue as all others: acquired_fn gets it, perhaps
@@ -833,19 +839,21 @@ typedef struct rmi_endpoint {
     rmi_word64 retry_ns; /* no create before; while failures > 0 */
     rmi_word64 shut_ns;  /* its guard refused: not used before */
     uint32_t failures;   /* creates that failed one after the other */
-    uint32_t probing;    /* 1: a create finds out whether that is over */
     char name[48];
 } rmi_endpoint;
+
+/* As retry_ns: a create finds out whether the endpoint is well again. */
+#define RMI_POOL_PROBED ((uint64_t)INT64_MAX)
 
 /* A bound on the resources of several pools together; see rm_pools. */
 typedef struct rmi_budget {
     uint32_t used, max;
     uint32_t wanting;  /* acquires in the queues */
-    uint32_t leaving;  /* resources that are being ended, whose places will be free */
     rmi_word64 rounds; /* of notifications */
     struct rm_pools *pools;
-    uint32_t looked; /* how often somebody was told that enough will be free */
-    rm_mutex mutex;  /* guards what follows, the places in the list, and what is counted back */
+    rm_mutex mutex;   /* held to change `used` and `wanting`, and for what follows */
+    uint32_t leaving; /* resources that are being ended, whose places will be free */
+    uint32_t looked;  /* how often somebody was told that enough will be free */
     struct rm_pool *hungry, *fullest; /* first and last of the pools in which somebody waits */
 } rmi_budget;
 
@@ -894,7 +902,6 @@ struct rm_pool {
     uint32_t requests;            /* asynchronous acquires whose callback is still to come */
     uint32_t trims;               /* asked for; the first one does them */
     uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
-    uint32_t claims;              /* of places, by acquires that are still counted in wanting */
     uint64_t round;               /* of the notifications in which it had its turn last */
     bool failing;                 /* the last create failed */
     rm_error last_error;
@@ -1068,17 +1075,16 @@ static bool rmi_pool_expired(rmi_slot *slot, int64_t now) {
 /* >>core: room. What is claimed here is given back by rmi_pool_vacate. */
 
 static void rmi_pools_wake(rmi_budget *budget);
-static void rmi_pools_count_in(rm_pool *pool);
-static void rmi_pools_count_out(rm_pool *pool, uint32_t claims);
-static void rmi_pools_claimed(rm_pool *pool);
-static bool rmi_pools_want(rm_pool *pool);
-static void rmi_pools_unwant(rm_pool *pool, rm_status status);
+static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish);
+static void rmi_pools_count_out(rm_pool *pool, rmi_pool_wish *wish);
 static void rmi_pools_put(rm_pool *pool, rm_registry_ref *held);
 static bool rmi_pools_hold(rm_pool *pool, rm_registry_ref *held);
 static void rmi_pools_relieve(rm_pool *pool);
 static bool rmi_pools_waits(rm_pool *pool);
-static void rmi_pools_served(rm_pool *pool);
 static bool rmi_pools_yields(rm_pool *pool);
+static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish);
+static void rmi_budget_leaving(rmi_budget *budget);
+static void rmi_budget_put(rmi_budget *budget, uint32_t left);
 
 static bool rmi_budget_spent(const rmi_budget *budget) {
     return RMI_LOAD32(&budget->used, SEQ_CST) >= budget->max;
@@ -1089,34 +1095,11 @@ static bool rmi_pool_spent(rm_pool *pool) {
     return pool->budget != NULL && (rmi_budget_spent(pool->budget) || rmi_pools_waits(pool));
 }
 
-/* Takes a place, for an acquire that may still be counted among those that want one. */
-static bool rmi_pool_spend(rm_pool *pool) {
-    rmi_budget *budget = pool->budget;
-    bool got;
-    if (budget == NULL) return true;
-    rm_mutex_lock(&budget->mutex);
-    got = !rmi_budget_spent(budget);
-    if (got) (void)RMI_ADD32(&budget->used, 1u, SEQ_CST);
-    if (got) ++pool->claims;
-    rm_mutex_unlock(&budget->mutex);
-    return got;
-}
-
-/* Gives a place back, which `left` says was counted as about to be free: both at once for those who
-   hold the mutex, else it might seem that there is one less to come. */
-static void rmi_pool_unspend(rm_pool *pool, uint32_t left) {
-    rmi_budget *budget = pool->budget;
-    if (budget == NULL) return;
-    rm_mutex_lock(&budget->mutex);
-    (void)RMI_ADD32(&budget->used, 0u - 1u, SEQ_CST);
-    (void)RMI_ADD32(&budget->leaving, 0u - left, SEQ_CST);
-    rm_mutex_unlock(&budget->mutex);
-}
-
-static bool rmi_pool_has_room(rm_pool *pool, uint64_t population) {
+/* May one be made for an acquire, or (NULL) to be kept: without overflow then? */
+static bool rmi_pool_has_room(rm_pool *pool, const rmi_pool_wish *wish, uint64_t population) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
-    return RMI_POP_FIELD(population, RMI_POP_TOTAL) <
-               rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1) &&
+    const uint32_t most = rmi_pool_size(sizes, 0) + (wish != NULL ? rmi_pool_size(sizes, 1) : 0);
+    return RMI_POP_FIELD(population, RMI_POP_TOTAL) < most &&
            RMI_POP_FIELD(population, RMI_POP_CREATING) < pool->desc.max_creating;
 }
 
@@ -1126,10 +1109,10 @@ static uint32_t rmi_pool_kept(rm_pool *pool) {
 }
 
 /* Counts one that is being made, if there is room. */
-static bool rmi_pool_enter(rm_pool *pool) {
+static bool rmi_pool_enter(rm_pool *pool, const rmi_pool_wish *wish) {
     uint64_t seen = RMI_LOAD64(&pool->population, SEQ_CST);
     do {
-        if (!rmi_pool_has_room(pool, seen)) return false;
+        if (!rmi_pool_has_room(pool, wish, seen)) return false;
     } while (!RMI_CAS64(&pool->population, &seen,
                         seen + RMI_POP_TOTAL + RMI_POP_KEPT + RMI_POP_CREATING, SEQ_CST));
     return true;
@@ -1151,7 +1134,6 @@ static int64_t rmi_pool_open_at(rmi_endpoint *endpoint) {
     const int64_t shut = rmi_pool_shut_until(endpoint);
     int64_t retry;
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return shut;
-    if (RMI_LOAD32(&endpoint->probing, SEQ_CST) != 0) return INT64_MAX;
     retry = (int64_t)RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
     return shut > retry ? shut : retry;
 }
@@ -1164,19 +1146,23 @@ static bool rmi_pool_well(rmi_endpoint *endpoint) {
 
 /* Takes leave to create at an endpoint; *probe: as the one that finds out whether it is well. */
 static bool rmi_pool_try_endpoint(rm_pool *pool, rmi_endpoint *endpoint, bool *probe) {
-    uint32_t none = 0;
+    uint64_t retry;
     int64_t now;
     *probe = false;
     if (rmi_pool_well(endpoint)) return true;
     now = rm_now(pool->env.clock);
-    if (rmi_pool_open_at(endpoint) > now) return false;
+    if (rmi_pool_shut_until(endpoint) > now) return false;
+    retry = RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
-    *probe = RMI_CAS32(&endpoint->probing, &none, 1u, SEQ_CST);
-    if (*probe && (int64_t)RMI_LOAD64(&endpoint->retry_ns, SEQ_CST) > now) {
-        RMI_STORE32(&endpoint->probing, 0u, SEQ_CST); /* another has just found that it is not */
-        *probe = false;
-    }
+    if ((int64_t)retry > now) return false;
+    *probe = RMI_CAS64(&endpoint->retry_ns, &retry, RMI_POOL_PROBED, SEQ_CST);
     return *probe;
+}
+
+/* A probe that has ended without a failure, or was not begun: another may begin. */
+static void rmi_pool_end_probe(rmi_endpoint *endpoint, bool probe) {
+    uint64_t probed = RMI_POOL_PROBED;
+    if (probe) (void)RMI_CAS64(&endpoint->retry_ns, &probed, (uint64_t)INT64_MIN, SEQ_CST);
 }
 
 /* What the slots of each endpoint do; idle ones only if they will do. */
@@ -1225,47 +1211,47 @@ typedef struct rmi_pool_ask {
     int64_t timeout_ns;
     rm_deadline deadline;
     rm_cancel *cancel;
-    int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
-    int64_t now_ns;   /* coarse, when it was last looked at */
+    rmi_pool_wish wish;
+    int64_t now_ns; /* coarse, when it was last looked at */
     bool absolute;
     bool try_only; /* RM_NOWAIT as a timeout */
     bool keyed;    /* rm_pools asks */
 } rmi_pool_ask;
 
-/* When an acquire that waits since *since may make the pool grow; INT64_MIN = at once. */
-static int64_t rmi_pool_grow_at(rm_pool *pool, const int64_t *since, uint64_t population) {
+/* When an acquire may make the pool grow; INT64_MIN = at once. */
+static int64_t rmi_pool_grow_at(rm_pool *pool, const rmi_pool_wish *wish, uint64_t population) {
     uint32_t enough = rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 2);
-    if (pool->desc.grow_after_ns == 0 || since == NULL) return INT64_MIN;
+    if (pool->desc.grow_after_ns == 0 || wish == NULL) return INT64_MIN;
     if (enough == 0) enough = 1;
     if (RMI_POP_FIELD(population, RMI_POP_KEPT) < enough) return INT64_MIN;
-    return rm_time_add(*since, pool->desc.grow_after_ns);
+    return rm_time_add(wish->since_ns, pool->desc.grow_after_ns);
 }
 
 /* Claims an empty slot to make a resource of an endpoint in, if there is room for one. What is
    taken on the way is put back when the next step fails; then it looks again, since another may
    have been refused because of it. */
-static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, const int64_t *since,
+static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, rmi_pool_wish *wish,
                                  uint64_t *grant) {
     uint32_t i;
     bool probe;
     for (;;) {
         const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
         int64_t grow_at;
-        if (!rmi_pool_has_room(pool, population)) return false;
-        grow_at = rmi_pool_grow_at(pool, since, population);
+        if (!rmi_pool_has_room(pool, wish, population)) return false;
+        grow_at = rmi_pool_grow_at(pool, wish, population);
         if (grow_at != INT64_MIN && grow_at > rm_now(pool->env.clock)) return false;
         if (rmi_pool_spent(pool)) return false;
         if (!rmi_pool_try_endpoint(pool, &pool->endpoints[endpoint], &probe)) return false;
-        if (rmi_pool_enter(pool)) {
-            if (rmi_pool_spend(pool)) break; /* last: other keys would not be told of the undoing */
+        if (rmi_pool_enter(pool, wish)) {
+            if (pool->budget == NULL || rmi_budget_take(pool->budget, pool, wish))
+                break; /* last: other keys would not be told of the undoing */
             rmi_pool_leave(pool, RMI_POP_TOTAL + RMI_POP_KEPT + RMI_POP_CREATING);
         }
-        if (probe) RMI_STORE32(&pool->endpoints[endpoint].probing, 0u, SEQ_CST);
+        rmi_pool_end_probe(&pool->endpoints[endpoint], probe);
     }
     for (i = 0;; i = (i + 1) % pool->capacity) { /* there is one: the population says so */
         if (rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_EMPTY, RMI_SLOT_CREATING)) break;
     }
-    if (pool->budget != NULL) rmi_pools_served(pool);
     RMI_STORE32(&pool->slots[i].endpoint, endpoint, RELAXED);
     pool->slots[i].probe = probe;
     *grant = i;
@@ -1277,7 +1263,7 @@ static void rmi_pool_vacate_left(rm_pool *pool, rmi_slot *slot, uint64_t populat
                                  uint32_t left) {
     RMI_STORE64(&slot->resource, 0u, RELAXED);
     rmi_pool_set(slot, RMI_SLOT_EMPTY);
-    rmi_pool_unspend(pool, left);
+    if (pool->budget != NULL) rmi_budget_put(pool->budget, left);
     rmi_pool_leave(pool, population);
     if (pool->budget != NULL)
         rmi_pools_wake(pool->budget); /* this queue in its turn */
@@ -1318,7 +1304,7 @@ static void rmi_pool_retire_left(rm_pool *pool, rmi_slot *slot, rm_pool_cause ca
 }
 
 static void rmi_pool_retire(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
-    if (pool->budget != NULL) (void)RMI_ADD32(&pool->budget->leaving, 1u, SEQ_CST);
+    if (pool->budget != NULL) rmi_budget_leaving(pool->budget);
     rmi_pool_retire_left(pool, slot, cause);
 }
 
@@ -1407,9 +1393,12 @@ static void rmi_pool_back_off(rm_pool *pool, rmi_slot *slot, int64_t now) {
         wait = rm_time_mul(wait, 2);
     if (wait > most) wait = most;
     if (wait > 1) wait -= (int64_t)rm_random_below(pool->env.random, (uint64_t)wait / 2 + 1);
-    /* before `failures`, else somebody might take an old one for this */
-    RMI_STORE64(&endpoint->retry_ns, (uint64_t)(wait < 0 ? now : rm_time_add(now, wait)), SEQ_CST);
+    /* before `failures`, else somebody might take an old one for this; a probe has ended with it */
+    RMI_STORE64(&endpoint->retry_ns,
+                (uint64_t)rmi_min_time(rm_time_add(now, wait < 0 ? 0 : wait), INT64_MAX - 1),
+                SEQ_CST);
     RMI_STORE32(&endpoint->failures, failures + 1u, SEQ_CST);
+    slot->probe = false;
 }
 
 static void rmi_pool_create_failed(rm_pool *pool, rmi_slot *slot, const rm_error *error,
@@ -1475,9 +1464,8 @@ static rm_status rmi_pool_call_create(rm_pool *pool, rmi_slot *slot, rm_deadline
     return status;
 }
 
-/* Its create has ended: another may begin. */
 static void rmi_pool_leave_create(rm_pool *pool, rmi_slot *slot) {
-    if (slot->probe) RMI_STORE32(&rmi_pool_endpoint_of(pool, slot)->probing, 0u, SEQ_CST);
+    rmi_pool_end_probe(rmi_pool_endpoint_of(pool, slot), slot->probe);
     slot->probe = false;
 }
 
@@ -1537,24 +1525,24 @@ static bool rmi_pool_claim_idle(rm_pool *pool, uint32_t endpoint, uint64_t *gran
 }
 
 /* Claims a slot of one endpoint: with an idle resource, if that will do, else an empty one. */
-static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, bool idle, const int64_t *since,
+static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, bool idle, rmi_pool_wish *wish,
                               uint64_t *grant) {
     const int64_t shut = rmi_pool_shut_until(&pool->endpoints[endpoint]);
     if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
     return (idle && rmi_pool_claim_idle(pool, endpoint, grant)) ||
-           rmi_pool_claim_empty(pool, endpoint, since, grant);
+           rmi_pool_claim_empty(pool, endpoint, wish, grant);
 }
 
 /* Claims a slot of the best endpoint that has one. */
-static bool rmi_pool_claim_best(rm_pool *pool, bool idle, const int64_t *since, uint64_t *grant) {
+static bool rmi_pool_claim_best(rm_pool *pool, bool idle, rmi_pool_wish *wish, uint64_t *grant) {
     rmi_loads loads;
     uint64_t asked = 0;
     uint32_t i, at;
-    if (!pool->balanced) return rmi_pool_claim_at(pool, 0, idle, since, grant);
+    if (!pool->balanced) return rmi_pool_claim_at(pool, 0, idle, wish, grant);
     rmi_pool_loads(pool, idle, &loads);
     for (i = 0; i < pool->endpoint_count; ++i) {
         at = rmi_pool_next_endpoint(pool, &loads, &asked);
-        if (!rmi_pool_claim_at(pool, at, idle, since, grant)) continue;
+        if (!rmi_pool_claim_at(pool, at, idle, wish, grant)) continue;
         RMI_STORE32(&pool->turn, at + 1, RELAXED);
         return true;
     }
@@ -1567,8 +1555,7 @@ static bool rmi_pool_blocked(rm_pool *pool, uint64_t *grant) {
     uint32_t i;
     *grant = RMI_POOL_SHUT;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        rmi_endpoint *endpoint = &pool->endpoints[i];
-        if (rmi_pool_well(endpoint) || RMI_LOAD32(&endpoint->probing, SEQ_CST) != 0) return false;
+        if (rmi_pool_well(&pool->endpoints[i])) return false;
     }
     now = rm_now(pool->env.clock);
     for (i = 0; i < pool->endpoint_count; ++i) {
@@ -1597,21 +1584,14 @@ static bool rmi_pool_shrinks(rm_pool *pool) {
 static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return false;
-    return rmi_pool_claim_best(pool, !rmi_pool_shrinks(pool), (const int64_t *)request, grant) ||
+    return rmi_pool_claim_best(pool, !rmi_pool_shrinks(pool), (rmi_pool_wish *)request, grant) ||
            rmi_pool_hopeless(pool, grant);
 }
 
-/* Is a grant a place, in which a resource is to be made? */
-static bool rmi_pool_is_claim(rm_pool *pool, uint64_t grant) {
-    return grant < RMI_POOL_FAILS &&
-           rmi_slot_state(RMI_LOAD64(&pool->slots[grant].word, RELAXED)) == RMI_SLOT_CREATING;
-}
-
-/* A try for one in the queue, who needs nothing more then, although it may not know it yet. */
+/* A try for one in the queue, who needs no place then, although it may not know it yet. */
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
-    rm_pool *pool = (rm_pool *)owner;
     if (!rmi_pool_take(owner, request, grant)) return false;
-    if (pool->budget != NULL) rmi_pools_count_out(pool, rmi_pool_is_claim(pool, *grant));
+    rmi_pools_count_out((rm_pool *)owner, (rmi_pool_wish *)request);
     return true;
 }
 
@@ -1619,8 +1599,9 @@ static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
 static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     rm_pool *pool = (rm_pool *)owner;
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
-    const bool room = rmi_pool_has_room(pool, population) && !rmi_pool_spent(pool);
-    const int64_t grow_at = rmi_pool_grow_at(pool, (const int64_t *)request, population);
+    const rmi_pool_wish *wish = (const rmi_pool_wish *)request;
+    const bool room = rmi_pool_has_room(pool, wish, population) && !rmi_pool_spent(pool);
+    const int64_t grow_at = rmi_pool_grow_at(pool, wish, population);
     int64_t at = INT64_MAX;
     uint32_t i;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return INT64_MAX;
@@ -1757,13 +1738,11 @@ static rm_deadline rmi_pool_create_deadline(rm_pool *pool, rmi_pool_ask *ask) {
     return rm_deadline_after(pool->env.clock, ordinary == RM_NOWAIT ? RM_SEC(30) : ordinary);
 }
 
-/* Asks validate_fn about a slot that the caller owns. */
-static bool rmi_pool_check(rm_pool *pool, rmi_slot *slot, uint64_t epoch) {
-    uint64_t made = RMI_LOAD64(&slot->epoch, RELAXED);
+/* Asks validate_fn about a slot that the caller owns, made in one epoch and current in another. */
+static bool rmi_pool_check(rm_pool *pool, rmi_slot *slot, uint64_t made, uint64_t epoch) {
     if (pool->desc.validate_fn(rmi_pool_resource_of(slot), rmi_pool_user(pool, slot)) == RM_OK) {
-        /* unless it was evicted since it was looked at, or rm_pool_evict has marked it meanwhile */
-        if (rmi_pool_current(made, epoch))
-            (void)RMI_CAS64(&slot->epoch, &made, epoch & ~RMI_EPOCH_STOPPED, SEQ_CST);
+        /* unless rm_pool_evict has marked it since */
+        (void)RMI_CAS64(&slot->epoch, &made, epoch & ~RMI_EPOCH_STOPPED, SEQ_CST);
         RMI_STORE64(&slot->checked_ns, (uint64_t)rmi_pool_now(pool), RELAXED);
         rmi_pool_step(pool, slot, RM_POOL_EVENT_CHECKED, NULL, 0);
         return true;
@@ -1790,7 +1769,7 @@ static bool rmi_pool_fit(rm_pool *pool, rmi_slot *slot, uint64_t epoch, rmi_pool
              pool->fresh_ns))
         return true;
     rmi_pool_ask_deadline(pool, ask); /* what validate_fn takes is of the time there is */
-    if (!rmi_pool_check(pool, slot, epoch)) return false;
+    if (!rmi_pool_check(pool, slot, made, epoch)) return false;
     ask->now_ns = rmi_pool_now(pool); /* it is held from now on */
     if (rmi_pool_current(epoch, RMI_LOAD64(&pool->epoch, SEQ_CST))) return true;
     *cause = rmi_pool_is_closed(pool) ? RM_POOL_CAUSE_CLOSED : RM_POOL_CAUSE_EVICTED;
@@ -1959,17 +1938,24 @@ static bool rmi_pool_holds(rm_pool *pool) {
     return false;
 }
 
+/* A wait has ended. A place that it was offered, or what is idle here, is for others. */
+static void rmi_pools_waited(rm_pool *pool, rmi_pool_wish *wish) {
+    rmi_pools_count_out(pool, wish);
+    if (pool->budget != NULL) rmi_pools_relieve(pool);
+}
+
 static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
-    const bool on = ask->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
+    rmi_pool_wish *wish = &ask->wish;
+    const bool on = wish->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
     rm_status status;
-    bool wanting;
     rmi_pool_ask_deadline(pool, ask);
-    wanting = rmi_pools_want(pool); /* for a place under the common bound */
-    if (!on) ask->since_ns = rm_now(pool->env.clock);
-    status = on ? rm_waitq_wait_on(&pool->queue, &ask->since_ns, ask->since_ns, ask->deadline,
-                                   ask->cancel, grant)
-                : rm_waitq_wait(&pool->queue, &ask->since_ns, ask->deadline, ask->cancel, grant);
-    if (wanting) rmi_pools_unwant(pool, status);
+    if (pool->budget != NULL) rmi_pools_count_in(pool, wish);
+    if (pool->budget != NULL) rmi_pools_relieve(pool);
+    if (!on) wish->since_ns = rm_now(pool->env.clock);
+    status =
+        on ? rm_waitq_wait_on(&pool->queue, wish, wish->since_ns, ask->deadline, ask->cancel, grant)
+           : rm_waitq_wait(&pool->queue, wish, ask->deadline, ask->cancel, grant);
+    rmi_pools_waited(pool, wish);
     ask->now_ns = rmi_pool_now(pool);
     return status;
 }
@@ -1979,15 +1965,13 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
     const bool over = ask->absolute && ask->deadline.at_ns != INT64_MIN && /* RM_NOWAIT: a try */
                       rm_deadline_passed(pool->env.clock, ask->deadline);
     ask->now_ns = rmi_pool_now(pool);
-    if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, &ask->since_ns, grant)) {
+    if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, &ask->wish, grant)) {
         if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
         else if (pool->desc.refuse_nested && rmi_pool_holds(pool))
             status = RM_E_DEADLOCK;
         else
             status = rmi_pool_wait(pool, ask, grant);
-    } else if (pool->budget != NULL && rmi_pool_is_claim(pool, *grant)) {
-        rmi_pools_claimed(pool);
     }
     if (status == RM_OK && *grant >= RMI_POOL_FAILS)
         return rmi_pool_turned_away(pool, *grant, error);
@@ -2028,7 +2012,8 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
     bool again = true;
     if (rm_cancel_requested(ask->cancel))
         return rm_error_set(error, RM_E_CANCELLED, 0, pool->name, "cancelled before it began");
-    ask->since_ns = INT64_MAX;
+    ask->wish.since_ns = INT64_MAX;
+    ask->wish.counted = false;
     if (pool->guard.admit_fn != NULL) {
         status = rmi_pool_admit(pool, &permit, error);
         if (status != RM_OK) return status;
@@ -2143,12 +2128,11 @@ static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
     rm_registry_ref held;
     rm_status status;
     const bool wants = rmi_pools_hold(pool, &held);
-    request->wanting = wants;
-    if (wants) rmi_pools_count_in(pool);
+    if (wants) rmi_pools_count_in(pool, &request->wish);
     status = on ? rm_waitq_add_on(&pool->queue, &request->waiter)
-                : rm_waitq_add(&pool->queue, &request->waiter, &request->since_ns,
-                               request->deadline, request->cancel, rmi_pool_arrived, request);
-    if (status != RM_OK && wants) rmi_pools_count_out(pool, 0);
+                : rm_waitq_add(&pool->queue, &request->waiter, &request->wish, request->deadline,
+                               request->cancel, rmi_pool_arrived, request);
+    if (status != RM_OK) rmi_pools_count_out(pool, &request->wish);
     if (wants) rmi_pools_relieve(pool); /* after it, who found something idle needs no place */
     if (wants) rmi_pools_put(pool, &held);
     return status;
@@ -2173,7 +2157,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     ask.deadline = request->deadline;
     ask.absolute = true;
     ask.now_ns = rmi_pool_now(pool);
-    if (request->wanting) rmi_pools_unwant(pool, status);
+    rmi_pools_waited(pool, &request->wish);
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
     } else if (grant >= RMI_POOL_FAILS) {
@@ -2216,7 +2200,7 @@ static rm_status rmi_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
     request->deadline = deadline;
     request->permit = permit;
     request->keyed = keyed;
-    request->since_ns = pool->desc.grow_after_ns == 0 ? 0 : rm_now(pool->env.clock);
+    request->wish.since_ns = pool->desc.grow_after_ns == 0 ? 0 : rm_now(pool->env.clock);
     (void)RMI_ADD32(&pool->requests, 1u, SEQ_CST);
     status = rmi_pool_enqueue(request, false);
     if (status == RM_OK) return RM_OK;
@@ -2294,13 +2278,14 @@ static rm_status rmi_pool_reclaim(rm_pool *pool, const rm_lease *lease, uint32_t
 /* Why a returned resource must not be lent again; RM_POOL_CAUSES when it may. */
 static uint32_t rmi_pool_judge(rm_pool *pool, rmi_slot *slot, rm_release how) {
     const uint64_t epoch = RMI_LOAD64(&pool->epoch, SEQ_CST);
+    const uint64_t made = RMI_LOAD64(&slot->epoch, RELAXED);
     void *resource = rmi_pool_resource_of(slot), *user = rmi_pool_user(pool, slot);
     if (how == RM_RELEASE_BROKEN) {
         rmi_pool_doubt(pool);
         return RM_POOL_CAUSE_BROKEN;
     }
     if ((epoch & RMI_EPOCH_CLOSED) != 0) return RM_POOL_CAUSE_CLOSED;
-    if (!rmi_pool_current(RMI_LOAD64(&slot->epoch, RELAXED), epoch)) return RM_POOL_CAUSE_EVICTED;
+    if (!rmi_pool_current(made, epoch)) return RM_POOL_CAUSE_EVICTED;
     if (rmi_pool_expired(slot, rmi_pool_now(pool))) return RM_POOL_CAUSE_LIFETIME;
     if (pool->budget != NULL && rmi_pools_yields(pool)) return RM_POOL_CAUSE_SURPLUS;
     if (pool->desc.reset_fn != NULL && pool->desc.reset_fn(resource, user) != RM_OK) {
@@ -2308,7 +2293,7 @@ static uint32_t rmi_pool_judge(rm_pool *pool, rmi_slot *slot, rm_release how) {
         return RM_POOL_CAUSE_RESET;
     }
     if (pool->desc.validate_on_release && pool->desc.validate_fn != NULL &&
-        !rmi_pool_check(pool, slot, epoch))
+        !rmi_pool_check(pool, slot, made, epoch))
         return RM_POOL_CAUSE_INVALID;
     return RM_POOL_CAUSES;
 }
@@ -2479,8 +2464,9 @@ static bool rmi_upkeep_over(const rmi_upkeep *u) {
 static bool rmi_upkeep_idle(rmi_upkeep *u, rmi_slot *slot, uint64_t word) {
     rm_pool *pool = u->pool;
     const rm_pool_desc *desc = &pool->desc;
-    const bool stale =
-        !rmi_pool_current(RMI_LOAD64(&slot->epoch, RELAXED), RMI_LOAD64(&pool->epoch, SEQ_CST));
+    const uint64_t made = RMI_LOAD64(&slot->epoch, RELAXED);
+    const uint64_t epoch = RMI_LOAD64(&pool->epoch, SEQ_CST);
+    const bool stale = !rmi_pool_current(made, epoch);
     const bool old = stale || rmi_pool_expired(slot, u->now);
     const int64_t unused = rmi_pool_unused_ns(slot, u->now);
     const int64_t unchecked =
@@ -2499,7 +2485,7 @@ static bool rmi_upkeep_idle(rmi_upkeep *u, rmi_slot *slot, uint64_t word) {
                         stale ? RM_POOL_CAUSE_EVICTED
                         : old ? RM_POOL_CAUSE_LIFETIME
                               : RM_POOL_CAUSE_IDLE);
-    else if (rmi_pool_check(pool, slot, RMI_LOAD64(&pool->epoch, SEQ_CST)))
+    else if (rmi_pool_check(pool, slot, made, epoch))
         rmi_pool_offer(pool, slot);
     else
         rmi_pool_retire(pool, slot, RM_POOL_CAUSE_INVALID);
@@ -2584,7 +2570,6 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rm_deadline d
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
     rm_permit permit;
     rm_status status;
-    if (pool->budget != NULL) rmi_pools_claimed(pool);
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_unclaim(pool, slot);
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name, "refused by the guard of %s",
@@ -3418,13 +3403,13 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     }
     pool->leases_before = rmi_pool_counted(pool).leases;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        pool->endpoints[i].failures = pool->endpoints[i].probing = 0;
+        pool->endpoints[i].failures = 0;
         pool->endpoints[i].shut_ns = 0;
     }
     ++pool->life;
     pool->epoch &= ~RMI_EPOCH_STOPPED;
     pool->population = 0;
-    pool->maintaining = pool->trims = pool->requests = pool->wanting = pool->claims = 0;
+    pool->maintaining = pool->trims = pool->requests = pool->wanting = 0;
     pool->helper.helping = pool->helper.number = 0;
     pool->failing = false;
     memset(&pool->last_error, 0, sizeof pool->last_error);
@@ -3473,8 +3458,7 @@ RM_API rm_status rm_pool_destroy(rm_pool *pool) {
    The pools in which somebody waits stand in a list, those that had a place last at its end. A free
    place is offered to the one with the fewest resources, of equals the first (rmi_pools_next); what
    is released ends if such a pool shall have its place (rmi_pools_yields). `leaving` counts places
-   that will be free, so that no more are given up than those who wait need, and `claims` those that
-   were taken for somebody who is still counted as waiting. */
+   that will be free, so that no more are given up than those who wait need. */
 
 struct rm_pools {
     rm_registry *registry;
@@ -3515,8 +3499,7 @@ static uint32_t rmi_pools_room(rm_pool *pool) {
 /* How many places do those who wait in this pool need? */
 static uint32_t rmi_pools_need(rm_pool *pool) {
     const uint32_t room = rmi_pools_room(pool), wanting = RMI_LOAD32(&pool->wanting, SEQ_CST);
-    const uint32_t needed = pool->claims < wanting ? wanting - pool->claims : 0;
-    return room < needed ? room : needed;
+    return room < wanting ? room : wanting;
 }
 
 /* Takes a pool out of the list of the hungry. */
@@ -3525,12 +3508,71 @@ static void rmi_budget_unlink(rmi_budget *budget, rm_pool *pool) {
     *(pool->fuller != NULL ? &pool->fuller->hungrier : &budget->fullest) = pool->hungrier;
 }
 
-/* Puts a pool at the end of the list: it has had its turn, or comes new. */
+/* Puts a pool at the end of the list. */
 static void rmi_budget_append(rmi_budget *budget, rm_pool *pool) {
     pool->fuller = NULL;
     pool->hungrier = budget->fullest;
     *(budget->fullest != NULL ? &budget->fullest->fuller : &budget->hungry) = pool;
     budget->fullest = pool;
+}
+
+/* It has had its turn. */
+static void rmi_budget_turn(rmi_budget *budget, rm_pool *pool) {
+    if (RMI_LOAD32(&pool->wanting, SEQ_CST) == 0) return;
+    rmi_budget_unlink(budget, pool);
+    rmi_budget_append(budget, pool);
+}
+
+/* Counts an acquire that is about to wait; out again when it is served, or ends without. */
+static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish) {
+    rmi_budget *budget = pool->budget;
+    rm_mutex_lock(&budget->mutex);
+    if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
+    (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
+    wish->counted = true;
+    rm_mutex_unlock(&budget->mutex);
+}
+
+static void rmi_budget_count_out(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish) {
+    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
+    (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
+    wish->counted = false;
+}
+
+static void rmi_pools_count_out(rm_pool *pool, rmi_pool_wish *wish) {
+    if (!wish->counted) return;
+    rm_mutex_lock(&pool->budget->mutex);
+    rmi_budget_count_out(pool->budget, pool, wish);
+    rm_mutex_unlock(&pool->budget->mutex);
+}
+
+/* Takes a place, for an acquire that wants none any more then, or (NULL) for nobody. */
+static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish) {
+    bool got;
+    rm_mutex_lock(&budget->mutex);
+    got = !rmi_budget_spent(budget);
+    if (got) {
+        (void)RMI_ADD32(&budget->used, 1u, SEQ_CST);
+        rmi_budget_turn(budget, pool);
+        if (wish != NULL && wish->counted) rmi_budget_count_out(budget, pool, wish);
+    }
+    rm_mutex_unlock(&budget->mutex);
+    return got;
+}
+
+/* A place is about to be free. */
+static void rmi_budget_leaving(rmi_budget *budget) {
+    rm_mutex_lock(&budget->mutex);
+    ++budget->leaving;
+    rm_mutex_unlock(&budget->mutex);
+}
+
+/* Gives a place back, which `left` says was counted as about to be free. */
+static void rmi_budget_put(rmi_budget *budget, uint32_t left) {
+    rm_mutex_lock(&budget->mutex);
+    (void)RMI_ADD32(&budget->used, 0u - 1u, SEQ_CST);
+    budget->leaving -= left;
+    rm_mutex_unlock(&budget->mutex);
 }
 
 /* Is the next free place another pool's? One's that waits for it and has fewer, or as few and has
@@ -3555,41 +3597,40 @@ static bool rmi_pools_waits(rm_pool *pool) {
     return other != NULL;
 }
 
-/* A pool has got a place. */
-static void rmi_pools_served(rm_pool *pool) {
-    rmi_budget *budget = pool->budget;
-    rm_mutex_lock(&budget->mutex);
-    if (pool->wanting != 0) rmi_budget_unlink(budget, pool);
-    if (pool->wanting != 0) rmi_budget_append(budget, pool);
-    rm_mutex_unlock(&budget->mutex);
-}
-
-/* Shall the place of what comes back here go to another pool? To one that waits with none or with
-   fewer, so that all that wait get the same share; where there are more of them than places, in
-   turn. */
-static bool rmi_pools_yields(rm_pool *pool) {
-    rmi_budget *budget = pool->budget;
-    const uint32_t kept = rmi_pool_kept(pool);
-    const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
+/* Shall a place of this pool, or (NULL) of one in which nobody waits, go to another? To one that
+   waits with none or with two fewer, so that all that wait get the same share; where there are more
+   of them than places, in turn. Then it is counted as about to be free. */
+static bool rmi_budget_claims(rmi_budget *budget, rm_pool *pool, uint32_t *looked) {
+    const uint32_t kept = pool != NULL ? rmi_pool_kept(pool) : 0;
+    uint32_t needed = 0;
     rm_pool *other;
-    uint32_t needed = 0, its;
-    bool yields = false;
-    if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0 || !rmi_budget_spent(budget)) return false;
+    bool waits, more;
     rm_mutex_lock(&budget->mutex);
-    for (other = budget->hungry; other != NULL && !yields; other = other->fuller) {
+    waits = pool != NULL && RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
+    other = rmi_budget_spent(budget) ? budget->hungry : NULL;
+    for (; other != NULL && needed <= budget->leaving; other = other->fuller) {
+        const uint32_t its = rmi_pool_kept(other);
         if (other == pool && kept < 2) {
-            rmi_budget_unlink(budget, pool);
-            rmi_budget_append(budget, pool); /* it is its own turn */
+            rmi_budget_turn(budget, pool); /* it is its own turn */
             break;
         }
-        its = rmi_pool_kept(other);
         if (other != pool && (!waits || its == 0 || its + 1 < kept))
             needed += rmi_pools_need(other);
-        yields = needed > RMI_LOAD32(&budget->leaving, SEQ_CST) && rmi_budget_spent(budget);
     }
-    if (yields) (void)RMI_ADD32(&budget->leaving, 1u, SEQ_CST);
+    more = needed > budget->leaving;
+    if (more)
+        ++budget->leaving;
+    else
+        ++budget->looked;
+    *looked = budget->looked;
     rm_mutex_unlock(&budget->mutex);
-    return yields;
+    return more;
+}
+
+static bool rmi_pools_yields(rm_pool *pool) {
+    uint32_t looked;
+    return RMI_LOAD32(&pool->budget->wanting, SEQ_CST) != 0 &&
+           rmi_budget_claims(pool->budget, pool, &looked);
 }
 
 /* Whose turn is it, of those that had none in this round? The one with the fewest, of equals the
@@ -3604,7 +3645,7 @@ static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, rm_registry_r
     }
     if (best != NULL) {
         best->round = round;
-        if (!rmi_pools_hold(best, held)) best = NULL; /* it cannot be */
+        (void)rmi_pools_hold(best, held); /* as do those that wait in it */
     }
     rm_mutex_unlock(&budget->mutex);
     return best;
@@ -3631,28 +3672,11 @@ static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *
     return false;
 }
 
-/* Is more needed than is about to be free? Then one more is counted as that. */
-static bool rmi_budget_demand(rmi_budget *budget, uint32_t *looked) {
-    uint32_t needed = 0;
-    bool more = false;
-    rm_pool *pool;
-    rm_mutex_lock(&budget->mutex);
-    for (pool = budget->hungry; pool != NULL && !more; pool = pool->fuller) {
-        needed += rmi_pools_need(pool);
-        more = needed > RMI_LOAD32(&budget->leaving, SEQ_CST) && rmi_budget_spent(budget);
-    }
-    if (more) (void)RMI_ADD32(&budget->leaving, 1u, SEQ_CST);
-    if (!more) ++budget->looked;
-    *looked = budget->looked;
-    rm_mutex_unlock(&budget->mutex);
-    return more;
-}
-
 /* There was nothing to end for it. Has anybody been told otherwise meanwhile? */
 static bool rmi_budget_failed(rmi_budget *budget, uint32_t looked) {
     bool again;
     rm_mutex_lock(&budget->mutex);
-    (void)RMI_ADD32(&budget->leaving, 0u - 1u, SEQ_CST);
+    --budget->leaving;
     again = budget->looked != looked;
     rm_mutex_unlock(&budget->mutex);
     return again;
@@ -3665,48 +3689,10 @@ static void rmi_pools_relieve(rm_pool *pool) {
     uint32_t looked;
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
     if (!rmi_budget_spent(budget)) rmi_pools_wake(budget);
-    while (rmi_budget_spent(budget) && rmi_budget_demand(budget, &looked)) {
+    while (rmi_budget_claims(budget, NULL, &looked)) {
         rm_registry_each(budget->pools->registry, rmi_pools_drop_one, &ended);
         if (ended || !rmi_budget_failed(budget, looked)) return;
     }
-}
-
-/* Counts an acquire that is about to wait; out again when it is served, or ends without. */
-static void rmi_pools_count_in(rm_pool *pool) {
-    rmi_budget *budget = pool->budget;
-    rm_mutex_lock(&budget->mutex);
-    if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
-    (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
-    rm_mutex_unlock(&budget->mutex);
-}
-
-static void rmi_pools_count_out(rm_pool *pool, uint32_t claims) {
-    rmi_budget *budget = pool->budget;
-    rm_mutex_lock(&budget->mutex);
-    pool->claims -= claims;
-    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
-    (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
-    rm_mutex_unlock(&budget->mutex);
-}
-
-/* A place was claimed for one that was not counted. */
-static void rmi_pools_claimed(rm_pool *pool) {
-    rm_mutex_lock(&pool->budget->mutex);
-    --pool->claims;
-    rm_mutex_unlock(&pool->budget->mutex);
-}
-
-static bool rmi_pools_want(rm_pool *pool) {
-    if (pool->budget == NULL) return false;
-    rmi_pools_count_in(pool);
-    rmi_pools_relieve(pool);
-    return true;
-}
-
-/* A wait has ended so. A place that it was offered, or what is idle here, is for others. */
-static void rmi_pools_unwant(rm_pool *pool, rm_status status) {
-    if (status != RM_OK) rmi_pools_count_out(pool, 0);
-    rmi_pools_relieve(pool);
 }
 
 /* Keeps the pool of a key under a common bound; false for another. */

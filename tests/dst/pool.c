@@ -916,7 +916,7 @@ DST(pool, failures_strand_nobody) {
     guard_refuses = dst_choose(3);
     dst_go(3, threads);
     for (i = 0; i < pool->endpoint_count; ++i)
-        DST_CHECK(pool->endpoints[i].probing == 0);
+        DST_CHECK(pool->endpoints[i].retry_ns != RMI_POOL_PROBED);
     finish();
 }
 

@@ -81,7 +81,7 @@ static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
         return NULL;
     }
     if (in_state(pool, RMI_SLOT_IDLE) > 0) return "a waiter sleeps beside an idle resource";
-    *hungry = *hungry || rmi_pool_has_room(pool, pool->population);
+    *hungry = *hungry || rmi_pool_has_room(pool, pool->queue.head->request, pool->population);
     return NULL;
 }
 
@@ -565,7 +565,7 @@ static void report(rm_permit *permit, rm_outcome outcome, void *user) {
 
 /* How far the head of the queue may sleep, for what a try would find. */
 static int64_t head_may_sleep(void) {
-    const bool room = rmi_pool_has_room(pool, pool->population);
+    const bool room = rmi_pool_has_room(pool, pool->queue.head->request, pool->population);
     int64_t until = INT64_MAX;
     uint32_t i;
     for (i = 0; room && i < pool->endpoint_count; ++i) {
@@ -623,7 +623,7 @@ static void finish_pool(void) {
     DST_CHECK(s.in_use + s.creating + s.checking + s.closing + s.waiting == 0);
     DST_CHECK(s.idle == LOAD(&alive) && s.created == LOAD(&made));
     for (i = 0; i < pool->endpoint_count; ++i)
-        DST_CHECK(pool->endpoints[i].probing == 0);
+        DST_CHECK(pool->endpoints[i].retry_ns != RMI_POOL_PROBED);
     DST_CHECK(rm_pool_destroy(pool) == RM_OK);
     DST_CHECK(LOAD(&alive) == 0);
     for (i = 0; i < admitted; ++i)

@@ -638,8 +638,7 @@ TEST(endpoint, that_opens_first_is_the_one_to_look_at) {
     CHECK_EQ(RM_OK, ask(w.pool, &asked));
     CHECK_EQ(0, asked.calls);
     w.pool->endpoints[1].shut_ns += 1;
-    CHECK_EQ(RM_SEC(1000) + RM_MS(10),
-             rmi_pool_look_at(w.pool, &asked.request.since_ns, RM_SEC(1000)));
+    CHECK_EQ(RM_SEC(1000) + RM_MS(10), rmi_pool_look_at(w.pool, &asked.request.wish, RM_SEC(1000)));
     give(&w, &mine, RM_RELEASE_OK);
     CHECK_EQ(1, asked.calls);
     CHECK_EQ(RM_OK, asked.status);
