@@ -1151,7 +1151,6 @@ static bool rmi_pool_try_endpoint(rm_pool *pool, rmi_endpoint *endpoint, bool *p
     *probe = false;
     if (rmi_pool_well(endpoint)) return true;
     now = rm_now(pool->env.clock);
-    if (rmi_pool_shut_until(endpoint) > now) return false;
     retry = RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
     if ((int64_t)retry > now) return false;

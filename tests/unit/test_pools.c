@@ -1696,6 +1696,14 @@ TEST(pools, say_that_the_common_bound_is_reached) {
         error.message);
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
+    house_init(&h, 1, 2);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_TIMEOUT, get(&h, "a", RM_NOWAIT, &b, &error)); /* its own, not the common one */
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 1",
+              error.message);
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
 }
 
 /* ---- keys, asynchronously ---- */
@@ -1856,6 +1864,7 @@ TEST(pools, open_again_after_a_stop) {
              resource.stop_fn(resource.user, rm_deadline_after(&h.w.clock, RM_NOWAIT), &error));
     CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, none, &error)); /* it is still out */
     CHECK_STR("a", error.where);
+    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, none, NULL));
     back(&h, &a, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &error));
     CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &a));
