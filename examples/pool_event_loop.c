@@ -43,8 +43,8 @@ static void note_thread(void) {
 }
 
 /* ---- the resource: an open file; zero is no resource, so the descriptor is kept plus one.
-   It is made in the thread that asks, which is the loop's: opening a file is over at once, but a
-   connect would hold up the loop. Then call rm_pool_prewarm first, or acquire in a helper thread. */
+   It is made in the thread that asks, the loop's: opening a file is over at once, but a connect
+   would hold up the loop. Then call rm_pool_prewarm first, or acquire in a helper thread. */
 
 static rm_status open_file(void **resource, rm_deadline deadline, rm_error *error, void *user) {
     const int file = open((const char *)user, O_RDONLY);
