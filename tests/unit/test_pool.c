@@ -2602,7 +2602,7 @@ struct crowd {
     uint32_t rounds;
     uint32_t done;          /* of THREADS * rounds */
     uint32_t out, out_most; /* leases at the same time */
-    uint32_t closing, closed, ready;
+    uint32_t closing, closed;
     uint32_t creates; /* when the pool was closed */
 };
 
@@ -2632,7 +2632,7 @@ static void crowd_start(crowd *all, void (*run)(member *m)) {
     all->run = run;
     all->done = 0;
     gate_init(&all->start);
-    all->out = all->out_most = all->closing = all->closed = all->ready = 0;
+    all->out = all->out_most = all->closing = all->closed = 0;
     for (i = 0; i < THREADS; ++i) {
         member *m = &all->members[i];
         m->all = all;
@@ -2711,37 +2711,6 @@ TEST(pool, max_active) {
         CHECK_EQ(max, everybody.w.live_most);
         world_end(&everybody.w);
     }
-}
-
-/* The thread with a lease shows itself and holds it until told to go on. */
-static void member_takes_turns(member *m) {
-    crowd *all = m->all;
-    uint32_t i;
-    for (i = 0; i < all->rounds; ++i) {
-        rm_lease lease;
-        if (!CHECK_EQ(RM_OK, rm_pool_acquire(all->w.pool, RM_FOREVER, &lease, NULL))) return;
-        member_hold(m, &lease);
-        SET(all->ready, m->number);
-        while (GET(all->ready) != 0)
-            relax();
-        member_give(m, &lease, i % 8 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
-    }
-}
-
-TEST(pool, is_never_idle_while_somebody_waits) {
-    uint32_t turns;
-    everybody.rounds = 40;
-    REQUIRE(world_plain(&everybody.w, 1));
-    crowd_start(&everybody, member_takes_turns);
-    for (turns = 0; turns < THREADS * 40; ++turns) {
-        while (GET(everybody.ready) == 0) /* comes, or a wake-up was lost */
-            relax();
-        CHECK_EQ(1, stats_of(&everybody.w).in_use);
-        if (turns == 0) rm_virtual_clock_await(&everybody.w.time, THREADS - 1);
-        SET(everybody.ready, 0);
-    }
-    CHECK_EQ(THREADS * 40, crowd_join(&everybody));
-    world_end(&everybody.w);
 }
 
 /* Acquires in one of many ways. */
