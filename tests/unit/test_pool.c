@@ -69,38 +69,6 @@ static uint32_t sleepers(world *w) {
 
 /* ---- basics ---- */
 
-TEST(pool, basic_operations) {
-    world w;
-    rm_lease a, b;
-    rm_pool_stats s;
-    REQUIRE(world_plain(&w, 2));
-    CHECK_EQ(0, w.creates); /* nothing before it is needed */
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(1, number_of(&a));
-    CHECK_EQ(RM_OK, take_for(&w, 0, &b));
-    CHECK_EQ(2, number_of(&b));
-    s = stats_of(&w);
-    CHECK_EQ(2, s.in_use);
-    CHECK_EQ(2, s.acquired);
-    CHECK_EQ(2, s.created);
-    give(&w, &a, RM_RELEASE_OK);
-    s = stats_of(&w);
-    CHECK_EQ(1, s.in_use);
-    CHECK_EQ(1, s.idle);
-    CHECK_EQ(RM_OK, take(&w, &a)); /* the same one again */
-    CHECK_EQ(1, number_of(&a));
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_BROKEN);
-    s = stats_of(&w);
-    CHECK_EQ(1, s.idle);
-    CHECK_EQ(1, s.empty);
-    CHECK_EQ(3, s.acquired);
-    CHECK_EQ(1, s.ended[RM_POOL_CAUSE_BROKEN]);
-    CHECK_EQ(1, s.destroyed);
-    CHECK_EQ(0, s.waits);
-    world_end(&w);
-}
-
 TEST(pool, fills_in_its_defaults) {
     world w;
     rm_pool_desc desc, got, standard = rm_pool_desc_default();
@@ -1034,45 +1002,6 @@ TEST(pool, gives_a_waiter_the_slot_of_a_resource_that_broke) {
 
 /* ---- checking and resetting ---- */
 
-TEST(pool, resource_validation) {
-    world w;
-    rm_lease lease;
-    rm_pool_stats s;
-    world_start(&w, 3);
-    w.desc.validate_fn = thing_validate;
-    REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &lease)); /* a new one is not checked */
-    give(&w, &lease, RM_RELEASE_OK);
-    pass(&w, RM_MS(500) - 1);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    CHECK_EQ(0, w.validates);
-    pass(&w, RM_SEC(9)); /* used, not idle */
-    give(&w, &lease, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    CHECK_EQ(0, w.validates);
-    give(&w, &lease, RM_RELEASE_OK);
-    pass(&w, RM_MS(500));
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    CHECK_EQ(1, w.validates);
-    CHECK_EQ(1, number_of(&lease));
-    give(&w, &lease, RM_RELEASE_OK);
-    w.validate_status = RM_E_FAILED;
-    pass(&w, RM_MS(500));
-    CHECK_EQ(RM_OK, take(&w, &lease)); /* replaced in its place */
-    CHECK_EQ(2, w.validates);
-    CHECK_EQ(2, number_of(&lease));
-    CHECK_EQ(0, lease.slot);
-    CHECK_EQ(1, w.live_most);
-    s = stats_of(&w);
-    CHECK_EQ(1, s.ended[RM_POOL_CAUSE_INVALID]);
-    CHECK_EQ(1, s.destroyed);
-    CHECK_EQ(2, s.created);
-    CHECK_EQ(5, s.acquired); /* the failed one was never handed out */
-    CHECK_EQ(0, s.ended[RM_POOL_CAUSE_BROKEN]);
-    give(&w, &lease, RM_RELEASE_OK);
-    world_end(&w);
-}
-
 TEST(pool, checks_every_time_when_strict) {
     world w;
     rm_lease lease;
@@ -1841,47 +1770,7 @@ TEST(pool, is_turned_away_by_its_guard) {
     world_end(&w);
 }
 
-/* ---- the pool as a resource ---- */
-
-TEST(pool, health_check) {
-    world w;
-    caller c;
-    rm_lease lease, other;
-    rm_error reason;
-    rm_resource resource;
-    REQUIRE(world_plain(&w, 1));
-    resource = rm_pool_resource(w.pool);
-    CHECK_STR("db", resource.name);
-    CHECK_STR("pool", resource.kind);
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_OK, take(&w, &lease)); /* it takes nothing away */
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason)); /* all used, no wait */
-    caller_queue(&c, &w, RM_FOREVER, 1);
-    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_E_BUSY, reason.status);
-    CHECK(strstr(reason.message, "1 of 1 in use, 1 waiting") != NULL);
-    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, NULL));
-    give(&w, &lease, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, caller_join(&c));
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    give(&w, &c.lease, RM_RELEASE_BROKEN);
-    w.create_status = RM_E_REFUSED;
-    w.create_says = "nobody listens";
-    CHECK_EQ(RM_E_REFUSED, take(&w, &other));
-    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_E_REFUSED, reason.status);
-    CHECK_STR("nobody listens", reason.message);
-    w.create_status = RM_OK;
-    CHECK_EQ(RM_OK, take(&w, &other));
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    give(&w, &other, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
-    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_E_CLOSED, reason.status);
-    world_end(&w);
-}
-
-/* ---- why it is not healthy ---- */
+/* ---- the pool as a resource: why it is not healthy ---- */
 
 static rm_error failure; /* of the next creates; its status is RM_OK when they succeed */
 
@@ -2665,53 +2554,6 @@ static uint64_t crowd_join(crowd *all) {
 }
 
 static crowd everybody; /* too large for a stack */
-
-static void member_acquires_and_releases(member *m) {
-    uint32_t i;
-    for (i = 0; i < m->all->rounds; ++i) {
-        rm_lease lease;
-        if (!CHECK_EQ(RM_OK, rm_pool_acquire(m->all->w.pool, RM_FOREVER, &lease, NULL))) return;
-        member_hold(m, &lease);
-        if (i % 4 == 0) relax(); /* somebody else will want it */
-        member_give(m, &lease, m->number % 2 && i % 16 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
-    }
-}
-
-TEST(pool, concurrent_access) {
-    static const int64_t policies[] = {RM_US(50), RM_STRICT};
-    size_t p;
-    for (p = 0; p < 2; ++p) {
-        world_start(&everybody.w, 4);
-        everybody.w.desc.barge_ns = policies[p];
-        everybody.rounds = 500;
-        REQUIRE(world_open(&everybody.w));
-        crowd_start(&everybody, member_acquires_and_releases);
-        CHECK_EQ(THREADS * 500, crowd_join(&everybody));
-        CHECK_EQ(THREADS * 500, stats_of(&everybody.w).acquired);
-        CHECK_EQ(0, stats_of(&everybody.w).timeouts);
-        world_end(&everybody.w);
-    }
-}
-
-TEST(pool, max_active) {
-    uint32_t max;
-    for (max = 1; max <= 3; ++max) {
-        rm_lease lease[3], other;
-        uint32_t i;
-        everybody.rounds = 200;
-        REQUIRE(world_plain(&everybody.w, max));
-        for (i = 0; i < max; ++i)
-            CHECK_EQ(RM_OK, take(&everybody.w, &lease[i]));
-        CHECK_EQ(RM_E_BUSY, take(&everybody.w, &other));
-        for (i = 0; i < max; ++i)
-            give(&everybody.w, &lease[i], RM_RELEASE_OK);
-        crowd_start(&everybody, member_acquires_and_releases);
-        (void)crowd_join(&everybody);
-        CHECK(everybody.out_most <= max);
-        CHECK_EQ(max, everybody.w.live_most);
-        world_end(&everybody.w);
-    }
-}
 
 /* Acquires in one of many ways. */
 static rm_status member_acquire(member *m, uint64_t dice, rm_lease *lease) {

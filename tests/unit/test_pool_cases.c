@@ -61,128 +61,208 @@ static uint32_t await_word(uint32_t *word) {
 TEST(pool_cases, connection_pool_basic_operations) {
     world w;
     rm_lease a, b;
+    rm_pool_stats s;
     world_init(&w, 2);
+    w.watches = true;
     REQUIRE(world_open(&w));
+    CHECK_EQ(0, w.creates); /* nothing before it is needed */
     CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
-    CHECK(a.resource != b.resource);
+    CHECK_EQ(1, number_of(&a));
+    CHECK_EQ(RM_OK, take_for(&w, 0, &b));
+    CHECK_EQ(2, number_of(&b));
+    s = stats_of(&w);
+    CHECK_EQ(2, s.in_use);
+    CHECK_EQ(2, s.acquired);
+    CHECK_EQ(2, s.created);
     give(&w, &a, RM_RELEASE_OK);
-    CHECK_EQ(1, borrow(&w));
+    s = stats_of(&w);
+    CHECK_EQ(1, s.in_use);
+    CHECK_EQ(1, s.idle);
+    CHECK_EQ(RM_OK, take(&w, &a)); /* the same one again */
+    CHECK_EQ(1, number_of(&a));
+    give(&w, &a, RM_RELEASE_OK);
     give(&w, &b, RM_RELEASE_BROKEN);
-    CHECK_EQ(1, w.destroyed);
-    CHECK_EQ(1, stats_of(&w).idle);
+    s = stats_of(&w);
+    CHECK_EQ(1, s.idle);
+    CHECK_EQ(1, s.empty);
+    CHECK_EQ(3, s.acquired);
+    CHECK_EQ(1, s.ended[RM_POOL_CAUSE_BROKEN]);
+    CHECK_EQ(1, s.destroyed);
+    CHECK_EQ(0, s.waits);
     world_end(&w);
 }
 
-TEST(pool_cases, connection_pool_max_active) {
-    world w;
-    caller c;
-    rm_lease leases[4];
-    uint32_t i;
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
-    for (i = 0; i < 3; ++i)
-        CHECK_EQ(RM_OK, take(&w, &leases[i]));
-    CHECK_EQ(RM_E_BUSY, take(&w, &leases[3]));
-    caller_queue(&c, &w, RM_MS(5), 1);
-    pass(&w, RM_MS(5));
-    CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    caller_queue(&c, &w, RM_MS(5), 1);
-    give(&w, &leases[0], RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, caller_join(&c));
-    CHECK_EQ(3, w.creates);
-    give(&w, &c.lease, RM_RELEASE_OK);
-    give(&w, &leases[1], RM_RELEASE_OK);
-    give(&w, &leases[2], RM_RELEASE_OK);
-    world_end(&w);
-}
+/* Threads that do the same at the same time. */
 
-TEST(pool_cases, connection_pool_health_check) {
-    world w;
-    rm_lease lease;
-    rm_error reason;
-    rm_resource resource;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
-    resource = rm_pool_resource(w.pool);
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    w.create_status = RM_E_REFUSED;
-    CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
-    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
-    CHECK_STR("nobody listens", reason.message);
-    w.create_status = RM_OK;
-    pass(&w, RM_SEC(5));
-    CHECK_EQ(1, borrow(&w));
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
-    CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
-    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
-    world_end(&w);
-}
-
-TEST(pool_cases, connection_pool_resource_validation) {
-    world w;
-    rm_lease lease;
-    world_init(&w, 1);
-    w.desc.validate_fn = thing_validate;
-    w.desc.validate_after_ns = RM_MS(500);
-    REQUIRE(world_open(&w));
-    CHECK_EQ(1, borrow(&w));
-    CHECK_EQ(0, w.validates); /* new */
-    pass(&w, RM_MS(500));
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    CHECK_EQ(1, w.validates);
-    thing_of(&lease)->sick = true;
-    give(&w, &lease, RM_RELEASE_OK);
-    pass(&w, RM_MS(500));
-    CHECK_EQ(2, borrow(&w)); /* replaced */
-    CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_INVALID]);
-    world_end(&w);
-}
-
-/* ---- threads that do the same at the same time */
-
-enum { MEMBERS = 8 };
+enum { MEMBERS = 8, TAKEN = 500 };
 
 typedef struct member {
     world *w;
+    gate *start;              /* nobody begins before all are there */
     uint32_t *out, *out_most; /* leases at once */
-    uint32_t rounds, got;
+    uint32_t number, got;
     rm_thread thread;
 } member;
 
 static void member_borrows(void *user) {
     member *m = (member *)user;
     uint32_t i;
-    for (i = 0; i < m->rounds; ++i) {
+    gate_pass(m->start);
+    for (i = 0; i < TAKEN; ++i) {
         rm_lease lease;
         if (!CHECK_EQ(RM_OK, rm_pool_acquire(m->w->pool, RM_FOREVER, &lease, NULL))) return;
+        thing_take(thing_of(&lease));
         raise_to(m->out_most, ADD(*m->out, 1));
-        if (i % 4 == 0) relax();
+        if (i % 4 == 0) relax(); /* somebody else will want it */
         ++m->got;
         ADD(*m->out, UINT32_MAX);
-        give(m->w, &lease, i % 16 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
+        give(m->w, &lease, m->number % 2 && i % 16 == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK);
     }
 }
 
-TEST(pool_cases, connection_pool_concurrent_access) {
+/* Lets them all use the pool of a world that watches; returns how many leases were out at once. */
+static uint32_t members_borrow(world *w) {
     member members[MEMBERS];
     uint32_t i, out = 0, out_most = 0;
-    world w;
-    world_init(&w, 4);
-    REQUIRE(world_open(&w));
+    gate start;
+    gate_init(&start);
     for (i = 0; i < MEMBERS; ++i) {
-        const member m = {&w, &out, &out_most, 500, 0, {0}};
+        const member m = {w, &start, &out, &out_most, i, 0, {0}};
         members[i] = m;
         CHECK_EQ(RM_OK, rm_thread_start(&members[i].thread, member_borrows, &members[i]));
     }
+    gate_await(&start, MEMBERS);
+    gate_open(&start);
     for (i = 0; i < MEMBERS; ++i) {
         rm_thread_join(&members[i].thread);
-        CHECK_EQ(500, members[i].got);
+        CHECK_EQ(TAKEN, members[i].got);
     }
-    CHECK(out_most <= 4);
-    CHECK_EQ(MEMBERS * 500, stats_of(&w).acquired);
-    CHECK_EQ(0, stats_of(&w).in_use);
+    gate_done(&start);
+    return out_most;
+}
+
+TEST(pool_cases, connection_pool_max_active) {
+    uint32_t max;
+    for (max = 1; max <= 3; ++max) {
+        rm_lease leases[3], other;
+        uint32_t i;
+        caller c;
+        world w;
+        world_init(&w, max);
+        w.watches = true;
+        REQUIRE(world_open(&w));
+        for (i = 0; i < max; ++i)
+            CHECK_EQ(RM_OK, take(&w, &leases[i]));
+        CHECK_EQ(RM_E_BUSY, take(&w, &other));
+        caller_queue(&c, &w, RM_MS(5), 1);
+        pass(&w, RM_MS(5));
+        CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+        caller_queue(&c, &w, RM_MS(5), 1);
+        give(&w, &leases[0], RM_RELEASE_OK);
+        caller_served(&c);
+        CHECK_EQ(max, w.creates);
+        for (i = 1; i < max; ++i)
+            give(&w, &leases[i], RM_RELEASE_OK);
+        CHECK(members_borrow(&w) <= max);
+        CHECK_EQ(max, w.live_most);
+        world_end(&w);
+    }
+}
+
+TEST(pool_cases, connection_pool_health_check) {
+    world w;
+    caller c;
+    rm_lease lease, other;
+    rm_error reason;
+    rm_resource resource;
+    world_init(&w, 1);
+    w.watches = true;
+    w.desc.create_backoff_ns = RM_NONE;
+    REQUIRE(world_open(&w));
+    resource = rm_pool_resource(w.pool);
+    CHECK_STR("db", resource.name);
+    CHECK_STR("pool", resource.kind);
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* it takes nothing away */
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason)); /* all used, no wait */
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_E_BUSY, reason.status);
+    CHECK(strstr(reason.message, "1 of 1 in use, 1 waiting") != NULL);
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, NULL));
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    give(&w, &c.lease, RM_RELEASE_BROKEN);
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&w, &other));
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_E_REFUSED, reason.status);
+    CHECK_STR("nobody listens", reason.message);
+    w.create_status = RM_OK;
+    CHECK_EQ(RM_OK, take(&w, &other));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    give(&w, &other, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_E_CLOSED, reason.status);
     world_end(&w);
+}
+
+TEST(pool_cases, connection_pool_resource_validation) {
+    world w;
+    rm_lease lease;
+    rm_pool_stats s;
+    world_init(&w, 3);
+    w.watches = true;
+    w.desc.validate_fn = thing_validate;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* a new one is not checked */
+    give(&w, &lease, RM_RELEASE_OK);
+    pass(&w, RM_MS(500) - 1);
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(0, w.validates);
+    pass(&w, RM_SEC(9)); /* used, not idle */
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(0, w.validates);
+    give(&w, &lease, RM_RELEASE_OK);
+    pass(&w, RM_MS(500));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(1, w.validates);
+    CHECK_EQ(1, number_of(&lease));
+    give(&w, &lease, RM_RELEASE_OK);
+    w.validate_status = RM_E_FAILED;
+    pass(&w, RM_MS(500));
+    CHECK_EQ(RM_OK, take(&w, &lease)); /* replaced in its place */
+    CHECK_EQ(2, w.validates);
+    CHECK_EQ(2, number_of(&lease));
+    CHECK_EQ(0, lease.slot);
+    CHECK_EQ(1, w.live_most);
+    s = stats_of(&w);
+    CHECK_EQ(1, s.ended[RM_POOL_CAUSE_INVALID]);
+    CHECK_EQ(1, s.destroyed);
+    CHECK_EQ(2, s.created);
+    CHECK_EQ(5, s.acquired); /* the failed one was never handed out */
+    CHECK_EQ(0, s.ended[RM_POOL_CAUSE_BROKEN]);
+    give(&w, &lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
+TEST(pool_cases, connection_pool_concurrent_access) {
+    static const int64_t policies[] = {RM_US(50), RM_STRICT};
+    size_t p;
+    for (p = 0; p < 2; ++p) {
+        world w;
+        world_init(&w, 4);
+        w.watches = true;
+        w.desc.barge_ns = policies[p];
+        REQUIRE(world_open(&w));
+        CHECK(members_borrow(&w) <= 4);
+        CHECK_EQ(MEMBERS * TAKEN, stats_of(&w).acquired);
+        CHECK_EQ(0, stats_of(&w).timeouts);
+        world_end(&w);
+    }
 }
 
 /* ---- 1: vitessio/vitess#20310, PR#20308, github/vitess-gh#241 */
