@@ -921,7 +921,14 @@ TEST(pool_cases, starves_nobody_and_lets_nobody_jump_the_queue) {
 
 /* ---- 4: HikariCP#835 */
 
-static uint32_t clock_waits;
+static uint32_t clock_waits, clock_reads; /* of all threads but the one that looks on */
+static uint32_t looks_on;
+
+static int64_t counted_now(void *user) {
+    const rm_clock plain = rm_virtual_clock_clock((rm_virtual_clock *)user);
+    if (rm_thread_number() != looks_on) ADD(clock_reads, 1);
+    return plain.now_fn(user);
+}
 
 static void counted_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
     const rm_clock plain = rm_virtual_clock_clock((rm_virtual_clock *)user);
@@ -929,30 +936,38 @@ static void counted_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void 
     plain.wait_fn(cond, mutex, until_ns, user);
 }
 
+/* A spin reads the clock, to come to an end, or waits on it; no processor's time is measured. */
 TEST(pool_cases, burns_nothing_while_it_waits) {
-    enum { COUNT = 64 };
+    enum { COUNT = 64, READS = 4 }; /* before it sleeps: for stamp and deadline, in the queue */
     static caller callers[COUNT];
-    uint32_t i, before;
+    uint32_t i, before, read;
     rm_lease lease;
     world w;
     world_init(&w, 1);
     w.clock.wait_fn = counted_wait;
+    w.clock.now_fn = w.clock.coarse_fn = counted_now;
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, take(&w, &lease));
+    looks_on = rm_thread_number();
     SET(clock_waits, 0);
+    SET(clock_reads, 0);
     for (i = 0; i < COUNT; ++i)
         caller_queue(&callers[i], &w, RM_FOREVER, i + 1);
     before = GET(clock_waits);
     CHECK_EQ(COUNT, before);
+    read = GET(clock_reads);
+    CHECK(read <= COUNT * READS);
     for (i = 0; i < 1000; ++i) {
         pass(&w, RM_MS(10));
         if (i % 100 == 0) (void)maintain(&w);
     }
     CHECK_EQ(before, GET(clock_waits)); /* nobody has run */
+    CHECK_EQ(read, GET(clock_reads));
     give(&w, &lease, RM_RELEASE_OK);
     for (i = 0; i < COUNT; ++i) { /* they are served in their order */
         CHECK_EQ(RM_OK, caller_join(&callers[i]));
         CHECK_EQ(before, GET(clock_waits)); /* and only the one that is served */
+        CHECK(GET(clock_reads) <= read + READS * (i + 1));
         give(&w, &callers[i].lease, RM_RELEASE_OK);
     }
     world_end(&w);
@@ -1002,7 +1017,9 @@ TEST(pool_cases, does_not_end_together_what_was_born_together) {
     }
 }
 
-/* ---- 6: pgx#1259, PR#2425; pgbouncer#328, #872, PR#488 */
+/* ---- 6: pgx#1259, PR#2425; pgbouncer#328, #872, PR#488. Calls one after another; that a burst
+   of calls at once counts as one failure is pool_backoff.a_burst_that_fails_together_is_one_failure
+   in test_pool_life.c. */
 
 TEST(pool_cases, does_not_storm_a_server_that_is_down) {
     uint64_t luck;
@@ -1094,7 +1111,6 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, take(&w, &lease));
     w.create_status = RM_E_REFUSED;
-    w.desc.create_backoff_ns = RM_SEC(1);
     caller_start(&c, &w, RM_MS(5)); /* it tries, and gets the error itself */
     CHECK_EQ(RM_E_REFUSED, caller_join(&c));
     caller_queue(&c, &w, RM_MS(5), 1); /* now nobody tries: it waits for the lease */
