@@ -3183,6 +3183,12 @@ RM_API uint32_t rm_sem_available(const rm_sem *sem) {
 
 enum { RMI_ENTRY_FREE = 0, RMI_ENTRY_LIVE = 1 };
 
+/* Tests make it small, to see that they would notice. */
+#ifndef RMI_REGISTRY_GENERATION_BITS
+#define RMI_REGISTRY_GENERATION_BITS 32
+#endif
+#define RMI_REGISTRY_GENERATIONS (((UINT32_C(1) << (RMI_REGISTRY_GENERATION_BITS - 1)) - 1) * 2 + 1)
+
 typedef struct rmi_entry {
     unsigned char *key;
     void *value;
@@ -3443,7 +3449,8 @@ static bool rmi_registry_link(rm_registry *r, uint32_t slot, uint64_t hash, unsi
         entry->next = 0;
         entry->recent = true;
         entry->state = RMI_ENTRY_LIVE;
-        if (++entry->generation == 0) entry->generation = 1; /* 0 is a cleared reference */
+        entry->generation = (entry->generation + 1u) & RMI_REGISTRY_GENERATIONS;
+        if (entry->generation == 0) entry->generation = 1; /* 0 is a cleared reference */
         *link = slot + 1;
         (void)RMI_ADD32(&r->count, 1u, RELAXED);
         rmi_registry_borrow(r, slot, out);

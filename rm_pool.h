@@ -509,6 +509,8 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 typedef struct rmi_pool_wish {
     int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
     bool counted;     /* among those that want a place under a common bound */
+    bool held;        /* ... but may not make anything for a time */
+    bool looks;       /* that time is over: it looks for a place */
 } rmi_pool_wish;
 
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
@@ -522,7 +524,6 @@ typedef struct rm_pool_request {
     rm_deadline deadline;
     rm_permit permit;
     uint32_t life; /* the pool's, of which a fork begins another */
-    bool keyed;
 } rm_pool_request;
 
 /* Borrows a resource without waiting, in the same queue as all others: acquired_fn gets it, perhaps
@@ -830,7 +831,7 @@ typedef struct rmi_slot {
     int64_t born_ns;
     uint32_t reported; /* the low half of the last sequence reported as leaked; maintain's */
     bool probe;        /* its create finds out whether the endpoint is well again */
-    bool keyed;        /* lent by rm_pools: its key is in use until the lease ends */
+    uint16_t next;     /* slot + 1 of the next that a trim has claimed; 0 = none */
 } rmi_slot;
 
 typedef struct rmi_endpoint {
@@ -873,7 +874,7 @@ enum { RMI_POOL_TIME_FIRST = 3, RMI_POOL_TIME_LAST = 10, RMI_POOL_TIME_BINS = 11
 enum { RMI_POOL_WAITS, RMI_POOL_CREATES, RMI_POOL_USES, RMI_POOL_TIMES };
 
 /* What a queue may grant besides a slot. */
-enum { RMI_POOL_FAILS = 0x10000, RMI_POOL_SHUT = 0x10001 };
+enum { RMI_POOL_FAILS = 0x10000, RMI_POOL_SHUT, RMI_POOL_LOOK };
 
 struct rm_pool {
     RMI_ALIGN(128) uint64_t epoch;
@@ -883,6 +884,7 @@ struct rm_pool {
     rmi_endpoint *endpoints; /* at least one */
     int64_t fresh_ns;        /* what was used so lately is lent without a check */
     uint32_t capacity, endpoint_count, number, life;
+    uint32_t family;        /* the number of `pools` when it was made */
     bool direct;            /* an acquire asks nobody: no guard, no choice of endpoints */
     bool plain;             /* a release asks and tells nobody */
     bool balanced;          /* which endpoint a lease is from matters */
@@ -903,6 +905,7 @@ struct rm_pool {
     uint32_t trims;               /* asked for; the first one does them */
     uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
     uint64_t round;               /* of the notifications in which it had its turn last */
+    bool grows;                   /* one that wants a place has waited for grow_after_ns */
     bool failing;                 /* the last create failed */
     rm_error last_error;
     int64_t last_error_ns;
@@ -1082,6 +1085,7 @@ static bool rmi_pools_hold(rm_pool *pool, rm_registry_ref *held);
 static void rmi_pools_relieve(rm_pool *pool);
 static bool rmi_pools_waits(rm_pool *pool);
 static bool rmi_pools_yields(rm_pool *pool);
+static bool rmi_pool_forgotten(const rm_pool *pool);
 static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish);
 static void rmi_budget_leaving(rmi_budget *budget);
 static void rmi_budget_put(rmi_budget *budget, uint32_t left);
@@ -1214,7 +1218,6 @@ typedef struct rmi_pool_ask {
     int64_t now_ns; /* coarse, when it was last looked at */
     bool absolute;
     bool try_only; /* RM_NOWAIT as a timeout */
-    bool keyed;    /* rm_pools asks */
 } rmi_pool_ask;
 
 /* When an acquire may make the pool grow; INT64_MIN = at once. */
@@ -1340,26 +1343,45 @@ static inline bool rmi_pool_overfull(rm_pool *pool) {
            (max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle);
 }
 
-/* Ends the idle resource in the highest slot, if there is one; `left`: its place is counted. */
-static bool rmi_pool_drop_idle(rm_pool *pool, bool left) {
+/* Ends the idle resource in the highest slot, if there is one; its place is counted already. */
+static bool rmi_pool_drop_idle(rm_pool *pool) {
     uint32_t i = pool->capacity;
     while (i-- > 0) {
         if (!rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
-        (left ? rmi_pool_retire_left : rmi_pool_retire)(pool, &pool->slots[i],
-                                                        RM_POOL_CAUSE_SURPLUS);
+        rmi_pool_retire_left(pool, &pool->slots[i], RM_POOL_CAUSE_SURPLUS);
         return true;
     }
     return false;
 }
 
-/* Ends what is idle above the bounds: one thread at a time, so that it does not end too many. */
+/* Claims what is idle above the bounds, from the top, and chains it. */
+static void rmi_pool_claim_surplus(rm_pool *pool, uint32_t *first) {
+    uint32_t i = pool->capacity;
+    while (i-- > 0 && rmi_pool_overfull(pool)) {
+        rmi_slot *slot = &pool->slots[i];
+        if (!rmi_pool_claim_from(slot, RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
+        (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
+        if (pool->budget != NULL) rmi_budget_leaving(pool->budget);
+        slot->next = (uint16_t)*first;
+        *first = i + 1;
+    }
+}
+
+/* Ends what is idle above the bounds. One thread at a time chooses, so that it is not too much, and
+   all of it before the first is ended: a slow destroy_fn holds up nobody else. */
 static void rmi_pool_trim(rm_pool *pool) {
-    uint32_t asked;
+    uint32_t asked, first = 0;
     if (RMI_ADD32(&pool->trims, 1u, SEQ_CST) != 0) return; /* who is at it looks again */
     do {
         asked = RMI_LOAD32(&pool->trims, SEQ_CST);
-        while (rmi_pool_overfull(pool) && rmi_pool_drop_idle(pool, false)) {}
+        rmi_pool_claim_surplus(pool, &first);
     } while (!RMI_CAS32(&pool->trims, &asked, 0u, SEQ_CST));
+    while (first != 0) {
+        rmi_slot *slot = &pool->slots[first - 1];
+        first = slot->next;
+        rmi_pool_end(pool, slot, RM_POOL_CAUSE_SURPLUS);
+        rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, 1);
+    }
 }
 
 /* Sees to what an idle resource, made or checked in that epoch, brings about. */
@@ -1587,10 +1609,26 @@ static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
            rmi_pool_hopeless(pool, grant);
 }
 
+/* Is what kept one from using a place under the common bound just over? Then it is to come out and
+   have one made free, which is not done under the lock. */
+static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) {
+    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
+    const bool held = wish->held;
+    if (!wish->counted) return false;
+    wish->held = rmi_pool_grow_at(pool, wish, population) > rm_now(pool->env.clock) ||
+                 rmi_pool_blocked(pool, grant);
+    if (!held || wish->held) return false;
+    wish->looks = true;
+    *grant = RMI_POOL_LOOK;
+    return true;
+}
+
 /* A try for one in the queue, who needs no place then, although it may not know it yet. */
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
-    if (!rmi_pool_take(owner, request, grant)) return false;
-    rmi_pools_count_out((rm_pool *)owner, (rmi_pool_wish *)request);
+    rm_pool *pool = (rm_pool *)owner;
+    rmi_pool_wish *wish = (rmi_pool_wish *)request;
+    if (!rmi_pool_take(pool, wish, grant) && !rmi_pool_looks(pool, wish, grant)) return false;
+    rmi_pools_count_out(pool, wish);
     return true;
 }
 
@@ -1599,7 +1637,7 @@ static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     rm_pool *pool = (rm_pool *)owner;
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
     const rmi_pool_wish *wish = (const rmi_pool_wish *)request;
-    const bool room = rmi_pool_has_room(pool, wish, population) && !rmi_pool_spent(pool);
+    const bool room = rmi_pool_has_room(pool, wish, population);
     const int64_t grow_at = rmi_pool_grow_at(pool, wish, population);
     int64_t at = INT64_MAX;
     uint32_t i;
@@ -1650,14 +1688,31 @@ static rmi_pool_counts rmi_pool_counted(rm_pool *pool) {
     return counts;
 }
 
+/* Says how many resources there are, and what keeps them from being lent or made besides. */
+static void rmi_pool_lack(rm_pool *pool, uint32_t waiting, rm_error *lack) {
+    const rmi_pool_counts counts = rmi_pool_counted(pool);
+    rm_error why;
+    why.message[0] = '\0';
+    if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_SUSPENDED) != 0)
+        (void)rm_error_set(&why, RM_E_BUSY, 0, NULL, "; suspended, rm_pool_resume lends again");
+    else if (pool->budget != NULL && rmi_budget_spent(pool->budget))
+        (void)rm_error_set(&why, RM_E_BUSY, 0, NULL,
+                           "; all %u of max_total are taken by this and other keys",
+                           pool->budget->max);
+    (void)rm_error_set(lack, RM_E_BUSY, 0, NULL,
+                       "no resource: %u in use, %u idle, %u creating, %u closing, %u waiting, "
+                       "max %u%s",
+                       counts.states[RMI_SLOT_BUSY], counts.states[RMI_SLOT_IDLE],
+                       counts.states[RMI_SLOT_CREATING], counts.states[RMI_SLOT_CLOSING], waiting,
+                       rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0), why.message);
+}
+
 /* Says why there was nothing to hand out, with what helps at 3 a.m. */
 static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *error) {
-    rmi_pool_counts counts;
-    rm_error last;
+    rm_error last, lack;
     int64_t age;
     uint32_t waiting;
     if (error == NULL) return status;
-    counts = rmi_pool_counted(pool);
     rm_waitq_lock(&pool->queue);
     last = pool->last_error;
     if (!pool->failing) last.status = RM_OK; /* one that is over explains nothing */
@@ -1675,27 +1730,10 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
         return rm_error_set(error, status, 0, pool->name,
                             "this thread holds one of %u and would wait for itself; release it "
                             "first, or raise max",
-                            counts.states[RMI_SLOT_BUSY]);
-    if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_SUSPENDED) != 0)
-        return rm_error_set(error, status, 0, pool->name,
-                            "the pool is suspended, %u wait; rm_pool_resume lends again", waiting);
-    if (last.status == RM_OK && pool->budget != NULL && rmi_budget_spent(pool->budget))
-        return rm_error_set(error, status, 0, pool->name,
-                            "no resource: %u in use, %u waiting, max %u; all %u of the common "
-                            "bound are taken by this and other keys; raise max_total",
-                            counts.states[RMI_SLOT_BUSY], waiting,
-                            rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0), pool->budget->max);
-    if (last.status == RM_OK)
-        return rm_error_set(error, status, 0, pool->name,
-                            "no resource: %u in use, %u idle, %u creating, %u closing, %u waiting, "
-                            "max %u",
-                            counts.states[RMI_SLOT_BUSY], counts.states[RMI_SLOT_IDLE],
-                            counts.states[RMI_SLOT_CREATING], counts.states[RMI_SLOT_CLOSING],
-                            waiting, rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0));
-    return rm_error_set(error, status, last.native, pool->name,
-                        "no resource: %u in use, %u creating, %u waiting, max %u; %lld ms ago: %s",
-                        counts.states[RMI_SLOT_BUSY], counts.states[RMI_SLOT_CREATING], waiting,
-                        rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0),
+                            rmi_pool_in_state(pool, RMI_SLOT_BUSY));
+    rmi_pool_lack(pool, waiting, &lack);
+    if (last.status == RM_OK) return rm_error_set(error, status, 0, pool->name, "%s", lack.message);
+    return rm_error_set(error, status, last.native, pool->name, "%s; %lld ms ago: %s", lack.message,
                         (long long)(age / RM_MS(1)), last.message);
 }
 
@@ -1815,15 +1853,15 @@ static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *erro
 static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
     const int64_t wait = pool->desc.create_backoff_ns;
+    int64_t until;
     rm_error refusal;
     if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) == RM_OK) {
         if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0)
             RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
         return true;
     }
-    RMI_STORE64(&endpoint->shut_ns,
-                (uint64_t)rm_time_add(rm_now(pool->env.clock), wait > 0 ? wait : RM_MS(1)),
-                SEQ_CST);
+    until = rm_time_add(rm_now(pool->env.clock), wait > 0 ? wait : RM_MS(1));
+    RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), SEQ_CST);
     return false;
 }
 
@@ -1882,6 +1920,19 @@ static bool rmi_pool_has_another(rm_pool *pool, const rmi_endpoint *but) {
     return false;
 }
 
+/* Puts a slot back whose endpoint's guard refuses. But what is idle there ends if it takes the room
+   for one at another endpoint, which is well: one in a backoff, since the guard is not asked before
+   that is over. */
+static void rmi_pool_make_way(rm_pool *pool, rmi_slot *slot, const rmi_endpoint *endpoint) {
+    const rmi_pool_wish any = {0, false, false, false};
+    const bool idle = rmi_slot_state(RMI_LOAD64(&slot->word, RELAXED)) == RMI_SLOT_CHECKING;
+    if (idle && rmi_pool_has_another(pool, endpoint) &&
+        !rmi_pool_has_room(pool, &any, RMI_LOAD64(&pool->population, SEQ_CST)))
+        rmi_pool_retire(pool, slot, RM_POOL_CAUSE_SURPLUS);
+    else
+        rmi_pool_unclaim(pool, slot);
+}
+
 /* Sees to it that a claimed slot has a fit resource. *again: it could not, and the slot is not the
    caller's any more; another may do. */
 static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask, bool *again,
@@ -1892,8 +1943,12 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     rm_pool_cause cause;
     rm_status status;
     *again = true;
-    if ((epoch & RMI_EPOCH_STOPPED) != 0 || !rmi_pool_admit_endpoint(pool, slot)) {
+    if ((epoch & RMI_EPOCH_STOPPED) != 0) {
         rmi_pool_unclaim(pool, slot);
+        return RM_OK;
+    }
+    if (!rmi_pool_admit_endpoint(pool, slot)) {
+        rmi_pool_make_way(pool, slot, endpoint);
         return RM_OK;
     }
     permit = slot->endpoint_permit;
@@ -1948,8 +2003,10 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     const bool on = wish->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
     rm_status status;
     rmi_pool_ask_deadline(pool, ask);
-    if (pool->budget != NULL) rmi_pools_count_in(pool, wish);
-    if (pool->budget != NULL) rmi_pools_relieve(pool);
+    if (pool->budget != NULL && !rm_deadline_passed(pool->env.clock, ask->deadline)) {
+        rmi_pools_count_in(pool, wish);
+        rmi_pools_relieve(pool);
+    }
     if (!on) wish->since_ns = rm_now(pool->env.clock);
     status =
         on ? rm_waitq_wait_on(&pool->queue, wish, wish->since_ns, ask->deadline, ask->cancel, grant)
@@ -1967,9 +2024,11 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, &ask->wish, grant)) {
         if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
-        else if (pool->desc.refuse_nested && rmi_pool_holds(pool))
+        else if (pool->desc.refuse_nested && !over && rmi_pool_holds(pool))
             status = RM_E_DEADLOCK;
         else
+            status = rmi_pool_wait(pool, ask, grant);
+        while (status == RM_OK && *grant == RMI_POOL_LOOK)
             status = rmi_pool_wait(pool, ask, grant);
     }
     if (status == RM_OK && *grant >= RMI_POOL_FAILS)
@@ -2011,8 +2070,8 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
     bool again = true;
     if (rm_cancel_requested(ask->cancel))
         return rm_error_set(error, RM_E_CANCELLED, 0, pool->name, "cancelled before it began");
+    memset(&ask->wish, 0, sizeof ask->wish);
     ask->wish.since_ns = INT64_MAX;
-    ask->wish.counted = false;
     if (pool->guard.admit_fn != NULL) {
         status = rmi_pool_admit(pool, &permit, error);
         if (status != RM_OK) return status;
@@ -2027,7 +2086,6 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         if (again) continue;
         if (status != RM_OK)
             return rmi_pool_lacks(pool, &permit, rmi_pool_blame(pool, status), status, error);
-        slot->keyed = ask->keyed;
         rmi_pool_lend(pool, slot, &permit, ask->now_ns, out);
     }
     return RM_OK;
@@ -2044,8 +2102,7 @@ static bool rmi_pool_within(int64_t then, int64_t now, int64_t ns) {
    nobody is to be asked; a deadline has to be further off than the coarse clock may be behind. What
    is read before the claim holds after it, or else is of an
    older check of the slot, which the newer one can only have bettered; but for the pool's epoch. */
-static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, bool keyed,
-                                          rm_lease *out) {
+static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, rm_lease *out) {
 #ifndef RM_NO_TLS
     const rmi_pool_hint *hint = &rmi_pool_hints[pool->number % RMI_POOL_HINTS];
     rmi_slot *slot;
@@ -2067,13 +2124,18 @@ static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, bo
         rmi_pool_offer(pool, slot);
         return false;
     }
-    slot->keyed = keyed;
     rmi_pool_lend(pool, slot, NULL, now, out);
     return true;
 #else
-    (void)pool, (void)deadline_ns, (void)keyed, (void)out;
+    (void)pool, (void)deadline_ns, (void)out;
     return false;
 #endif
+}
+
+/* A lease that its rm_pools do not know of would not keep its key. */
+static rm_status rmi_pool_keyed(const rm_pool *pool, rm_error *error) {
+    return rm_error_set(error, RM_E_INVALID, 0, pool->name,
+                        "the pool of a key: borrow with rm_pools_acquire");
 }
 
 RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *out,
@@ -2081,32 +2143,31 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
     rmi_pool_ask ask;
     if (pool == NULL || out == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool or out is NULL");
+    if (pool->pools != NULL) return rmi_pool_keyed(pool, error);
     if (!rm_timeout_valid(timeout_ns))
         return rm_error_set(error, RM_E_INVALID, 0, "timeout_ns",
                             "%lld is no timeout: a time, RM_NOWAIT or RM_FOREVER",
                             (long long)timeout_ns);
-    if (rmi_pool_acquire_again(pool, INT64_MAX, false, out)) return RM_OK;
+    if (rmi_pool_acquire_again(pool, INT64_MAX, out)) return RM_OK;
     ask.timeout_ns = timeout_ns == 0 ? pool->desc.acquire_timeout_ns : timeout_ns;
     ask.deadline.at_ns = 0;
     ask.cancel = NULL;
     ask.absolute = false;
     ask.try_only = ask.timeout_ns == RM_NOWAIT;
-    ask.keyed = false;
     return rmi_pool_acquire(pool, &ask, out, error);
 }
 
 static rm_status rmi_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_cancel *cancel,
-                                        bool keyed, rm_lease *out, rm_error *error) {
+                                        rm_lease *out, rm_error *error) {
     rmi_pool_ask ask;
     if (!rm_cancel_requested(cancel) &&
-        rmi_pool_acquire_again(pool, deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns, keyed, out))
+        rmi_pool_acquire_again(pool, deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns, out))
         return RM_OK;
     ask.timeout_ns = 0;
     ask.deadline = deadline;
     ask.cancel = cancel;
     ask.absolute = true;
     ask.try_only = false;
-    ask.keyed = keyed;
     return rmi_pool_acquire(pool, &ask, out, error);
 }
 
@@ -2114,7 +2175,8 @@ RM_API rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_c
                                        rm_lease *out, rm_error *error) {
     if (pool == NULL || out == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool or out is NULL");
-    return rmi_pool_acquire_until(pool, deadline, cancel, false, out, error);
+    if (pool->pools != NULL) return rmi_pool_keyed(pool, error);
+    return rmi_pool_acquire_until(pool, deadline, cancel, out, error);
 }
 
 /* >>core: asynchronous acquire */
@@ -2159,17 +2221,17 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     rmi_pools_waited(pool, &request->wish);
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
-    } else if (grant >= RMI_POOL_FAILS) {
+    } else if (grant == RMI_POOL_FAILS || grant == RMI_POOL_SHUT) {
         status = rmi_pool_turned_away(pool, grant, &error);
     } else {
-        status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
+        again = grant == RMI_POOL_LOOK;
+        if (!again) status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
         if (status != RM_OK) outcome = rmi_pool_blame(pool, status);
         if (again) status = rmi_pool_enqueue(request, true);
         if (again && status == RM_OK) return;
         if (again) status = rmi_pool_denied(pool, status, &error);
     }
     RMI_ENTER(rmi_pool_hooks, here, pool);
-    if (status == RM_OK) pool->slots[grant].keyed = request->keyed;
     if (status == RM_OK)
         rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, &lease);
     else
@@ -2181,7 +2243,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
 }
 
 static rm_status rmi_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
-                                        rm_deadline deadline, rm_cancel *cancel, bool keyed,
+                                        rm_deadline deadline, rm_cancel *cancel,
                                         rm_pool_acquired_fn acquired_fn, rm_error *error,
                                         void *user) {
     rm_permit permit;
@@ -2198,7 +2260,6 @@ static rm_status rmi_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
     request->user = user;
     request->deadline = deadline;
     request->permit = permit;
-    request->keyed = keyed;
     request->wish.since_ns = pool->desc.grow_after_ns == 0 ? 0 : rm_now(pool->env.clock);
     (void)RMI_ADD32(&pool->requests, 1u, SEQ_CST);
     status = rmi_pool_enqueue(request, false);
@@ -2214,12 +2275,14 @@ RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
                                        void *user) {
     if (pool == NULL || request == NULL || acquired_fn == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool, request or acquired_fn is NULL");
-    return rmi_pool_acquire_async(pool, request, deadline, cancel, false, acquired_fn, error, user);
+    if (pool->pools != NULL) return rmi_pool_keyed(pool, error);
+    return rmi_pool_acquire_async(pool, request, deadline, cancel, acquired_fn, error, user);
 }
 
 RM_API rm_status rm_pool_request_cancel(rm_pool_request *request) {
     if (request == NULL || request->pool == NULL) return RM_E_INVALID;
-    if (request->life != request->pool->life) return RM_E_STALE;
+    if (request->life != request->pool->life || rmi_pool_forgotten(request->pool))
+        return RM_E_STALE;
     return rm_waitq_remove(&request->pool->queue, &request->waiter);
 }
 
@@ -2240,7 +2303,6 @@ static inline rm_status rmi_pool_find(rm_pool *pool, const rm_lease *lease, rmi_
 typedef struct rmi_lease_end {
     rmi_endpoint *endpoint;
     rm_permit permit, endpoint_permit;
-    bool keyed;
 } rmi_lease_end;
 
 static rmi_lease_end rmi_pool_lease_end(rm_pool *pool, rmi_slot *slot) {
@@ -2248,8 +2310,6 @@ static rmi_lease_end rmi_pool_lease_end(rm_pool *pool, rmi_slot *slot) {
     end.endpoint = rmi_pool_endpoint_of(pool, slot);
     end.permit = slot->permit;
     end.endpoint_permit = slot->endpoint_permit;
-    end.keyed = slot->keyed;
-    slot->keyed = false;
     return end;
 }
 
@@ -2259,7 +2319,7 @@ static void rmi_pools_left(rm_pool *pool);
 static void rmi_pool_lease_ended(rm_pool *pool, rmi_lease_end *end, rm_outcome outcome) {
     rmi_pool_report_to(pool, &end->endpoint->guard, &end->endpoint_permit, outcome);
     rmi_pool_report_to(pool, &pool->guard, &end->permit, outcome);
-    if (end->keyed) rmi_pools_left(pool);
+    if (pool->pools != NULL) rmi_pools_left(pool);
 }
 
 /* Takes the slot of a lease out of its holder's hands; only one call can. */
@@ -2268,6 +2328,7 @@ static rm_status rmi_pool_reclaim(rm_pool *pool, const rm_lease *lease, uint32_t
     const rm_status status = rmi_pool_find(pool, lease, slot);
     uint64_t word;
     if (status != RM_OK) return status;
+    if (rmi_pool_forgotten(pool)) return RM_E_FOREIGN;
     word = rmi_slot_word(lease->sequence, RMI_SLOT_BUSY);
     return RMI_CAS64(&(*slot)->word, &word, rmi_slot_word(lease->sequence, to), ACQ_REL)
                ? RM_OK
@@ -2440,6 +2501,7 @@ RM_API rm_pool_scope rm_pool_scope_open(rm_pool *pool, int64_t timeout_ns, rm_er
 
 RM_API void rm_pool_scope_close(rm_pool_scope *scope) {
     if (scope == NULL || scope->lease.resource == NULL) return;
+    if ((uint32_t)scope->how > RM_RELEASE_BROKEN) scope->how = RM_RELEASE_BROKEN;
     (void)rm_pool_release(scope->pool, &scope->lease, scope->how);
     memset(&scope->lease, 0, sizeof scope->lease); /* also if it was stale */
 }
@@ -2451,12 +2513,19 @@ typedef struct rmi_upkeep {
     rm_pool *pool;
     rm_deadline deadline;
     uint32_t budget; /* hook calls that are left */
-    uint32_t idle;   /* resources, when it began */
+    uint32_t idle;   /* resources, when they were counted last */
     int64_t now;
 } rmi_upkeep;
 
 static bool rmi_upkeep_over(const rmi_upkeep *u) {
     return u->budget == 0 || rm_deadline_passed(u->pool->env.clock, u->deadline);
+}
+
+/* Are there more idle resources than that? It is counted anew once for each that seemed to be. */
+static bool rmi_upkeep_spares(rmi_upkeep *u, uint32_t min_idle) {
+    if (u->idle <= min_idle) return false;
+    u->idle = rmi_pool_in_state(u->pool, RMI_SLOT_IDLE);
+    return u->idle > min_idle;
 }
 
 /* Looks at an idle slot: ends what is too old or too long idle, checks what is due for it. */
@@ -2471,9 +2540,8 @@ static bool rmi_upkeep_idle(rmi_upkeep *u, rmi_slot *slot, uint64_t word) {
     const int64_t unchecked =
         rmi_time_since(u->now, (int64_t)RMI_LOAD64(&slot->checked_ns, RELAXED));
     const uint32_t min_idle = rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 2);
-    const bool unneeded = desc->idle_timeout_ns != RM_NONE && unused >= desc->idle_timeout_ns &&
-                          u->idle > min_idle && /* then it is worth a closer look */
-                          rmi_pool_in_state(pool, RMI_SLOT_IDLE) > min_idle;
+    const bool timed_out = desc->idle_timeout_ns != RM_NONE && unused >= desc->idle_timeout_ns;
+    const bool unneeded = timed_out && rmi_upkeep_spares(u, min_idle);
     const bool due = desc->validate_fn != NULL && desc->keepalive_ns != 0 &&
                      unused >= desc->keepalive_ns && unchecked >= desc->keepalive_ns;
     if (!old && !unneeded && !due) return false;
@@ -2774,7 +2842,7 @@ RM_API rm_status rm_pool_evict(rm_pool *pool, const void *resource) {
 RM_API rm_status rm_pool_suspend(rm_pool *pool) {
     if (pool == NULL) return RM_E_INVALID;
     rmi_pool_turn(pool, 0, RMI_EPOCH_SUSPENDED, 0);
-    if (pool->budget != NULL) rmi_pools_wake(pool->budget); /* it takes no place now */
+    if (pool->budget != NULL) rmi_pools_relieve(pool); /* it takes no place now */
     return RM_OK;
 }
 
@@ -3398,7 +3466,6 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
         slot->word = rmi_slot_word((slot->word >> RMI_SLOT_BITS) + 1u, RMI_SLOT_EMPTY);
         slot->resource = 0;
         RMI_STORE64(&slot->data, 0u, RELAXED);
-        slot->keyed = false;
     }
     pool->leases_before = rmi_pool_counted(pool).leases;
     for (i = 0; i < pool->endpoint_count; ++i) {
@@ -3470,6 +3537,11 @@ struct rm_pools {
     rmi_helper helper;
 };
 
+/* Is it of the parent of a fork? */
+static bool rmi_pool_forgotten(const rm_pool *pool) {
+    return pool->pools != NULL && pool->family != pool->pools->number;
+}
+
 /* Its pool's entry in the registry. */
 static rm_registry_ref rmi_pools_ref(rm_pool *pool) {
     const uint64_t key = RMI_LOAD64(&pool->key, RELAXED);
@@ -3498,6 +3570,9 @@ static uint32_t rmi_pools_room(rm_pool *pool) {
 /* How many places do those who wait in this pool need? */
 static uint32_t rmi_pools_need(rm_pool *pool) {
     const uint32_t room = rmi_pools_room(pool), wanting = RMI_LOAD32(&pool->wanting, SEQ_CST);
+    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
+    const rmi_pool_wish never = {INT64_MAX, false, false, false};
+    if (!pool->grows && rmi_pool_grow_at(pool, &never, population) == INT64_MAX) return 0;
     return room < wanting ? room : wanting;
 }
 
@@ -3529,6 +3604,7 @@ static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish) {
     if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
     (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
     wish->counted = true;
+    pool->grows = pool->grows || wish->looks;
     rm_mutex_unlock(&budget->mutex);
 }
 
@@ -3536,6 +3612,7 @@ static void rmi_budget_count_out(rmi_budget *budget, rm_pool *pool, rmi_pool_wis
     if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
     (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
     wish->counted = false;
+    if (wish->looks) pool->grows = false; /* others will look when it is their time */
 }
 
 static void rmi_pools_count_out(rm_pool *pool, rmi_pool_wish *wish) {
@@ -3574,26 +3651,26 @@ static void rmi_budget_put(rmi_budget *budget, uint32_t left) {
     rm_mutex_unlock(&budget->mutex);
 }
 
-/* Is the next free place another pool's? One's that waits for it and has fewer, or as few and has
-   gone without for longer; any that waits when nobody does here. Not one's that may not grow yet:
-   it has something to wait for. Whoever changes any of that calls rmi_pools_wake. */
+/* Are the free places all others'? Of those that wait for one and have fewer, or as few and have
+   gone without for longer; of any that waits when nobody does here. Whoever changes any of that
+   calls rmi_pools_wake. */
 static bool rmi_pools_waits(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
     const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
     uint32_t most = waits ? rmi_pool_kept(pool) + 1 : UINT32_MAX; /* another has fewer */
+    uint32_t left, needed = 0;
     rm_pool *other;
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return false;
     rm_mutex_lock(&budget->mutex);
-    for (other = budget->hungry; other != NULL; other = other->fuller) {
-        const uint32_t its = rmi_pool_kept(other);
+    left = budget->max - RMI_LOAD32(&budget->used, SEQ_CST);
+    for (other = budget->hungry; other != NULL && needed < left; other = other->fuller) {
         if (other == pool)
             --most; /* those behind it had a place after it */
-        else if (its < most && rmi_pools_room(other) != 0 &&
-                 (other->desc.grow_after_ns == 0 || its == 0))
-            break;
+        else if (rmi_pool_kept(other) < most)
+            needed += rmi_pools_need(other);
     }
     rm_mutex_unlock(&budget->mutex);
-    return other != NULL;
+    return needed >= left;
 }
 
 /* Shall a place of this pool, or (NULL) of one in which nobody waits, go to another? To one that
@@ -3638,7 +3715,7 @@ static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, rm_registry_r
     rm_pool *pool, *best = NULL;
     rm_mutex_lock(&budget->mutex);
     for (pool = budget->hungry; pool != NULL; pool = pool->fuller) {
-        if (pool->round < round && rmi_pools_room(pool) != 0 &&
+        if (pool->round < round && rmi_pools_need(pool) != 0 &&
             (best == NULL || rmi_pool_kept(pool) < rmi_pool_kept(best)))
             best = pool;
     }
@@ -3663,10 +3740,13 @@ static void rmi_pools_wake(rmi_budget *budget) {
     }
 }
 
+/* What is idle where nobody waits, or may be served. */
 static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *user) {
     rm_pool *pool = (rm_pool *)value;
+    const bool stopped = (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0;
     (void)key, (void)size;
-    if (RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 || !rmi_pool_drop_idle(pool, true)) return true;
+    if ((RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 && !stopped) || !rmi_pool_drop_idle(pool))
+        return true;
     *(bool *)user = true;
     return false;
 }
@@ -3743,6 +3823,7 @@ static rm_status rmi_pools_open_inside(rm_pools *pools, const void *key, size_t 
     if (status == RM_OK) {
         if (pools->desc.max_total != 0) pool->budget = &pools->budget;
         pool->pools = pools;
+        pool->family = pools->number;
         pool->plain = false;
     }
     if (status != RM_OK && pools->desc.shut_fn != NULL)
@@ -3874,9 +3955,9 @@ static rm_status rmi_pools_get(rm_pools *pools, const void *key, size_t size, rm
     if (status != RM_OK) return status;
     pool = (rm_pool *)ref->value;
     RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELAXED);
-    if (RMI_LOAD32(&pools->closed, SEQ_CST) != 0) /* it may be newer than what rm_pools_close saw */
-        (void)rm_pool_close(pool, RM_NOWAIT, NULL);
-    return RM_OK;
+    if (RMI_LOAD32(&pools->closed, SEQ_CST) == 0) return RM_OK;
+    (void)rm_registry_put(pools->registry, ref); /* it may be newer than what rm_pools_close saw */
+    return rm_error_set(error, RM_E_CLOSED, 0, pools->name, "the pools are closed");
 }
 
 RM_API rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
@@ -3889,7 +3970,7 @@ RM_API rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
     status = rmi_pools_get(pools, key, size, &lease.ref, error);
     if (status != RM_OK) return status;
     lease.pool = (rm_pool *)lease.ref.value;
-    status = rmi_pool_acquire_until(lease.pool, deadline, cancel, true, &lease.lease, error);
+    status = rmi_pool_acquire_until(lease.pool, deadline, cancel, &lease.lease, error);
     if (status != RM_OK) {
         (void)rm_registry_put(pools->registry, &lease.ref);
         return status;
@@ -3932,7 +4013,7 @@ RM_API rm_status rm_pools_acquire_async(rm_pools *pools, rm_pools_request *reque
     request->acquired_fn = acquired_fn;
     request->user = user;
     status = rmi_pool_acquire_async((rm_pool *)request->ref.value, &request->request, deadline,
-                                    cancel, true, rmi_pools_arrived, error, request);
+                                    cancel, rmi_pools_arrived, error, request);
     if (status != RM_OK) (void)rm_registry_put(pools->registry, &request->ref);
     return status;
 }

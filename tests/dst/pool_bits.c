@@ -4,6 +4,7 @@
 #define RMI_POOL_SEQUENCE_BITS 2
 #define RMI_POOL_GENERATION_BITS 2
 #define RMI_POOL_DOUBT_BITS 2
+#define RMI_REGISTRY_GENERATION_BITS 2
 #define RM_IMPLEMENTATION
 #include "rm_pool.h"
 
@@ -21,4 +22,8 @@ DST_BUG(pool_bits, an_eviction_lends_what_was_made_before, 50, "out.resource != 
 
 DST_BUG(pool_bits, a_doubted_resource_goes_unchecked, 20, "things_checked == 1") {
     doubts_beside_each_other();
+}
+
+DST_BUG(pool_bits, a_lease_of_a_key_that_is_gone_is_taken, 500, "RM_E_STALE") {
+    stale_key_beside_others();
 }

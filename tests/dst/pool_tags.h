@@ -106,4 +106,62 @@ static void doubts_beside_each_other(void) {
     DST_CHECK(rm_pool_destroy(tagged) == RM_OK);
 }
 
+/* A lease of a key that is gone is given back beside others that take its place: the third one
+   after it has its generation modulo 4, less the 0 that none has. */
+static rm_pools *places;
+static rm_pools_lease old_key;
+
+static void end_thing(void *resource, void *user) {
+    (void)resource, (void)user;
+}
+
+/* All pools lie in the same place, one after the other: only the generation tells them apart. */
+static rm_status place_pool(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                            void *user) {
+    static char memory[8192];
+    (void)key, (void)size, (void)error, (void)user;
+    desc->memory = memory;
+    desc->memory_size = sizeof memory;
+    return RM_OK;
+}
+
+static rm_status lend_key(const char *key, rm_pools_lease *lease) {
+    const rm_deadline never = {0};
+    return rm_pools_acquire(places, key, 1, never, NULL, lease, NULL);
+}
+
+static void lends_a_key(int index) {
+    static const char *const names[] = {"b", "c", "d", "e"};
+    rm_pools_lease lease;
+    const rm_status status = lend_key(names[index], &lease);
+    DST_CHECK(status == RM_OK || status == RM_E_FULL);
+    if (status == RM_OK) DST_CHECK(rm_pools_release(places, &lease, RM_RELEASE_OK) == RM_OK);
+}
+
+static void releases_what_is_gone(int index) {
+    (void)index;
+    DST_CHECK(rm_pools_release(places, &old_key, RM_RELEASE_OK) == RM_E_STALE);
+}
+
+static void stale_key_beside_others(void) {
+    void (*const threads[])(int) = {lends_a_key, lends_a_key, lends_a_key, releases_what_is_gone};
+    rm_pools_lease lease;
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool = rm_pool_desc_default();
+    desc.pool.create_fn = make_thing;
+    desc.pool.destroy_fn = end_thing;
+    desc.pool.max = 1;
+    desc.max_keys = 1;
+    desc.open_fn = place_pool;
+    DST_CHECK(rm_pools_create(&desc, &places, NULL) == RM_OK);
+    DST_CHECK(lend_key("a", &lease) == RM_OK);
+    old_key = lease;
+    DST_CHECK(rm_pools_release(places, &lease, RM_RELEASE_OK) == RM_OK);
+    lends_a_key(1);
+    lends_a_key(2);
+    dst_go(4, threads);
+    DST_CHECK(rm_pools_destroy(places) == RM_OK);
+}
+
 #endif

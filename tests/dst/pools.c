@@ -795,3 +795,7 @@ DST(tags, an_eviction_lends_nothing_from_before) {
 DST(tags, a_doubt_has_all_checked) {
     doubts_beside_each_other();
 }
+
+DST(tags, a_lease_of_a_key_that_is_gone_is_refused) {
+    stale_key_beside_others();
+}

@@ -582,6 +582,7 @@ TEST(waiter, that_holds_one_of_several_is_refused_if_that_was_asked_for) {
     give(&w, &other, RM_RELEASE_OK); /* the first slot is idle */
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     CHECK_EQ(RM_E_DEADLOCK, rm_pool_acquire(w.pool, RM_SEC(1), &other, NULL));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, over, NULL, &other, NULL)); /* no wait */
     give(&w, &mine, RM_RELEASE_OK);
     pass(&w, 1);
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, over, NULL, &other, NULL));
@@ -671,6 +672,40 @@ TEST(endpoint, that_opens_first_is_the_one_to_look_at) {
     CHECK_EQ(1, asked.calls);
     CHECK_EQ(RM_OK, asked.status);
     mine = asked.lease;
+    end_world();
+}
+
+TEST(endpoint, that_refuses_makes_way_for_one_that_does_not) {
+    open_endpoints(2, 1);
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    give(&w, &mine, RM_RELEASE_OK);
+    seen[0].refuses = true;
+    CHECK_EQ(RM_OK, take(&w, &mine)); /* what is idle at the first has the only place */
+    CHECK_EQ(1, w.destroyed);
+    CHECK_EQ(2, w.created);
+    end_world();
+}
+
+TEST(endpoint, that_refuses_keeps_what_is_idle_while_there_is_room) {
+    open_endpoints(2, 2);
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    give(&w, &mine, RM_RELEASE_OK);
+    seen[0].refuses = true;
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(0, w.destroyed);
+    end_world();
+}
+
+TEST(endpoint, that_refuses_until_a_clock_reads_zero_is_left_alone_until_then) {
+    const rm_deadline soon = {RM_MS(-5)};
+    open_endpoints(1, 1);
+    rm_virtual_clock_destroy(&w.time);
+    CHECK_EQ(RM_OK, rm_virtual_clock_init(&w.time, RM_MS(-10), false));
+    seen[0].refuses = true;
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire_until(w.pool, soon, NULL, &mine, NULL));
+    seen[0].refuses = false;
+    pass(&w, RM_MS(10) + 1);
+    CHECK_EQ(RM_OK, take(&w, &mine));
     end_world();
 }
 
@@ -933,6 +968,18 @@ static uint32_t scoped(rm_pool *pool) {
     return runs;
 }
 
+TEST(scope, with_a_release_that_is_none_breaks_what_it_lent) {
+    rm_pool_scope scope;
+    world_init(&w, 1);
+    open_world();
+    scope = rm_pool_scope_open(w.pool, RM_NOWAIT, NULL);
+    CHECK_EQ(RM_OK, scope.status);
+    scope.how = (rm_release)77;
+    rm_pool_scope_close(&scope);
+    CHECK_EQ(1, w.destroyed);
+    end_world();
+}
+
 TEST(scope, runs_once_or_not_at_all) {
     world_init(&w, 1);
     open_world();
@@ -941,6 +988,35 @@ TEST(scope, runs_once_or_not_at_all) {
     CHECK_EQ(RM_OK, take(&w, &mine));
     CHECK_EQ(0, scoped(w.pool));
     CHECK_EQ(1, w.created);
+    end_world();
+}
+
+/* ---- a destroy_fn in which others go on */
+
+static void (*while_it_ends)(void);
+
+static void end_beside_others(void *resource, void *user) {
+    void (*const others)(void) = while_it_ends;
+    while_it_ends = NULL;
+    if (others != NULL) others();
+    thing_destroy(resource, user);
+}
+
+static void take_what_is_left(void) {
+    CHECK_EQ(2, stats_of(&w).idle);
+    act_take();
+}
+
+TEST(surplus, is_taken_out_before_the_first_of_it_ends) {
+    rm_pool_sizes sizes = {2, 0, 0, 0};
+    world_init(&w, 5);
+    w.desc.destroy_fn = end_beside_others;
+    open_world();
+    fill(&w, 5);
+    while_it_ends = take_what_is_left;
+    CHECK_EQ(RM_OK, rm_pool_resize(w.pool, &sizes, NULL));
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(3, w.destroyed);
     end_world();
 }
 
@@ -1006,6 +1082,32 @@ static rm_status pools_take(const char *key, rm_pools_lease *lease) {
                             lease, NULL);
 }
 
+/* ... and asks for one, whose lease is to come. */
+typedef struct key_arrival {
+    rm_pools_request request;
+    rm_pools_lease lease;
+    rm_status status;
+    uint32_t calls;
+} key_arrival;
+
+static key_arrival wanted;
+
+static void key_arrive(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                       void *user) {
+    key_arrival *a = (key_arrival *)user;
+    (void)error;
+    ++a->calls;
+    a->status = status;
+    if (status == RM_OK) a->lease = *lease;
+}
+
+static rm_status pools_ask(const char *key, key_arrival *a) {
+    const rm_deadline never = {0};
+    memset(a, 0, sizeof *a);
+    return rm_pools_acquire_async(pools, &a->request, key, strlen(key), never, NULL, key_arrive,
+                                  NULL, a);
+}
+
 static void pools_give(rm_pools_lease *lease) {
     if (lease->pool != NULL) CHECK_EQ(RM_OK, rm_pools_release(pools, lease, RM_RELEASE_OK));
 }
@@ -1013,6 +1115,13 @@ static void pools_give(rm_pools_lease *lease) {
 static void world_done(void) {
     rm_mutex_destroy(&w.mutex);
     rm_virtual_clock_destroy(&w.time);
+}
+
+/* What was wanted has come. */
+static void give_wanted(void) {
+    CHECK_EQ(1, wanted.calls);
+    CHECK_EQ(RM_OK, wanted.status);
+    pools_give(&wanted.lease);
 }
 
 static void pools_end(void) {
@@ -1079,7 +1188,7 @@ TEST(keys, share_a_bound_whichever_comes_first) {
     at_every_step(begin_keys_for_two, take_a, take_b, end_keys_for_two);
 }
 
-static arrival second;
+static key_arrival second;
 
 TEST(keys, that_wait_for_the_bound_may_be_refused_too) {
     uint32_t i;
@@ -1091,13 +1200,11 @@ TEST(keys, that_wait_for_the_bound_may_be_refused_too) {
         REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
         REQUIRE(pools_take("a", &a_lease) == RM_OK);
         pool = a_lease.pool;
-        CHECK_EQ(RM_OK, ask(pool, &asked));
-        CHECK_EQ(RM_E_FULL, ask(pool, &second));
+        CHECK_EQ(RM_OK, pools_ask("a", &wanted));
+        CHECK_EQ(RM_E_FULL, pools_ask("a", &second));
         pools_give(&a_lease);
-        CHECK_EQ(1, asked.calls);
-        CHECK_EQ(RM_OK, asked.status);
         CHECK_EQ(0, second.calls);
-        CHECK_EQ(RM_OK, rm_pool_release(pool, &asked.lease, RM_RELEASE_OK));
+        give_wanted();
         CHECK_EQ(RM_OK, rm_pool_evict_all(pool));
         CHECK_EQ(RM_OK, pools_take("b", &b_lease));
         pools_give(&b_lease);
@@ -1107,20 +1214,15 @@ TEST(keys, that_wait_for_the_bound_may_be_refused_too) {
     }
 }
 
-static rm_pool *a_pool;
-
 /* b holds the only place, and there is nothing under a. */
 static void begin_keys_with_b(void) {
     begin_keys(1);
-    take_a();
-    a_pool = a_lease.pool;
-    empty_keys();
     take_b();
     CHECK_EQ(RM_OK, said);
 }
 
 static void ask_a(void) {
-    CHECK_EQ(RM_OK, ask(a_pool, &asked));
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
 }
 
 static void give_b(void) {
@@ -1128,9 +1230,7 @@ static void give_b(void) {
 }
 
 static void end_with_a_served(void) {
-    CHECK_EQ(1, asked.calls);
-    CHECK_EQ(RM_OK, asked.status);
-    CHECK_EQ(RM_OK, rm_pool_release(a_pool, &asked.lease, RM_RELEASE_OK));
+    give_wanted();
     pools_end();
 }
 
@@ -1145,11 +1245,10 @@ static void begin_beside_a(void) {
     keys.pool.grow_after_ns = grow_after_ns;
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
     take_a();
-    a_pool = a_lease.pool;
     empty_keys();
     take_b();
     ask_a();
-    CHECK_EQ(0, asked.calls);
+    CHECK_EQ(0, wanted.calls);
 }
 
 static void take_c(void) {
@@ -1172,11 +1271,10 @@ static void b_gets_the_next(uint32_t max) {
     keys.pool.grow_after_ns = grow_after_ns;
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
     take_a();
-    a_pool = a_lease.pool;
     ask_a();
     take_b();
     CHECK_EQ(RM_OK, said);
-    CHECK_EQ(0, asked.calls);
+    CHECK_EQ(0, wanted.calls);
     pools_give(&a_lease);
     end_with_a_served();
 }
@@ -1190,6 +1288,161 @@ TEST(keys, that_wait_to_grow_get_their_first_place_and_leave_the_next) {
     grow_after_ns = RM_SEC(1);
     at_every_step(begin_beside_a, give_b, take_c, end_beside_a);
     b_gets_the_next(2);
+}
+
+static void begin_bound(uint32_t max_total) {
+    pools_init(2, max_total);
+    keys.pool.max_creating = 1;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    REQUIRE(pools_take("a", &a_lease) == RM_OK);
+    REQUIRE(pools_take("b", &b_lease) == RM_OK);
+}
+
+static rm_pools_lease c_leases[3];
+
+static void free_three_and_take_one(void) {
+    void *resource;
+    uint32_t i;
+    for (i = 0; i < 3; ++i) {
+        CHECK_EQ(RM_OK, rm_pool_detach(c_leases[i].pool, &c_leases[i].lease, &resource));
+        free(resource);
+    }
+    w.leaves = 3;
+    CHECK_EQ(RM_OK, pools_take("d", &a_lease));
+}
+
+TEST(keys, that_make_others_end_something_leave_them_what_is_free_meanwhile) {
+    uint32_t i;
+    pools_init(3, 4);
+    keys.pool.destroy_fn = end_beside_others;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    for (i = 0; i < 3; ++i)
+        REQUIRE(pools_take("c", &c_leases[i]) == RM_OK);
+    take_a();
+    pools_give(&a_lease);
+    while_it_ends = free_three_and_take_one;
+    CHECK_EQ(RM_OK, rm_pools_acquire(pools, "b", 1, rm_deadline_after(&w.clock, RM_SEC(1)), NULL,
+                                     &b_lease, NULL));
+    CHECK_EQ(1, w.destroyed);
+    pools_give(&a_lease);
+    pools_give(&b_lease);
+    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
+    CHECK_EQ(w.created, w.destroyed + w.leaves);
+    world_done();
+}
+
+TEST(keys, that_do_not_wait_end_nothing_elsewhere) {
+    begin_bound(2);
+    pools_give(&a_lease);
+    CHECK_EQ(RM_E_TIMEOUT, pools_take("b", &second.lease));
+    CHECK_EQ(0, w.destroyed);
+    pools_end();
+}
+
+TEST(keys, that_are_suspended_give_what_is_idle_away) {
+    rm_pool *a;
+    begin_bound(2);
+    a = a_lease.pool;
+    CHECK_EQ(RM_OK, rm_pool_suspend(a));
+    pools_give(&a_lease);
+    CHECK_EQ(RM_OK, pools_ask("a", &second));
+    CHECK_EQ(RM_OK, pools_ask("b", &wanted));
+    give_wanted();
+    CHECK_EQ(0, second.calls);
+    pools_give(&b_lease);
+    CHECK_EQ(RM_OK, rm_pool_resume(a));
+    CHECK_EQ(RM_OK, second.status);
+    CHECK_EQ(1, second.calls);
+    pools_give(&second.lease);
+    pools_end();
+}
+
+/* A thread waits under a for what it may not make yet; b has something idle. */
+static void wait_for_a(void *user) {
+    const rm_deadline never = {0};
+    *(rm_status *)user = rm_pools_acquire(pools, "a", 1, never, NULL, &second.lease, NULL);
+}
+
+static void looks_again_when_its_time_has_come(void) {
+    rm_status status = RM_E_INTERNAL;
+    rm_thread thread;
+    pools_give(&b_lease);
+    REQUIRE(rm_thread_start(&thread, wait_for_a, &status) == RM_OK);
+    rm_virtual_clock_await(&w.time, 1);
+    pass(&w, RM_MS(10) - 1);
+    rm_virtual_clock_await(&w.time, 1);
+    CHECK_EQ(0, GET(w.destroyed));
+    pass(&w, 1);
+    rm_thread_join(&thread);
+    CHECK_EQ(RM_OK, status);
+    CHECK_EQ(1, w.destroyed);
+    pools_give(&second.lease);
+    pools_end();
+}
+
+TEST(keys, that_back_off_have_a_place_made_free_when_that_is_over) {
+    begin_bound(2);
+    w.create_status = RM_E_FAILED;
+    CHECK_EQ(RM_E_TIMEOUT, pools_take("a", &second.lease)); /* all is taken */
+    CHECK_EQ(RM_OK, rm_pool_evict_all(b_lease.pool));
+    pools_give(&b_lease);
+    CHECK_EQ(RM_E_FAILED, pools_take("a", &second.lease));
+    w.create_status = RM_OK;
+    take_b();
+    w.destroyed = 0;
+    w.created -= 1;
+    looks_again_when_its_time_has_come();
+}
+
+TEST(keys, that_may_grow_later_have_a_place_made_free_then) {
+    pools_init(2, 2);
+    keys.pool.grow_after_ns = RM_MS(10);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_a();
+    take_b();
+    looks_again_when_its_time_has_come();
+}
+
+static void begin_stopped(void) {
+    begin_keys_for_one();
+    CHECK_EQ(RM_OK, rm_pools_close(pools, RM_NOWAIT, NULL));
+}
+
+static void start_again(void) {
+    const rm_deadline never = {0};
+    const rm_resource resource = rm_pools_resource(pools);
+    said = resource.start_fn(resource.user, never, NULL);
+}
+
+static void end_started(void) {
+    CHECK_EQ(RM_OK, said);
+    CHECK(acted == RM_OK || acted == RM_E_CLOSED);
+    if (acted != RM_OK) take_a();
+    CHECK_EQ(RM_OK, acted);
+    pools_end();
+}
+
+TEST(keys, open_again_also_beside_an_acquire_that_found_them_closed) {
+    at_every_step(begin_stopped, take_a, start_again, end_started);
+}
+
+TEST(keys, of_the_parent_are_not_touched_in_a_forked_child) {
+    rm_lease parents;
+    pools_init(1, 2);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_a();
+    ask_a();
+    parents = a_lease.lease;
+    CHECK_EQ(RM_OK, rm_pools_after_fork_child(pools));
+    CHECK_EQ(RM_E_FOREIGN, rm_pool_release(a_lease.pool, &a_lease.lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&wanted.request.request));
+    CHECK_EQ(0, w.destroyed);
+    free(parents.resource); /* the memory of both is the parent's; here they are one process */
+    memset(&a_lease, 0, sizeof a_lease);
+    w.created = 0;
+    take_b();
+    CHECK_EQ(RM_OK, said);
+    pools_end();
 }
 
 static void destroy_them(world *that) {
@@ -1217,33 +1470,17 @@ TEST(destroy, from_the_thread_of_all_keys_says_busy) {
     pools_end();
 }
 
-static void begin_bound(uint32_t max_total) {
-    pools_init(2, max_total);
-    keys.pool.max_creating = 1;
-    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
-    REQUIRE(pools_take("a", &a_lease) == RM_OK);
-    REQUIRE(pools_take("b", &b_lease) == RM_OK);
-}
-
-/* Gives back what was lent to the waiter, and all else. */
-static void end_bound(rm_pool *a) {
-    CHECK_EQ(1, asked.calls);
-    CHECK_EQ(RM_OK, asked.status);
-    CHECK_EQ(RM_OK, rm_pool_release(a, &asked.lease, RM_RELEASE_OK));
-    pools_end();
-}
-
 TEST(keys, that_are_suspended_get_no_place_before_they_are_resumed) {
     rm_pool *a;
     begin_bound(2);
     a = a_lease.pool;
     CHECK_EQ(RM_OK, rm_pool_suspend(a));
-    CHECK_EQ(RM_OK, ask(a, &asked));
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
     pools_give(&b_lease);
     CHECK_EQ(0, w.destroyed);
     CHECK_EQ(RM_OK, rm_pool_resume(a));
     CHECK_EQ(1, w.destroyed); /* b's */
-    end_bound(a);
+    end_with_a_served();
 }
 
 TEST(keys, that_may_grow_again_get_a_place) {
@@ -1252,13 +1489,13 @@ TEST(keys, that_may_grow_again_get_a_place) {
     begin_bound(2);
     a = a_lease.pool;
     CHECK_EQ(RM_OK, rm_pool_resize(a, &sizes, NULL));
-    CHECK_EQ(RM_OK, ask(a, &asked));
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
     pools_give(&b_lease);
     CHECK_EQ(0, w.destroyed);
     sizes.max = 2;
     CHECK_EQ(RM_OK, rm_pool_resize(a, &sizes, NULL));
     CHECK_EQ(1, w.destroyed); /* b's */
-    end_bound(a);
+    end_with_a_served();
 }
 
 TEST(keys, that_wait_with_places_left_end_nothing_elsewhere) {
@@ -1266,13 +1503,13 @@ TEST(keys, that_wait_with_places_left_end_nothing_elsewhere) {
     begin_bound(3);
     a = a_lease.pool;
     CHECK_EQ(RM_OK, rm_pool_suspend(a));
-    CHECK_EQ(RM_OK, ask(a, &asked));
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
     pools_give(&b_lease);
     CHECK_EQ(0, w.destroyed);
     CHECK_EQ(RM_OK, rm_pool_resume(a));
     CHECK_EQ(0, w.destroyed);
     CHECK_EQ(3, w.created);
-    end_bound(a);
+    end_with_a_served();
 }
 
 TEST(keys, that_back_off_wait_for_their_own_places) {
@@ -1280,31 +1517,22 @@ TEST(keys, that_back_off_wait_for_their_own_places) {
     begin_bound(3);
     a = a_lease.pool;
     w.create_status = RM_E_FAILED;
-    CHECK_EQ(RM_E_FAILED, rm_pool_acquire(a, RM_NOWAIT, &mine, NULL));
+    CHECK_EQ(RM_E_FAILED, pools_take("a", &wanted.lease));
     w.create_status = RM_OK;
-    CHECK_EQ(RM_OK, ask(a, &asked));
-    CHECK_EQ(0, asked.calls);
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
+    CHECK_EQ(0, wanted.calls);
     pools_give(&b_lease);
     CHECK_EQ(0, w.destroyed);
     pass(&w, RM_MS(10));
     CHECK_EQ(RM_OK, rm_pool_maintain(a, 0, rm_deadline_after(&w.clock, RM_SEC(1)), NULL));
     pools_give(&a_lease);
-    end_bound(a);
-}
-
-static rm_pool *creating;
-
-static bool note_pool(const void *key, size_t size, rm_pool *pool, void *user) {
-    (void)size, (void)user;
-    if (*(const char *)key == 'c') creating = pool;
-    return true;
+    end_with_a_served();
 }
 
 static void ask_inside(world *that) {
     that->inside = NULL;
-    rm_pools_each(pools, note_pool, NULL);
-    CHECK_EQ(RM_OK, ask(creating, &asked));
-    CHECK_EQ(0, asked.calls);
+    CHECK_EQ(RM_OK, pools_ask("c", &wanted));
+    CHECK_EQ(0, wanted.calls);
     CHECK_EQ(0, that->destroyed); /* it may not create now */
 }
 
@@ -1314,9 +1542,9 @@ TEST(keys, that_create_all_they_may_at_once_end_nothing_elsewhere) {
     pools_give(&b_lease); /* one that is idle */
     w.inside = ask_inside;
     CHECK_EQ(RM_OK, pools_take("c", &c_lease));
-    CHECK_EQ(1, asked.calls);
+    CHECK_EQ(1, wanted.calls);
     pools_give(&c_lease);
-    end_bound(creating);
+    end_with_a_served();
 }
 
 TEST(keys, name_their_pools_unless_a_name_is_given) {
@@ -1365,23 +1593,24 @@ TEST(keys, that_cannot_be_opened_are_shut_if_there_is_something_to_shut) {
     }
 }
 
-TEST(keys, stay_in_use_when_a_lease_that_is_not_theirs_ends) {
-    uint32_t i;
-    for (i = 0; i < 2; ++i) {
-        pools_init(2, 0);
-        keys.max_keys = 1;
-        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
-        REQUIRE(pools_take("a", &a_lease) == RM_OK);
-        if (i == 0) CHECK_EQ(RM_OK, rm_pool_acquire(a_lease.pool, RM_NOWAIT, &mine, NULL));
-        if (i == 1) CHECK_EQ(RM_OK, ask(a_lease.pool, &asked));
-        CHECK_EQ(RM_OK,
-                 rm_pool_release(a_lease.pool, i == 0 ? &mine : &asked.lease, RM_RELEASE_OK));
-        CHECK_EQ(RM_E_FULL, pools_take("b", &b_lease));
-        CHECK_EQ(RM_OK, rm_pool_release(a_lease.pool, &a_lease.lease, RM_RELEASE_OK));
-        CHECK_EQ(RM_OK, pools_take("b", &b_lease));
-        memset(&a_lease, 0, sizeof a_lease);
-        pools_end();
-    }
+TEST(keys, lend_through_their_pools_only) {
+    const rm_deadline never = {0};
+    rm_error error;
+    rm_pool *a;
+    pools_init(2, 0);
+    keys.max_keys = 1;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    REQUIRE(pools_take("a", &a_lease) == RM_OK);
+    a = a_lease.pool;
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire(a, RM_NOWAIT, &mine, &error));
+    CHECK_STR("the pool of a key: borrow with rm_pools_acquire", error.message);
+    CHECK_EQ(RM_E_INVALID, rm_pool_acquire_until(a, never, NULL, &mine, NULL));
+    CHECK_EQ(RM_E_INVALID, ask(a, &asked));
+    CHECK_EQ(RM_E_FULL, pools_take("b", &b_lease));
+    CHECK_EQ(RM_OK, rm_pool_release(a, &a_lease.lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, pools_take("b", &b_lease));
+    memset(&a_lease, 0, sizeof a_lease);
+    pools_end();
 }
 
 TEST(keys, are_held_by_reference) {

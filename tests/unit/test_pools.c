@@ -395,7 +395,8 @@ TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
     cluster_guard(&c, 2);
     REQUIRE(world_open(&c.w));
     CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    c.servers[1].status = RM_E_REFUSED; /* from now on nothing is made there */
+    CHECK_EQ(RM_OK, rm_pool_acquire(c.w.pool, RM_SEC(1), &b, NULL));
     give(&c.w, &a, RM_RELEASE_OK); /* idle, and its guard refuses: nobody may have it */
     c.servers[0].seen.refuses = true;
     caller_queue(&waiter, &c.w, RM_FOREVER, 1);
@@ -1691,8 +1692,8 @@ TEST(pools, say_that_the_common_bound_is_reached) {
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_TIMEOUT, get(&h, "b", RM_NOWAIT, &b, &error));
     CHECK_STR(
-        "no resource: 0 in use, 0 waiting, max 2; all 1 of the common bound are taken by this "
-        "and other keys; raise max_total",
+        "no resource: 0 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 2; all 1 of max_total "
+        "are taken by this and other keys",
         error.message);
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
