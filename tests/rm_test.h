@@ -13,7 +13,8 @@
     TEST_MAIN
 
     The checks are expressions (true if they held) and may be used from any thread; REQUIRE is a
-    statement for functions that return void.  A program takes one argument: a part of the names to
+    statement for functions that return void, and so is SKIP("why"), for a test that cannot run
+    here.  A program takes one argument: a part of the names to
     run, or --list.  It exits with 1 if a check failed, or if no name matches.
 */
 #ifndef RM_TEST_H_INCLUDED
@@ -34,7 +35,8 @@ typedef struct rm_test_case {
 } rm_test_case;
 
 static rm_test_case *rm_test_cases;
-static int rm_test_failures; /* failed checks of the running test */
+static int rm_test_failures;        /* failed checks of the running test */
+static const char *rm_test_skipped; /* why it cannot run here; NULL = it can */
 
 /* Systems differ in the order of constructors: keep the order of the file. */
 static inline void rm_test_add(rm_test_case *test) {
@@ -73,6 +75,7 @@ static inline bool rm_test_check_str(const char *a, const char *b, const char *w
 
 static inline bool rm_test_run(const rm_test_case *test, int number) {
     __atomic_store_n(&rm_test_failures, 0, __ATOMIC_RELAXED);
+    rm_test_skipped = NULL;
     printf("# %s\n", test->name);
     fflush(stdout); /* it may hang or crash */
 #ifndef _WIN32
@@ -80,7 +83,8 @@ static inline bool rm_test_run(const rm_test_case *test, int number) {
 #endif
     test->run();
     bool ok = __atomic_load_n(&rm_test_failures, __ATOMIC_RELAXED) == 0;
-    printf("%s %d - %s\n", ok ? "ok" : "not ok", number, test->name);
+    printf("%s %d - %s%s%s\n", ok ? "ok" : "not ok", number, test->name,
+           rm_test_skipped ? " # SKIP " : "", rm_test_skipped ? rm_test_skipped : "");
     return ok;
 }
 
@@ -121,6 +125,11 @@ static inline int rm_test_main(int argc, char **argv) {
 #define REQUIRE(cond)             \
     do {                          \
         if (!CHECK(cond)) return; \
+    } while (0)
+#define SKIP(reason)                \
+    do {                            \
+        rm_test_skipped = (reason); \
+        return;                     \
     } while (0)
 
 #endif /* RM_TEST_H_INCLUDED */
