@@ -10,10 +10,11 @@
      slow_factory         acquire and release while another thread is in a factory of 200 ms
      packing              resources in use after 8 threads did not overlap for a while
    ns_per_op is wall time by all pairs of all threads. wait_*_ns is the time in acquire, fairness
-   the most pairs of a thread by the least until the first is done with its share. Values are
-   medians of interleaved repetitions, for pairs of that quarter which other processes disturbed
-   least. cpu_share_percent is the processor time that the threads had of what they could have had:
-   below 85 the lines of pairs say little; for those that hold it is the price of waiting.
+   the most pairs of a thread by the least until the first is done with its share; there is none
+   where a thread had not begun by then. cores is how many processors the threads kept busy: the
+   price of waiting. Values are medians of interleaved repetitions, for pairs of that quarter which
+   other processes disturbed least. cpu_share_percent is the processor time that other processes
+   left to the threads. Below 85 the run is void: its metrics are called void_ns_per_op and so on.
    libzdb cannot wait and is left out where it would have to; each of its pairs asks SQLite whether
    the connection is alive. */
 #ifndef _GNU_SOURCE
@@ -229,6 +230,29 @@ static int64_t clock_ns(clockid_t id) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* What a file of /proc has in some field, from 0; -1 = there is none. */
+static int64_t field_of(const char *path, int field) {
+    long long value = -1;
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return -1;
+    while (field-- > 0)
+        (void)fscanf(file, "%*s");
+    if (fscanf(file, "%lld", &value) != 1) value = -1;
+    (void)fclose(file);
+    return value;
+}
+
+/* How long all processors together had nothing to do, in steps of 10 ms; 0 where nobody says. */
+static int64_t idle_ns(void) {
+    const int64_t idle = field_of("/proc/stat", 4), io = field_of("/proc/stat", 5);
+    return idle < 0 || io < 0 ? 0 : (idle + io) * (1000000000 / sysconf(_SC_CLK_TCK));
+}
+
+/* How long this thread wanted a processor and had none; -1 where nobody says. */
+static int64_t delay_ns(void) {
+    return field_of("/proc/thread-self/schedstat", 1);
+}
+
 static int64_t stamps[THREADS_MAX * 8];
 
 #define CLOCKS_TAKE(h) (stamps[(h).thread * 8] = clock_ns(CLOCK_MONOTONIC_COARSE), CAS_TAKE(h))
@@ -245,7 +269,7 @@ typedef struct runner {
     uint32_t number, threads;
     bool alone;                       /* there is a processor for each thread */
     uint64_t pairs, done, done_first; /* done_first: when the first thread was done */
-    int64_t begin, end, cpu;
+    int64_t begin, end, cpu, delay;
     int64_t *waits; /* NULL = do not hold */
     int64_t hold_ns;
     void (*run)(struct runner *r);
@@ -322,7 +346,23 @@ static const char *const quantile_names[QUANTILES] = {"wait_p10_ns", "wait_p25_n
 
 typedef struct result {
     double ns, share, fairness, cores, longest, waits[QUANTILES];
+    double cpu, idle, wall; /* ns of: all threads, all processors, the run */
 } result;
+
+static uint32_t processors(void) {
+    return (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* The percentage of all processors that others have left: what was used here or by nobody. */
+static double left_by_others(const result *all, int count) {
+    double had = 0, wall = 0;
+    for (int i = 0; i < count; ++i) {
+        had += all[i].cpu + all[i].idle;
+        wall += all[i].wall;
+    }
+    had = 100.0 * had / (wall * processors());
+    return had < 100 ? had : 100;
+}
 
 typedef struct implementation {
     const char *name;
@@ -381,12 +421,14 @@ static void line_up(const runner *r) {
 
 static void *start(void *user) {
     runner *r = (runner *)user;
+    const int64_t delay = r->alone ? delay_ns() : -1;
     line_up(r);
     r->begin = clock_ns(CLOCK_MONOTONIC);
     r->cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     r->run(r);
     r->cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID) - r->cpu;
     r->end = clock_ns(CLOCK_MONOTONIC);
+    if (delay >= 0) r->delay = delay_ns() - delay;
     return NULL;
 }
 
@@ -402,15 +444,23 @@ static void add_waits(result *to, int64_t *waits, uint64_t count) {
     to->longest = (double)waits[count - 1];
 }
 
+/* Of one thread: the percentage of its time in which no other process had its processor. */
+static double share_of(const runner *r) {
+    const int64_t wall = r->end - r->begin;
+    return 100.0 * (double)(r->delay < 0 ? r->cpu : wall - r->delay) / (double)wall;
+}
+
 static result measure(const struct bench *b, const implementation *from) {
     static int64_t waits[THREADS_MAX * SAMPLES_MAX];
     const uint64_t pairs = b->threads * b->pairs;
-    const uint32_t cores = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t begin = INT64_MAX, end = 0, cpu = 0;
+    const uint32_t cores = processors();
+    int64_t begin = INT64_MAX, end = 0, cpu = 0, idle;
     uint64_t most = 0, least = UINT64_MAX;
     result all;
     memset(&all, 0, sizeof all);
     ready = first_done = 0;
+    all.share = 100;
+    idle = idle_ns();
     from->open(b->max);
     need(pthread_barrier_init(&barrier, NULL, b->threads) == 0);
     for (uint32_t i = 0; i < b->threads; ++i) {
@@ -420,6 +470,7 @@ static result measure(const struct bench *b, const implementation *from) {
         r->threads = b->threads;
         r->alone = b->threads <= cores;
         r->pairs = b->pairs;
+        r->delay = -1;
         r->run = from->run;
         r->hold_ns = b->hold_ns;
         if (b->hold_ns >= 0) r->waits = &waits[i * b->pairs];
@@ -432,16 +483,19 @@ static result measure(const struct bench *b, const implementation *from) {
         if (r->end > end) end = r->end;
         if (r->done > most) most = r->done;
         if (r->done < least) least = r->done;
+        if (share_of(r) < all.share) all.share = share_of(r);
         cpu += r->cpu;
     }
+    all.idle = (double)(idle_ns() - idle);
     need(pthread_barrier_destroy(&barrier) == 0);
     from->end();
-    all.ns = (double)(end - begin) / (double)pairs;
-    all.share =
-        100.0 * (double)cpu / (double)(end - begin) / (b->threads < cores ? b->threads : cores);
-    all.cores = (double)cpu / (double)(end - begin);
+    all.wall = (double)(end - begin);
+    all.cpu = (double)cpu;
+    all.ns = all.wall / (double)pairs;
+    all.cores = all.cpu / all.wall;
+    if (b->threads > cores) all.share = 100.0 * all.cores / cores;
     if (b->hold_ns >= 0) add_waits(&all, waits, pairs);
-    all.fairness = (double)most / (double)(least == 0 ? 1 : least);
+    if (least > 0) all.fairness = (double)most / (double)least;
     return all;
 }
 
@@ -458,9 +512,13 @@ static int by_member(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void line(const struct bench *b, const implementation *of, const char *metric,
-                 double value) {
-    printf("pool\t%s\t%u\t%s\t%s\t%.1f\n", b->name, (unsigned)b->threads, of->name, metric, value);
+enum { LEAST_SHARE = 85 };
+
+/* One line, of a run that had that share of the processors. */
+static void line(const char *name, unsigned threads, const char *of, double share,
+                 const char *metric, int decimals, double value) {
+    printf("pool\t%s\t%u\t%s\t%s%s\t%.*f\n", name, threads, of, share < LEAST_SHARE ? "void_" : "",
+           metric, decimals, value);
 }
 
 static double median(result *from, int count, size_t offset) {
@@ -474,17 +532,21 @@ static void report(const struct bench *b, const implementation *of, result *all)
     const int count = holds ? HOLD_REPETITIONS : REPETITIONS;
     const int kept = holds ? HOLD_REPETITIONS : KEPT;
     result *best = all + count - kept;
+    double share;
     (void)median(all, count, offsetof(result, share)); /* sorted: the least disturbed last */
-    line(b, of, "cpu_share_percent",
-         holds ? median(all, kept, offsetof(result, share)) : best[0].share);
-    line(b, of, "ns_per_op", median(best, kept, offsetof(result, ns)));
+    share = b->threads > processors() ? left_by_others(best, kept) : best[0].share;
+    line(b->name, b->threads, of->name, 100, "cpu_share_percent", 3, share);
+#define LINE(metric, decimals, member) \
+    line(b->name, b->threads, of->name, share, metric, decimals, median(best, kept, member))
+    LINE("ns_per_op", 1, offsetof(result, ns));
     if (!holds) return;
     for (size_t i = 0; i < QUANTILES; ++i)
-        line(b, of, quantile_names[i],
-             median(best, kept, offsetof(result, waits) + i * sizeof(double)));
-    line(b, of, "wait_max_ns", median(best, kept, offsetof(result, longest)));
-    line(b, of, "fairness", median(best, kept, offsetof(result, fairness)));
-    line(b, of, "cores", median(best, kept, offsetof(result, cores)));
+        LINE(quantile_names[i], 1, offsetof(result, waits) + i * sizeof(double));
+    LINE("wait_max_ns", 1, offsetof(result, longest));
+    LINE("cores", 3, offsetof(result, cores));
+    (void)median(best, kept, offsetof(result, fairness)); /* sorted: 0 = a thread had nothing */
+    if (best[0].fairness > 0) LINE("fairness", 3, offsetof(result, fairness));
+#undef LINE
 }
 
 /* ---- cases that are not about pairs ---- */
@@ -643,14 +705,22 @@ static double packing(void) {
 static void run_rare(const char *name, unsigned threads, const char *metric, double (*fn)(void)) {
     for (size_t i = 0; i < RARES; ++i) {
         result all[RARE_REPETITIONS];
+        double share;
         for (int r = 0; r < RARE_REPETITIONS; ++r) {
+            const int64_t wall = clock_ns(CLOCK_MONOTONIC), idle = idle_ns();
+            const int64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
             now_tested = &rares[i];
             memset(handles, 0, sizeof handles);
             all[r].ns = fn();
             now_tested->end();
+            all[r].wall = (double)(clock_ns(CLOCK_MONOTONIC) - wall);
+            all[r].idle = (double)(idle_ns() - idle);
+            all[r].cpu = (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu);
         }
-        printf("pool\t%s\t%u\t%s\t%s\t%.1f\n", name, threads, rares[i].name, metric,
-               median(all, RARE_REPETITIONS, offsetof(result, ns)));
+        share = left_by_others(all, RARE_REPETITIONS);
+        line(name, threads, rares[i].name, 100, "cpu_share_percent", 3, share);
+        line(name, threads, rares[i].name, share, metric, 1,
+             median(all, RARE_REPETITIONS, offsetof(result, ns)));
     }
     factory_ns = 0;
 }
