@@ -938,7 +938,7 @@ static void counted_wait(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void 
 
 /* A spin reads the clock, to come to an end, or waits on it; no processor's time is measured. */
 TEST(pool_cases, burns_nothing_while_it_waits) {
-    enum { COUNT = 64, READS = 4 }; /* before it sleeps: for stamp and deadline, in the queue */
+    enum { COUNT = 64, READS = 3 }; /* before it sleeps: for stamp and deadline, in the queue */
     static caller callers[COUNT];
     uint32_t i, before, read;
     rm_lease lease;
@@ -1116,11 +1116,9 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
     caller_queue(&c, &w, RM_MS(5), 1); /* now nobody tries: it waits for the lease */
     pass(&w, RM_MS(5));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    CHECK(strstr(c.error.message, "nobody listens") != NULL);
-    CHECK(strstr(c.error.message, "5 ms ago") != NULL);
-    CHECK(strstr(c.error.message, "1 in use") != NULL);
-    CHECK(strstr(c.error.message, "0 creating") != NULL);
-    CHECK(strstr(c.error.message, "max 2") != NULL);
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 2; 5 ms ago: "
+              "nobody listens",
+              c.error.message);
     CHECK_EQ(111, c.error.native);
     give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
