@@ -2346,35 +2346,71 @@ TEST(pool, survives_every_failing_allocation) {
     CHECK_EQ(3, fails_at); /* it makes one allocation */
 }
 
+static void told_once(rm_status status, const rm_lease *lease, const rm_error *error, void *user) {
+    (void)error;
+    CHECK_EQ(RM_OK, status);
+    if (status == RM_OK) *(rm_lease *)user = *lease;
+}
+
+static bool sees_a_lease(const rm_pool_lease_info *info, void *user) {
+    (void)user;
+    CHECK_STR("told.c:1", info->where);
+    return true;
+}
+
 TEST(pool, allocates_nothing_once_it_is_made) {
     world w;
     purse p;
     caller c;
     job closing;
     rm_cancel token;
-    rm_lease lease;
+    rm_lease lease, granted;
+    rm_pool_request request;
+    rm_pool_sizes sizes;
+    const rm_deadline none = {0};
     int64_t before;
-    world_start(&w, 1);
+    world_start(&w, 2);
     purse_init(&p, &w);
     w.desc.validate_fn = thing_validate;
     w.desc.validate_after_ns = RM_STRICT;
     w.desc.reset_fn = thing_reset;
+    w.desc.event_fn = world_event;
     w.desc.min_idle = 1;
+    w.watches = false; /* callbacks hold some */
     memset(&c, 0, sizeof c);
+    memset(&sizes, 0, sizeof sizes);
+    memset(&granted, 0, sizeof granted);
     before = GET(mallocs);
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
     CHECK_EQ(RM_OK, maintain(&w));
+    sizes.max = 1;
+    CHECK_EQ(RM_OK, rm_pool_resize(w.pool, &sizes, NULL));
     w.validate_status = RM_E_FAILED;
     CHECK_EQ(RM_OK, take(&w, &lease));
+    w.validate_status = RM_OK;
+    CHECK_EQ(RM_OK, rm_pool_note(w.pool, &lease, "told.c:1"));
+    CHECK_EQ(1, rm_pool_leases(w.pool, sees_a_lease, NULL));
     c.cancel = &token;
     caller_go(&c, &w, RM_MS(1), 1);
     pass(&w, RM_MS(1));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
+    CHECK_EQ(RM_OK, rm_pool_acquire_async(w.pool, &request, none, &token, told_once, NULL,
+                                          &granted)); /* waits */
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    REQUIRE(granted.resource != NULL);
+    CHECK_EQ(RM_OK, rm_pool_evict(w.pool, granted.resource));
+    give(&w, &granted, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, rm_pool_acquire_async(w.pool, &request, none, NULL, told_once, NULL,
+                                          &lease)); /* at once */
+    CHECK_EQ(RM_OK, rm_pool_evict_all(w.pool));
     job_start_close(&closing, &w, RM_FOREVER);
     rm_virtual_clock_await(&w.time, 1);
     give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, job_join(&closing));
+    CHECK(w.noted > 8);
     CHECK_EQ(1, p.calls);
     CHECK_EQ(before, GET(mallocs));
     CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
