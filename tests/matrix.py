@@ -158,10 +158,15 @@ def no_tls(folder):
     program(folder, [IMPLEMENT + ALL + users()], '-DRM_NO_TLS')
     symbols = run('readelf', '-sW', folder / '0.o')
     check(' TLS ' not in symbols, symbols)
-    run('gcc', '-std=c11', '-DRM_NO_TLS', '-O0', '-pthread', f'-I{ROOT}', f'-I{ROOT}/tests',
-        ROOT / 'tests/unit/test_pool.c', '-o', folder / 'pool')
-    for part in ('basic_operations', 'concurrent_access', 'lends_the_lowest'):
-        run(folder / 'pool', part)
+    build = ['clang' if shutil.which('clang') else 'gcc', '-std=c11', '-DRM_NO_TLS', '-O0',
+             '-pthread', f'-I{ROOT}', f'-I{ROOT}/tests']
+    run(*build, '-c', ROOT / 'tests/rm.c', '-o', folder / 'rm.o')
+    for unit in ('test_pool', 'test_pools', 'test_pool_cases', 'test_pool_life', 'test_pool_async',
+                 'test_pool_corners'):
+        source = ROOT / f'tests/unit/{unit}.c'
+        implements = '#define RM_IMPLEMENTATION' in source.read_text()
+        run(*build, source, *([] if implements else [folder / 'rm.o']), '-o', folder / unit)
+        run(folder / unit)
 
 
 @row('RM_POOL_TRACE, in C and C++, beside the addresses of what it traces')
