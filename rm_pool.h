@@ -59,7 +59,7 @@ WHAT IT DOES NOT DO
     set: otherwise call rm_pool_maintain from a timer. No priorities. A hook that hangs is not
     interrupted, and a cancellation token does not reach it; it holds up nobody but its caller, and
     its slot counts towards max until it returns. What is idle at one endpoint is not moved to
-    another that has come back: max_lifetime_ns does that in time.
+    another that has come back, while both are well: max_lifetime_ns does that in time.
 
 DEFINES
     RM_POOL_IMPLEMENTATION  emit the pool only; RM_IMPLEMENTATION emits all [one C file]
@@ -100,7 +100,8 @@ CONCEPTS
     Endpoints Several servers behind one pool, each with its own guard, backoff and user pointer. A
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
-              room. One that fails, or whose guard refused create_backoff_ns ago, is passed over.
+              room. One that fails, or whose guard refused create_backoff_ns ago, is passed over;
+              what is idle there makes way, one in a backoff, if another is well and has no room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns.
@@ -171,8 +172,8 @@ typedef enum rm_pool_cause {
     RM_POOL_CAUSE_IDLE,       /* unused for idle_timeout_ns */
     RM_POOL_CAUSE_LIFETIME,   /* max_lifetime_ns is over */
     RM_POOL_CAUSE_EVICTED,    /* by rm_pool_evict or rm_pool_evict_all */
-    RM_POOL_CAUSE_SURPLUS,    /* above max or max_idle, or its place is needed under another key */
-    RM_POOL_CAUSE_CLOSED      /* the pool was closed */
+    RM_POOL_CAUSE_SURPLUS, /* above max or max_idle, or another key or endpoint needs its place */
+    RM_POOL_CAUSE_CLOSED   /* the pool was closed */
 } rm_pool_cause;
 
 enum { RM_POOL_CAUSES = 8 }; /* how many there are */
@@ -301,7 +302,7 @@ typedef struct rm_pool_desc {
     int64_t leak_after_ns;    /* rm_pool_maintain reports leases held for so long; 0 = never */
     int64_t reclaim_after_ns; /* and takes them from their holder, with reclaim_fn; 0 = never */
     int64_t maintain_every_ns; /* a thread of the pool calls rm_pool_maintain, perhaps before
-                                  rm_pool_create returns; 0 = none does */
+                                  rm_pool_create returns; its clock needs sleep_fn; 0 = none does */
     /* hook: how to release after a failed operation, for rm_pool_release_result; 0 = broken after
        timeouts, cancellations, refusals, broken protocols and internal errors, else failed */
     rm_release (*classify_fn)(void *resource, const rm_error *result, void *user);
@@ -350,7 +351,7 @@ static inline RM_MUST_USE rm_status rm_pool_create(const rm_pool_desc *desc, rm_
 /* Closes a pool and frees it; NULL is allowed. The release of the last resource may still be on
    its way out when rm_pool_close returns: join its thread first.
    Returns: RM_E_BUSY, closed but not freed, while a resource is out, a call is waiting or an
-   acquired_fn is still to come, and from inside its own hooks.
+   acquired_fn has not returned yet, and from inside its own hooks.
    Threads: owner. Blocks: in destroy_fn, for its own thread to leave its hooks. Allocates: no.
    Cost: O(capacity). */
 RM_API rm_status rm_pool_destroy(rm_pool *pool);
@@ -359,8 +360,9 @@ RM_API rm_status rm_pool_destroy(rm_pool *pool);
    timeout_ns 0 = 8 s. May be called again, to wait on. Only the start of its resource (a manager's)
    opens it again.
    Returns: RM_E_TIMEOUT (RM_E_BUSY for RM_NOWAIT) while resources are out, with their number and
-   the oldest lease in error; RM_E_INVALID.
-   Threads: any. Blocks: up to timeout_ns, and in destroy_fn. Allocates: no. Cost: O(capacity). */
+   the oldest lease in error; RM_E_SYSTEM; RM_E_INVALID.
+   Threads: any. Blocks: up to timeout_ns, in destroy_fn and the acquired_fn of those who waited.
+   Allocates: no. Cost: O(capacity). */
 RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *error);
 
 /* >>acquire and release */
@@ -369,10 +371,11 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
    RM_NOWAIT does not wait for others, but may make a resource. Cost of an uncontended pair with
    rm_pool_release: `make bench`.
    Returns: RM_E_TIMEOUT, RM_E_BUSY, RM_E_FULL, RM_E_CLOSED, RM_E_REJECTED, RM_E_DEADLOCK,
-   create_fn's status, RM_E_INVALID, RM_E_SYSTEM; see ERRORS on top. RM_E_BUSY: each resource was
-   taken when it was looked at; beside calls that end resources one may have been free all along.
+   create_fn's status, RM_E_INVALID (also for the pool of a key), RM_E_SYSTEM; see ERRORS on top.
+   RM_E_BUSY: each resource was taken when it was looked at; beside calls that end resources one
+   may have been free all along.
    Threads: any. Blocks: up to timeout_ns, and in the hooks. Allocates: no.
-   Owns: the caller; rm_pool_release. Cost: O(capacity) when little is idle. */
+   Owns: the caller; rm_pool_release. Cost: O(capacity) when little is idle, and with endpoints. */
 RM_API RM_MUST_USE rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *out,
                                              rm_error *error);
 
@@ -380,7 +383,7 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, 
    Returns: as rm_pool_acquire; RM_E_TIMEOUT at once for one that has passed, unless it
    was made of RM_NOWAIT and something is idle; RM_E_CANCELLED.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: no.
-   Owns: the caller; rm_pool_release. Cost: O(capacity) when little is idle. */
+   Owns: the caller; rm_pool_release. Cost: as rm_pool_acquire. */
 RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline,
                                                    rm_cancel *cancel, rm_lease *out,
                                                    rm_error *error);
@@ -389,8 +392,9 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline de
    Returns: RM_E_STALE for a lease that was released before or reclaimed; RM_E_FOREIGN for another
    pool's; RM_E_INVALID for NULL. The resource is left alone by all three.
    Threads: any, also another than the one that acquired. Blocks: in reset_fn, validate_fn,
-   destroy_fn and the guard; for a short lock when somebody waits. Allocates: no. Cost: O(capacity)
-   with max_idle below max, and when somebody waits. */
+   destroy_fn and the guard; for a short lock when somebody waits, and in create_fn and acquired_fn
+   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max, and when
+   somebody waits. */
 RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how);
 
 /* Gives a resource back after an operation that ended with this result (NULL or status RM_OK: it
@@ -402,13 +406,14 @@ RM_API rm_status rm_pool_release_result(rm_pool *pool, rm_lease *lease, const rm
 /* Takes a leased resource out of the pool for good: it is the caller's, and the pool may make
    another. The guard hears of a success. Zeroes the lease.
    Returns: as rm_pool_release; the resource is *out.
-   Threads: any. Blocks: in the guard; for a short lock. Allocates: no. Owns: the caller. */
+   Threads: any. Blocks: in the guard, and as rm_pool_release when somebody waits. Allocates: no.
+   Owns: the caller. */
 RM_API rm_status rm_pool_detach(rm_pool *pool, rm_lease *lease, void **out);
 
 /* Says who holds a lease, for leak reports and rm_pool_leases: a string that outlives the lease,
    such as RM_HERE; where may be NULL, to forget it.
    Returns: RM_E_STALE, RM_E_FOREIGN, RM_E_INVALID.
-   Threads: any. Blocks: no. Allocates: no. */
+   Threads: the holder. Blocks: no. Allocates: no. */
 RM_API rm_status rm_pool_note(rm_pool *pool, const rm_lease *lease, const char *where);
 
 /* Keeps a pointer with a leased resource, for all later holders: prepared statements, a session.
@@ -578,9 +583,10 @@ RM_API rm_status rm_pool_resume(rm_pool *pool);
 RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_error *error);
 
 /* Makes idle resources until there are count of them (at most max in all), in up to 16 threads.
-   *made (may be NULL) is how many it made, also on failure. What others are making counts.
-   Returns: the first failed create's status; RM_E_TIMEOUT when the deadline passed first;
-   RM_E_CLOSED; RM_E_INVALID.
+   *made (may be NULL) is how many it made, also on failure. What others are making counts; what is
+   above max_idle ends at once, and under a max_total it makes what there are places for.
+   Returns: the first failed create's status; RM_E_REJECTED by the guards of endpoints;
+   RM_E_TIMEOUT when the deadline passed first; RM_E_CLOSED; RM_E_SYSTEM; RM_E_INVALID.
    Threads: any. Blocks: in create_fn. Allocates: what threads take. Cost: O(capacity) for each. */
 RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline deadline,
                                  uint32_t *made, rm_error *error);
@@ -590,8 +596,8 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
    leases, makes what is missing of min_idle, ends asynchronous acquires whose time is over. It
    stops after `budget` hook calls (0 = none) or when the deadline has passed, and goes on where
    it stopped when it is called again.
-   Returns: the status of the first failed create; RM_E_BUSY while another thread does it;
-   RM_E_CLOSED; RM_E_INVALID.
+   Returns: the status of the first failed create; RM_E_REJECTED by the guards of endpoints;
+   RM_E_BUSY while another thread does it; RM_E_CLOSED; RM_E_INVALID.
    Threads: any. Blocks: in the hooks. Allocates: no. Cost: O(capacity) for the pass and
    for each that it ends or makes. */
 RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline deadline,
@@ -644,7 +650,8 @@ typedef struct rm_pools rm_pools;
 /* A lease, and what keeps its pool alive. */
 typedef struct rm_pools_lease {
     rm_lease lease;
-    rm_pool *pool; /* for rm_pool_note, rm_pool_data_set and the like */
+    rm_pool
+        *pool; /* for rm_pool_note, rm_pool_evict and the like; it lends through rm_pools only */
     rm_registry_ref ref;
     uint32_t pools;
 } rm_pools_lease;
@@ -665,7 +672,8 @@ typedef struct rm_pools_desc {
 } rm_pools_desc;
 
 /* Makes an empty set of pools.
-   Returns: RM_E_INVALID naming the field; RM_E_TOO_LARGE for a long name; RM_E_NOMEM; RM_E_SYSTEM.
+   Returns: RM_E_INVALID naming the field; RM_E_TOO_LARGE for a long name; RM_E_NOMEM; RM_E_SYSTEM;
+   RM_E_UNSUPPORTED as rm_pool_create.
    Threads: owner. Blocks: no. Allocates: yes. Owns: the caller; rm_pools_destroy. */
 RM_API RM_MUST_USE rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out,
                                              rm_error *error);
@@ -2199,6 +2207,18 @@ static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
     return status;
 }
 
+/* Calls acquired_fn, whose request is its owner's again. */
+static void rmi_pool_answer(rm_pool *pool, rm_pool_acquired_fn acquired_fn, void *user,
+                            const rm_lease *lease, const rm_error *error) {
+    const bool keyed = pool->pools != NULL; /* it may go with its key, in there */
+    rmi_inside here;
+    if (keyed) (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST);
+    RMI_ENTER(rmi_pool_hooks, here, pool);
+    acquired_fn(error == NULL ? RM_OK : error->status, error == NULL ? lease : NULL, error, user);
+    RMI_LEAVE(rmi_pool_hooks, here);
+    if (!keyed) (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST); /* it may be gone after this */
+}
+
 /* A wait has ended: makes the resource ready, or waits again, or tells of the failure. */
 static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     rm_pool_request *request = (rm_pool_request *)user;
@@ -2210,7 +2230,6 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     rmi_pool_ask ask;
     rm_lease lease;
     rm_error error;
-    rmi_inside here;
     bool again = false;
     memset(&ask, 0, sizeof ask);
     memset(&lease, 0, sizeof lease);
@@ -2231,15 +2250,11 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
         if (again && status == RM_OK) return;
         if (again) status = rmi_pool_denied(pool, status, &error);
     }
-    RMI_ENTER(rmi_pool_hooks, here, pool);
     if (status == RM_OK)
         rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, &lease);
     else
         (void)rmi_pool_lacks(pool, &permit, outcome, status, &error);
-    (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST); /* after this, the pool may be gone */
-    acquired_fn(status, status == RM_OK ? &lease : NULL, status == RM_OK ? NULL : &error,
-                acquired_user);
-    RMI_LEAVE(rmi_pool_hooks, here);
+    rmi_pool_answer(pool, acquired_fn, acquired_user, &lease, status == RM_OK ? NULL : &error);
 }
 
 static rm_status rmi_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
@@ -2982,6 +2997,22 @@ static void rmi_pool_times_get(const rm_hist *times, int64_t *p50, int64_t *p99,
     *max = times->max;
 }
 
+/* What the queue's lock guards. */
+static void rmi_pool_waits_get(rm_pool *pool, rm_pool_stats *s) {
+    rm_waitq_lock(&pool->queue);
+    s->waiting = pool->queue.stats.waiting;
+    s->waits = pool->queue.stats.waits;
+    s->timeouts = pool->queue.stats.timeouts;
+    s->cancelled = pool->queue.stats.cancelled;
+    s->refused = pool->queue.stats.refused;
+    rmi_pool_times_get(&pool->times[RMI_POOL_WAITS], &s->wait_p50_ns, &s->wait_p99_ns,
+                       &s->wait_max_ns);
+    rmi_pool_times_get(&pool->times[RMI_POOL_CREATES], &s->create_p50_ns, &s->create_p99_ns,
+                       &s->create_max_ns);
+    rmi_pool_times_get(&pool->times[RMI_POOL_USES], &s->use_p50_ns, &s->use_p99_ns, &s->use_max_ns);
+    rm_waitq_unlock(&pool->queue);
+}
+
 RM_API rm_status rm_pool_stats_get(rm_pool *pool, rm_pool_stats *out) {
     rmi_pool_counts counts;
     rm_pool_stats s;
@@ -2989,18 +3020,7 @@ RM_API rm_status rm_pool_stats_get(rm_pool *pool, rm_pool_stats *out) {
     uint32_t i;
     if (pool == NULL || out == NULL) return RM_E_INVALID;
     memset(&s, 0, sizeof s);
-    rm_waitq_lock(&pool->queue);
-    s.waiting = pool->queue.stats.waiting;
-    s.waits = pool->queue.stats.waits;
-    s.timeouts = pool->queue.stats.timeouts;
-    s.cancelled = pool->queue.stats.cancelled;
-    s.refused = pool->queue.stats.refused;
-    rmi_pool_times_get(&pool->times[RMI_POOL_WAITS], &s.wait_p50_ns, &s.wait_p99_ns,
-                       &s.wait_max_ns);
-    rmi_pool_times_get(&pool->times[RMI_POOL_CREATES], &s.create_p50_ns, &s.create_p99_ns,
-                       &s.create_max_ns);
-    rmi_pool_times_get(&pool->times[RMI_POOL_USES], &s.use_p50_ns, &s.use_p99_ns, &s.use_max_ns);
-    rm_waitq_unlock(&pool->queue);
+    rmi_pool_waits_get(pool, &s);
     counts = rmi_pool_counted(pool);
     s.capacity = pool->capacity;
     s.in_use = counts.states[RMI_SLOT_BUSY];
@@ -3271,7 +3291,7 @@ static rm_status rmi_pool_check_endpoints(const rm_pool_desc *desc, rm_error *er
 }
 
 /* Refuses what makes no sense. */
-static rm_status rmi_pool_check_desc(const rm_pool_desc *desc, rm_error *error) {
+static rm_status rmi_pool_check_desc(const rm_pool_desc *desc, const rm_env *env, rm_error *error) {
     rm_status status;
     if (desc->create_fn == NULL) return rmi_bad(error, "create_fn", "set");
     status = rmi_pool_check_times(desc, error);
@@ -3284,6 +3304,8 @@ static rm_status rmi_pool_check_desc(const rm_pool_desc *desc, rm_error *error) 
         return rmi_bad(error, "validate_fn", "set, for keepalive_ns");
     if (desc->memory == NULL && desc->memory_size != 0)
         return rmi_bad(error, "memory", "given together with memory_size");
+    if (desc->maintain_every_ns != 0 && env->clock->sleep_fn == NULL)
+        return rmi_bad(error, "maintain_every_ns", "0 without a sleep_fn in env.clock");
 #ifdef RM_NO_THREADS
     if (desc->maintain_every_ns != 0)
         return rm_error_set(error, RM_E_UNSUPPORTED, 0, "maintain_every_ns",
@@ -3360,6 +3382,15 @@ static void rmi_pool_end_queues(rm_pool *pool) {
     (void)rm_waitq_destroy(&pool->drain);
 }
 
+/* Its locks and its own thread. */
+static rm_status rmi_pool_begin(rm_pool *pool) {
+    rm_status status = rmi_pool_init_queues(pool);
+    if (status != RM_OK) return status;
+    status = rmi_helper_start(&pool->helper);
+    if (status != RM_OK) rmi_pool_end_queues(pool);
+    return status;
+}
+
 /* Copies guards and endpoints; without endpoints there is one, with the pool's user. */
 static void rmi_pool_init_endpoints(rm_pool *pool) {
     const rm_pool_desc *desc = &pool->desc;
@@ -3423,7 +3454,7 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
     checked = *desc;
     rmi_pool_defaults(&checked);
     status = rm_env_resolve(desc->env, &env, error);
-    if (status == RM_OK) status = rmi_pool_check_desc(&checked, error);
+    if (status == RM_OK) status = rmi_pool_check_desc(&checked, &env, error);
     if (status == RM_OK) status = rmi_pool_check_sizes(&checked, &sizes, error);
     if (status != RM_OK) return status;
     size = rmi_pool_layout(&checked, &slots, &endpoints) + RMI_POOL_LINE;
@@ -3441,11 +3472,7 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
     pool->memory = checked.memory != NULL ? NULL : memory;
     pool->size = size;
     rmi_pool_init(pool, &checked, &env, sizes);
-    status = rmi_pool_init_queues(pool);
-    if (status == RM_OK) {
-        status = rmi_helper_start(&pool->helper);
-        if (status != RM_OK) rmi_pool_end_queues(pool);
-    }
+    status = rmi_pool_begin(pool);
     if (status != RM_OK) {
         rm_free(env.allocator, pool->memory, size);
         return rm_error_set(error, status, 0, checked.name,
@@ -3456,7 +3483,6 @@ RM_API rm_status rm_abi1_define_RM_POOL_IMPLEMENTATION_in_one_c_file(const rm_po
 }
 
 RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
-    rm_status status;
     uint32_t i;
     if (pool == NULL) return RM_E_INVALID;
     for (i = 0; i < pool->capacity; ++i) {
@@ -3482,8 +3508,7 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     pool->created = pool->create_failures = pool->rejected = pool->failed_fast = 0;
     pool->detached = pool->reclaimed = pool->leaks = 0;
     memset(pool->ended, 0, sizeof pool->ended);
-    status = rmi_pool_init_queues(pool);
-    return status == RM_OK ? rmi_helper_start(&pool->helper) : status;
+    return rmi_pool_begin(pool);
 }
 
 /* Is a thread still waiting in a queue, or on its way out of it? */
@@ -3883,25 +3908,33 @@ static rm_status rmi_pools_begin(rm_pools *pools, int64_t maintain_every_ns, rm_
                         "the platform has no mutex or thread to give");
 }
 
+/* Refuses what makes no sense; *checked is the desc of each pool, with its defaults. */
+static rm_status rmi_pools_check_desc(const rm_pools_desc *desc, rm_pool_desc *checked, rm_env *env,
+                                      rm_error *error) {
+    rm_status status;
+    uint64_t sizes;
+    *checked = desc->pool;
+    rmi_pool_defaults(checked);
+    status = rm_env_resolve(checked->env, env, error);
+    if (status == RM_OK) status = rmi_pool_check_desc(checked, env, error);
+    if (status == RM_OK) status = rmi_pool_check_sizes(checked, &sizes, error);
+    if (status == RM_OK && checked->memory != NULL)
+        status = rmi_bad(error, "memory", "0: each pool takes its own");
+    if (status == RM_OK && desc->name != NULL) status = rmi_check_name(desc->name, error);
+    if (status == RM_OK && desc->max_keys > 1u << 24)
+        status = rmi_bad(error, "max_keys", "at most 2^24");
+    return status;
+}
+
 RM_API rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out, rm_error *error) {
     rm_registry_desc keys;
     rm_pool_desc checked;
     rm_pools *pools;
     rm_status status;
     rm_env env;
-    uint64_t sizes;
     if (desc == NULL || out == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "rm_pools_desc", "desc or out is NULL");
-    checked = desc->pool;
-    rmi_pool_defaults(&checked);
-    status = rm_env_resolve(checked.env, &env, error);
-    if (status == RM_OK) status = rmi_pool_check_desc(&checked, error);
-    if (status == RM_OK) status = rmi_pool_check_sizes(&checked, &sizes, error);
-    if (status == RM_OK && checked.memory != NULL)
-        status = rmi_bad(error, "memory", "0: each pool takes its own");
-    if (status == RM_OK && desc->name != NULL) status = rmi_check_name(desc->name, error);
-    if (status == RM_OK && desc->max_keys > 1u << 24)
-        status = rmi_bad(error, "max_keys", "at most 2^24");
+    status = rmi_pools_check_desc(desc, &checked, &env, error);
     if (status != RM_OK) return status;
     pools = (rm_pools *)rm_alloc(env.allocator, sizeof *pools);
     if (pools == NULL) return rm_error_set(error, RM_E_NOMEM, 0, "pools", "no memory");

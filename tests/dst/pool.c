@@ -559,6 +559,37 @@ DST(pool, cancel_meets_release) {
     finish();
 }
 
+/* A destroy that is refused is tried again: when it goes well, no answer is to come. */
+static rm_pool_request asking;
+static uint32_t gone;
+
+static void answered_before_the_end(rm_status status, const rm_lease *lease, const rm_error *error,
+                                    void *user) {
+    (void)lease, (void)error, (void)user;
+    DST_CHECK(status == RM_E_CANCELLED || status == RM_E_CLOSED);
+    DST_CHECK(LOAD(&gone) == 0);
+}
+
+static void destroys(int index) {
+    (void)index;
+    while (rm_pool_destroy(pool) != RM_OK)
+        (void)rm_sleep(NULL, RM_US(1), NULL);
+    STORE(&gone, 1);
+}
+
+DST(pool, destroy_meets_an_answer) {
+    void (*const threads[])(int) = {cancels, destroys};
+    const rm_deadline never = {0};
+    begin_plain(1);
+    DST_CHECK(rm_cancel_init(&token) == RM_OK);
+    DST_CHECK(rm_pool_suspend(pool) == RM_OK);
+    DST_CHECK(rm_pool_acquire_async(pool, &asking, never, &token, answered_before_the_end, NULL,
+                                    NULL) == RM_OK);
+    dst_when_idle(NULL, NULL);
+    dst_go(2, threads);
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}
+
 static void uses_or_is_turned_away(int index) {
     const rm_status status = use_once(RM_FOREVER, RM_RELEASE_OK);
     (void)index;

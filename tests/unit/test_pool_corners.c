@@ -757,6 +757,18 @@ TEST(settings, with_a_backoff_above_its_bound_raise_the_bound) {
     rm_virtual_clock_destroy(&w.time);
 }
 
+TEST(settings, of_a_thread_need_a_clock_that_sleeps) {
+    rm_error error;
+    world_init(&w, 1);
+    w.desc.maintain_every_ns = RM_SEC(1);
+    w.clock.sleep_fn = NULL;
+    CHECK_EQ(RM_E_INVALID, rm_pool_create(&w.desc, &w.pool, &error));
+    CHECK_STR("maintain_every_ns", error.where);
+    w.desc.maintain_every_ns = 0;
+    open_world();
+    end_world();
+}
+
 TEST(settings, say_when_a_check_is_due) {
     const int64_t times[] = {RM_STRICT, RM_NONE, RM_SEC(1)};
     rm_error error;
