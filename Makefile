@@ -14,7 +14,7 @@ LESSONS   = $(filter-out examples/demo.c,$(wildcard examples/*.c))
 EXAMPLES  = $(patsubst %.c,build/%,$(wildcard examples/*.c))
 BENCHES   = $(patsubst %.c,build/%,$(wildcard bench/*.c))
 UNITS     = $(basename $(notdir $(wildcard tests/unit/*.c)))
-VARIANTS ?= plain clang asan tsan dist m32 musl wine
+VARIANTS ?= plain asan tsan dist m32 musl wine
 DRIVERS   = $(basename $(notdir $(wildcard tests/drivers/*.c)))
 FUZZERS   = $(patsubst fuzz/fuzz_%.c,build/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 SCENARIOS = $(patsubst tests/%.c,build/%,$(filter-out %/dst.c,$(wildcard tests/dst/*.c)))
@@ -120,7 +120,6 @@ RACES    = -fsanitize=thread -D__SANITIZE_THREAD__
 # clang compiles in half of gcc's time, and what it sanitizes for races runs in half the time.
 FASTEST := $(if $(shell command -v clang),clang,$(CC))
 build/unit/plain/%: UNIT = $(CC) $(FLAGS) $(CFLAGS) -O0
-build/unit/clang/%: UNIT = clang $(FLAGS) -O0
 build/unit/asan/%:  UNIT = $(FASTEST) $(FLAGS) $(SANITIZE) -O0 $(MEMORY)
 build/unit/tsan/%:  UNIT = $(FASTEST) $(FLAGS) $(SANITIZE) -O0 $(RACES)
 build/unit/dist/%:  UNIT = $(FASTEST) -Ibuild/dist $(FLAGS) $(QUICK) -O0
@@ -128,7 +127,7 @@ build/unit/m32/%:   UNIT = $(CC) $(FLAGS) $(QUICK) -O0 -m32
 build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(QUICK) -O0 -static
 build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(QUICK) -O0 -static
 
-build/unit/plain/rm.o build/unit/clang/rm.o: UNIT += -O2
+build/unit/plain/rm.o build/unit/dist/rm.o: UNIT += -O2
 build/unit/tsan/rm.o: UNIT += -O1
 
 # Most tests only declare the headers and link with tests/rm.c; the others implement them their way.

@@ -118,11 +118,10 @@ def variants():
     probe = ROOT / 'build/probe.c'
     probe.parent.mkdir(exist_ok=True)
     probe.write_text('int main(void) { return 0; }\n')
-    there = {'clang': works('clang', '--version'),
-             'm32': works('gcc', '-m32', str(probe), '-o', os.devnull),
+    there = {'m32': works('gcc', '-m32', str(probe), '-o', os.devnull),
              'musl': works('musl-gcc', '--version'),
              'wine': works('x86_64-w64-mingw32-gcc', '--version') and shutil.which('wine')}
-    runners = {name: [] for name in 'plain clang asan tsan dist m32 musl'.split()}
+    runners = {name: [] for name in 'plain asan tsan dist m32 musl'.split()}
     runners['wine'] = ['wine']
     if works('setarch', '-R', 'true'):
         runners['tsan'] = ['setarch', '-R']  # its shadow memory does not fit every random layout

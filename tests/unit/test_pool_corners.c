@@ -1440,16 +1440,22 @@ TEST(keys, open_again_also_beside_an_acquire_that_found_them_closed) {
 
 TEST(keys, of_the_parent_are_not_touched_in_a_forked_child) {
     rm_lease parents;
+    rm_pool *pool;
+    void *key;
     pools_init(1, 2);
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
     take_a();
     ask_a();
     parents = a_lease.lease;
+    pool = a_lease.pool;
+    key = pools->registry->entries[a_lease.ref.slot].key;
     CHECK_EQ(RM_OK, rm_pools_after_fork_child(pools));
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(a_lease.pool, &a_lease.lease, RM_RELEASE_OK));
     CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&wanted.request.request));
     CHECK_EQ(0, w.destroyed);
-    free(parents.resource); /* the memory of both is the parent's; here they are one process */
+    free(parents.resource); /* all this is the parent's; here they are one process */
+    free(pool->memory);
+    free(key);
     memset(&a_lease, 0, sizeof a_lease);
     w.created = 0;
     take_b();
