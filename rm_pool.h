@@ -1415,17 +1415,17 @@ static void rmi_pool_back_off(rm_pool *pool, rmi_slot *slot, int64_t now) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
     const uint32_t failures = RMI_LOAD32(&endpoint->failures, SEQ_CST);
     const int64_t most = pool->desc.create_backoff_max_ns;
-    int64_t wait = pool->desc.create_backoff_ns;
+    int64_t wait = pool->desc.create_backoff_ns, until;
     uint32_t i;
     if (failures != 0 && !slot->probe) return;
     for (i = 0; i < failures && wait > 0 && wait < most; ++i)
         wait = rm_time_mul(wait, 2);
     if (wait > most) wait = most;
     if (wait > 1) wait -= (int64_t)rm_random_below(pool->env.random, (uint64_t)wait / 2 + 1);
+    until = rm_time_add(now, wait < 0 ? 0 : wait);
+    if ((uint64_t)until == RMI_POOL_PROBED) --until;
     /* before `failures`, else somebody might take an old one for this; a probe has ended with it */
-    RMI_STORE64(&endpoint->retry_ns,
-                (uint64_t)rmi_min_time(rm_time_add(now, wait < 0 ? 0 : wait), INT64_MAX - 1),
-                SEQ_CST);
+    RMI_STORE64(&endpoint->retry_ns, (uint64_t)until, SEQ_CST);
     RMI_STORE32(&endpoint->failures, failures + 1u, SEQ_CST);
     slot->probe = false;
 }
@@ -3629,7 +3629,7 @@ static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish) {
     if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
     (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
     wish->counted = true;
-    pool->grows = pool->grows || wish->looks;
+    if (wish->looks) pool->grows = true;
     rm_mutex_unlock(&budget->mutex);
 }
 

@@ -686,14 +686,18 @@ TEST(endpoint, that_refuses_makes_way_for_one_that_does_not) {
     end_world();
 }
 
-TEST(endpoint, that_refuses_keeps_what_is_idle_while_there_is_room) {
-    open_endpoints(2, 2);
-    CHECK_EQ(RM_OK, take(&w, &mine));
-    give(&w, &mine, RM_RELEASE_OK);
-    seen[0].refuses = true;
-    CHECK_EQ(RM_OK, take(&w, &mine));
-    CHECK_EQ(0, w.destroyed);
-    end_world();
+TEST(endpoint, that_refuses_keeps_what_is_idle_while_there_is_room_or_no_other) {
+    uint32_t count;
+    for (count = 1; count <= 2; ++count) {
+        open_endpoints(count, count);
+        CHECK_EQ(RM_OK, take(&w, &mine));
+        give(&w, &mine, RM_RELEASE_OK);
+        seen[0].refuses = true;
+        CHECK_EQ(count == 1 ? RM_E_REJECTED : RM_OK, take(&w, &mine));
+        CHECK_EQ(0, w.destroyed);
+        end_world();
+        seen[0].refuses = false;
+    }
 }
 
 TEST(endpoint, that_refuses_until_a_clock_reads_zero_is_left_alone_until_then) {
@@ -738,6 +742,18 @@ TEST(endpoint, that_has_failed_before_the_error_is_noted_says_so) {
 }
 
 /* ---- settings */
+
+TEST(settings, with_a_backoff_for_ever_fail_fast_for_ever) {
+    world_init(&w, 1);
+    w.desc.create_backoff_ns = INT64_MAX;
+    w.create_status = RM_E_REFUSED;
+    open_world();
+    CHECK_EQ(RM_E_REFUSED, take(&w, &mine));
+    pass(&w, RM_MINUTES(24 * 60));
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(w.pool, RM_SEC(1), &mine, NULL));
+    CHECK_EQ(1, w.creates);
+    end_world();
+}
 
 TEST(settings, with_a_backoff_above_its_bound_raise_the_bound) {
     const int64_t bounds[] = {RM_MS(20), RM_MS(5), -1};
@@ -1289,6 +1305,45 @@ static void b_gets_the_next(uint32_t max) {
     CHECK_EQ(0, wanted.calls);
     pools_give(&a_lease);
     end_with_a_served();
+}
+
+static void begin_beside_a_and_e(void) {
+    begin_beside_a();
+    CHECK_EQ(RM_OK, pools_ask("e", &second));
+}
+
+static void end_beside_a_and_e(void) {
+    CHECK_EQ(RM_E_TIMEOUT, said);
+    CHECK_EQ(0, second.calls);
+    give_wanted();
+    CHECK_EQ(RM_OK, second.status);
+    CHECK_EQ(1, second.calls);
+    pools_give(&second.lease);
+    pools_end();
+}
+
+TEST(keys, that_wait_come_before_newcomers_one_after_the_other) {
+    grow_after_ns = 0;
+    at_every_step(begin_beside_a_and_e, give_b, take_c, end_beside_a_and_e);
+}
+
+TEST(keys, that_shrink_tell_how_many_places_will_be_free) {
+    rm_pool_sizes sizes = {1, 0, 0, 0};
+    rm_pool *a;
+    pools_init(3, 3);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_a();
+    REQUIRE(pools_take("a", &b_lease) == RM_OK);
+    REQUIRE(pools_take("a", &second.lease) == RM_OK);
+    a = a_lease.pool;
+    pools_give(&a_lease);
+    pools_give(&b_lease);
+    pools_give(&second.lease);
+    CHECK_EQ(RM_OK, rm_pool_resize(a, &sizes, NULL));
+    CHECK_EQ(2, w.destroyed);
+    CHECK_EQ(0, pools->budget.leaving);
+    CHECK_EQ(1, pools->budget.used);
+    pools_end();
 }
 
 TEST(keys, that_may_not_have_more_leave_places_to_newcomers) {
