@@ -514,8 +514,6 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 typedef struct rmi_pool_wish {
     int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
     bool counted;     /* among those that want a place under a common bound */
-    bool held;        /* ... but may not make anything for a time */
-    bool looks;       /* that time is over: it looks for a place */
 } rmi_pool_wish;
 
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
@@ -913,7 +911,8 @@ struct rm_pool {
     uint32_t trims;               /* asked for; the first one does them */
     uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
     uint64_t round;               /* of the notifications in which it had its turn last */
-    bool grows;                   /* one that wants a place has waited for grow_after_ns */
+    bool held;                    /* those that want one were passed over: it is not their time */
+    bool grows;                   /* since there are some, one has waited for grow_after_ns */
     bool failing;                 /* the last create failed */
     rm_error last_error;
     int64_t last_error_ns;
@@ -1094,6 +1093,7 @@ static void rmi_pools_relieve(rm_pool *pool);
 static bool rmi_pools_waits(rm_pool *pool);
 static bool rmi_pools_yields(rm_pool *pool);
 static bool rmi_pool_forgotten(const rm_pool *pool);
+static bool rmi_pools_unhold(rm_pool *pool);
 static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish);
 static void rmi_budget_leaving(rmi_budget *budget);
 static void rmi_budget_put(rmi_budget *budget, uint32_t left);
@@ -1621,21 +1621,18 @@ static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
    have one made free, which is not done under the lock. */
 static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) {
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
-    const bool held = wish->held;
-    if (!wish->counted) return false;
-    wish->held = rmi_pool_grow_at(pool, wish, population) > rm_now(pool->env.clock) ||
-                 rmi_pool_blocked(pool, grant);
-    if (!held || wish->held) return false;
-    wish->looks = true;
+    if (!wish->counted || rmi_pool_blocked(pool, grant) ||
+        rmi_pool_grow_at(pool, wish, population) > rm_now(pool->env.clock))
+        return false;
     *grant = RMI_POOL_LOOK;
-    return true;
+    return rmi_pools_unhold(pool);
 }
 
 /* A try for one in the queue, who needs no place then, although it may not know it yet. */
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     rmi_pool_wish *wish = (rmi_pool_wish *)request;
-    if (!rmi_pool_take(pool, wish, grant) && !rmi_pool_looks(pool, wish, grant)) return false;
+    if (!rmi_pool_take(pool, wish, grant)) return rmi_pool_looks(pool, wish, grant);
     rmi_pools_count_out(pool, wish);
     return true;
 }
@@ -1645,7 +1642,8 @@ static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     rm_pool *pool = (rm_pool *)owner;
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
     const rmi_pool_wish *wish = (const rmi_pool_wish *)request;
-    const bool room = rmi_pool_has_room(pool, wish, population);
+    const bool room = pool->budget != NULL || /* it is not told of room before its time */
+                      rmi_pool_has_room(pool, wish, population);
     const int64_t grow_at = rmi_pool_grow_at(pool, wish, population);
     int64_t at = INT64_MAX;
     uint32_t i;
@@ -1932,7 +1930,7 @@ static bool rmi_pool_has_another(rm_pool *pool, const rmi_endpoint *but) {
    for one at another endpoint, which is well: one in a backoff, since the guard is not asked before
    that is over. */
 static void rmi_pool_make_way(rm_pool *pool, rmi_slot *slot, const rmi_endpoint *endpoint) {
-    const rmi_pool_wish any = {0, false, false, false};
+    const rmi_pool_wish any = {0, false};
     const bool idle = rmi_slot_state(RMI_LOAD64(&slot->word, RELAXED)) == RMI_SLOT_CHECKING;
     if (idle && rmi_pool_has_another(pool, endpoint) &&
         !rmi_pool_has_room(pool, &any, RMI_LOAD64(&pool->population, SEQ_CST)))
@@ -2012,14 +2010,14 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     rm_status status;
     rmi_pool_ask_deadline(pool, ask);
     if (pool->budget != NULL && !rm_deadline_passed(pool->env.clock, ask->deadline)) {
-        rmi_pools_count_in(pool, wish);
+        if (!wish->counted) rmi_pools_count_in(pool, wish);
         rmi_pools_relieve(pool);
     }
     if (!on) wish->since_ns = rm_now(pool->env.clock);
     status =
         on ? rm_waitq_wait_on(&pool->queue, wish, wish->since_ns, ask->deadline, ask->cancel, grant)
            : rm_waitq_wait(&pool->queue, wish, ask->deadline, ask->cancel, grant);
-    rmi_pools_waited(pool, wish);
+    if (status != RM_OK || *grant != RMI_POOL_LOOK) rmi_pools_waited(pool, wish);
     ask->now_ns = rmi_pool_now(pool);
     return status;
 }
@@ -2197,7 +2195,7 @@ static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
     rm_registry_ref held;
     rm_status status;
     const bool wants = rmi_pools_hold(pool, &held);
-    if (wants) rmi_pools_count_in(pool, &request->wish);
+    if (wants && !request->wish.counted) rmi_pools_count_in(pool, &request->wish);
     status = on ? rm_waitq_add_on(&pool->queue, &request->waiter)
                 : rm_waitq_add(&pool->queue, &request->waiter, &request->wish, request->deadline,
                                request->cancel, rmi_pool_arrived, request);
@@ -2237,13 +2235,13 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     ask.deadline = request->deadline;
     ask.absolute = true;
     ask.now_ns = rmi_pool_now(pool);
-    rmi_pools_waited(pool, &request->wish);
+    again = status == RM_OK && grant == RMI_POOL_LOOK;
+    if (!again) rmi_pools_waited(pool, &request->wish);
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
     } else if (grant == RMI_POOL_FAILS || grant == RMI_POOL_SHUT) {
         status = rmi_pool_turned_away(pool, grant, &error);
     } else {
-        again = grant == RMI_POOL_LOOK;
         if (!again) status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
         if (status != RM_OK) outcome = rmi_pool_blame(pool, status);
         if (again) status = rmi_pool_enqueue(request, true);
@@ -3577,28 +3575,28 @@ static rm_registry_ref rmi_pools_ref(rm_pool *pool) {
     return ref;
 }
 
-/* How many could this pool make if it had places? By its slots: the population counts for a moment
-   those, too, that will find the common bound reached. */
-static uint32_t rmi_pools_room(rm_pool *pool) {
+/* How many places could those use who wait in this pool? By its slots: the population counts for a
+   moment those, too, that will find the common bound reached. One that may not make anything for a
+   time has to be told when that is over (rmi_pool_looks). */
+static uint32_t rmi_pools_need(rm_pool *pool) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
+    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
     const uint32_t most = rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
     const uint32_t taken = pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY);
     const uint32_t creating = rmi_pool_in_state(pool, RMI_SLOT_CREATING);
-    const uint32_t room = taken < most ? most - taken : 0;
+    const rmi_pool_wish never = {INT64_MAX, false};
+    uint32_t need = RMI_LOAD32(&pool->wanting, SEQ_CST);
     uint64_t grant;
-    if (creating >= pool->desc.max_creating || rmi_pool_blocked(pool, &grant) ||
+    if (taken >= most || creating >= pool->desc.max_creating ||
         (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0)
         return 0;
-    return room < pool->desc.max_creating - creating ? room : pool->desc.max_creating - creating;
-}
-
-/* How many places do those who wait in this pool need? */
-static uint32_t rmi_pools_need(rm_pool *pool) {
-    const uint32_t room = rmi_pools_room(pool), wanting = RMI_LOAD32(&pool->wanting, SEQ_CST);
-    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
-    const rmi_pool_wish never = {INT64_MAX, false, false, false};
-    if (!pool->grows && rmi_pool_grow_at(pool, &never, population) == INT64_MAX) return 0;
-    return room < wanting ? room : wanting;
+    if (need > most - taken) need = most - taken;
+    if (need > pool->desc.max_creating - creating) need = pool->desc.max_creating - creating;
+    if ((pool->grows || rmi_pool_grow_at(pool, &never, population) != INT64_MAX) &&
+        !rmi_pool_blocked(pool, &grant))
+        return need;
+    pool->held = true;
+    return 0;
 }
 
 /* Takes a pool out of the list of the hungry. */
@@ -3629,15 +3627,16 @@ static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish) {
     if (RMI_ADD32(&pool->wanting, 1u, SEQ_CST) == 0) rmi_budget_append(budget, pool);
     (void)RMI_ADD32(&budget->wanting, 1u, SEQ_CST);
     wish->counted = true;
-    if (wish->looks) pool->grows = true;
     rm_mutex_unlock(&budget->mutex);
 }
 
 static void rmi_budget_count_out(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish) {
-    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) rmi_budget_unlink(budget, pool);
+    if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) {
+        rmi_budget_unlink(budget, pool);
+        pool->held = pool->grows = false;
+    }
     (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
     wish->counted = false;
-    if (wish->looks) pool->grows = false; /* others will look when it is their time */
 }
 
 static void rmi_pools_count_out(rm_pool *pool, rmi_pool_wish *wish) {
@@ -3645,6 +3644,17 @@ static void rmi_pools_count_out(rm_pool *pool, rmi_pool_wish *wish) {
     rm_mutex_lock(&pool->budget->mutex);
     rmi_budget_count_out(pool->budget, pool, wish);
     rm_mutex_unlock(&pool->budget->mutex);
+}
+
+/* The time of those that wait here has come: they count from now on. Were they passed over? */
+static bool rmi_pools_unhold(rm_pool *pool) {
+    bool held;
+    rm_mutex_lock(&pool->budget->mutex);
+    held = pool->held;
+    pool->held = false;
+    pool->grows = true;
+    rm_mutex_unlock(&pool->budget->mutex);
+    return held;
 }
 
 /* Takes a place, for an acquire that wants none any more then, or (NULL) for nobody. */

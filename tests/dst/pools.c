@@ -63,6 +63,7 @@ static void use(const rm_lease *lease) {
 static rm_pools *pools;
 static rm_pools_lease held; /* by the scenario, before its threads begin */
 static rm_pool *held_pool;  /* it lives as long as the pools: nothing is evicted */
+static int64_t grow_after_ns;
 
 static uint32_t in_state(const rm_pool *pool, uint32_t state) {
     uint32_t i, count = 0;
@@ -71,17 +72,22 @@ static uint32_t in_state(const rm_pool *pool, uint32_t state) {
     return count;
 }
 
-/* What is wrong with the pool of one key: *hungry = somebody waits who has room of his own; *idle =
-   there is something that nobody of its own key waits for. */
+/* What is wrong with the pool of one key: *hungry = somebody waits who has room of his own and may
+   use it; *idle = there is something that nobody of its own key waits for. */
 static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
     const char *wrong = queue_wrong(&pool->queue);
+    const rmi_pool_wish *wish;
+    const int64_t now = rm_now(NULL);
     if (wrong != NULL) return wrong;
     if (pool->queue.head == NULL) {
         *idle = *idle || in_state(pool, RMI_SLOT_IDLE) > 0;
         return NULL;
     }
     if (in_state(pool, RMI_SLOT_IDLE) > 0) return "a waiter sleeps beside an idle resource";
-    *hungry = *hungry || rmi_pool_has_room(pool, pool->queue.head->request, pool->population);
+    wish = pool->queue.head->request;
+    *hungry = *hungry || (rmi_pool_has_room(pool, wish, pool->population) &&
+                          rmi_pool_open_at(pool->endpoints) <= now &&
+                          rmi_pool_grow_at(pool, wish, pool->population) <= now);
     return NULL;
 }
 
@@ -116,6 +122,7 @@ static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint
     desc.pool.create_fn = make;
     desc.pool.destroy_fn = end;
     desc.pool.max = max;
+    desc.pool.grow_after_ns = grow_after_ns;
     desc.max_total = max_total;
     desc.max_keys = max_keys;
     most = max_total;
@@ -317,6 +324,26 @@ KEYS(a_key_grows_beside_an_idle_one, 2, 2, 2, (hold_a(), shrink_a(), uses_b(0)),
 KEYS(a_key_resumes_beside_an_idle_one, 2, 2, 2, (hold_a(), suspend_a(), uses_b(0)), resumes_a,
      uses_a)
 
+static void fail_a(void) {
+    rm_pools_lease lease;
+    creates_fail = 1;
+    DST_CHECK(acquire("a", RM_NOWAIT, &lease) == RM_E_REFUSED);
+}
+
+/* Nobody does anything when what keeps one from a place is over; another key has it. */
+KEYS(a_backoff_ends_beside_an_idle_one, 2, 2, 2, (hold_a(), fail_a(), uses_b(0)), uses_a)
+KEYS(a_backoff_ends_beside_others, 2, 3, 3, (hold_a(), fail_a(), uses_b(0)), uses_a, uses_c, uses_b)
+
+static void a_time_to_grow_comes_beside_an_idle_one(void) {
+    void (*const threads[])(int) = {uses_a, uses_b, uses_a};
+    grow_after_ns = RM_US(30);
+    begin_keys(2, 2, 2, 2);
+    hold_a();
+    uses_b(0);
+    dst_go(dst_choose(2) == 0 ? 1 : 3, threads);
+    finish_keys();
+}
+
 ONE_OF(pools, share_places, one_place_for_two_keys, one_place_that_is_given_back,
        one_place_that_breaks, two_places_for_a_key_that_may_have_one,
        three_places_and_a_key_that_may_have_one, two_places_and_three_keys,
@@ -326,6 +353,8 @@ ONE_OF(pools, give_up_and_change_beside_others, waits_end_in_time_beside_others,
        sizes_change_beside_acquires)
 ONE_OF(pools, need_what_is_idle_elsewhere, a_place_is_taken_beside_an_idle_one,
        a_key_grows_beside_an_idle_one, a_key_resumes_beside_an_idle_one)
+ONE_OF(pools, look_for_a_place_when_their_time_has_come, a_backoff_ends_beside_an_idle_one,
+       a_backoff_ends_beside_others, a_time_to_grow_comes_beside_an_idle_one)
 
 DST(pools, keys_that_make_room_for_others) {
     void (*const threads[])(int) = {uses_a_unless_full, uses_a_unless_full, uses_a_unless_full};
