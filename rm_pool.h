@@ -2469,7 +2469,7 @@ RM_API rm_status rm_pool_data_set(rm_pool *pool, const rm_lease *lease, void *da
     rmi_slot *slot = NULL;
     const rm_status status = rmi_pool_reclaim(pool, lease, RMI_SLOT_CHECKING, &slot);
     if (status != RM_OK) return status;
-    RMI_STORE64(&slot->data, (uint64_t)(uintptr_t)data, RELEASE); /* beside nobody who ends it */
+    RMI_STORE64(&slot->data, (uint64_t)(uintptr_t)data, RELAXED); /* beside nobody who ends it */
     RMI_STORE64(&slot->word, rmi_slot_word(lease->sequence, RMI_SLOT_BUSY), RELEASE);
     return RM_OK;
 }

@@ -1030,6 +1030,30 @@ static void end_beside_others(void *resource, void *user) {
     thing_destroy(resource, user);
 }
 
+static void begin_four_idle(void) {
+    world_init(&w, 4);
+    open_world();
+    fill(&w, 4);
+}
+
+static void resize_to_three(void) {
+    resize_to(3);
+}
+
+static void resize_to_two(void) {
+    resize_to(2);
+}
+
+static void end_with_two_or_three(void) {
+    const rm_pool_stats s = stats_of(&w);
+    CHECK_EQ(s.max, s.idle); /* whichever came last */
+    end_world();
+}
+
+TEST(surplus, is_seen_to_by_one_who_looks_again) {
+    at_every_step(begin_four_idle, resize_to_three, resize_to_two, end_with_two_or_three);
+}
+
 static void take_what_is_left(void) {
     CHECK_EQ(2, stats_of(&w).idle);
     act_take();
@@ -1344,6 +1368,33 @@ TEST(keys, that_shrink_tell_how_many_places_will_be_free) {
     CHECK_EQ(0, pools->budget.leaving);
     CHECK_EQ(1, pools->budget.used);
     pools_end();
+}
+
+/* Two wait under a, which may have `max` and make one at a time; two are idle under b. */
+static void two_wait_beside_two_idle(uint32_t max, uint32_t served) {
+    pools_init(max, 3);
+    keys.pool.max_creating = 1;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_b();
+    REQUIRE(pools_take("b", &second.lease) == RM_OK);
+    pools_give(&second.lease);
+    pools_give(&b_lease);
+    take_a();
+    CHECK_EQ(RM_OK, rm_pool_suspend(a_lease.pool));
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
+    CHECK_EQ(RM_OK, pools_ask("a", &second));
+    CHECK_EQ(RM_OK, rm_pool_resume(a_lease.pool));
+    CHECK_EQ(served, wanted.calls + second.calls);
+    CHECK_EQ(served, w.destroyed);
+    pools_give(&a_lease);
+    CHECK_EQ(1, second.calls);
+    pools_give(&second.lease);
+    end_with_a_served();
+}
+
+TEST(keys, that_may_have_less_than_they_want_end_no_more_elsewhere) {
+    two_wait_beside_two_idle(2, 1);
+    two_wait_beside_two_idle(3, 2);
 }
 
 TEST(keys, that_may_not_have_more_leave_places_to_newcomers) {
