@@ -1678,6 +1678,44 @@ DST_TORTURE(pools, survive_every_failure) {
     DST_CHECK(rm_pools_destroy(pools) == RM_OK);
 }
 
+static rm_pools_request key_request;
+static uint32_t key_answers;
+
+static void key_answered(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                         void *user) {
+    (void)error, (void)user;
+    ++key_answers;
+    if (status == RM_OK) {
+        rm_pools_lease mine = *lease;
+        DST_CHECK(rm_pools_release(pools, &mine, RM_RELEASE_OK) == RM_OK);
+    }
+}
+
+/* One key waits for the place of another. */
+DST_TORTURE(pools, survive_every_failure_of_a_wait) {
+    const rm_deadline never = {0};
+    rm_pools_lease lease;
+    rm_pools_desc desc;
+    rm_status lent, asked;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.create_fn = make_for_key;
+    desc.pool.destroy_fn = end_for_key;
+    desc.pool.create_backoff_ns = RM_NONE;
+    desc.max_total = 1;
+    DST_CHECK(fine(rm_pools_create(&desc, &pools, NULL), 0));
+    if (pools == NULL) return;
+    lent = rm_pools_acquire(pools, "a", 1, rm_deadline_after(NULL, RM_SEC(1)), NULL, &lease, NULL);
+    asked = rm_pools_acquire_async(pools, &key_request, "b", 1, rm_deadline_after(NULL, RM_SEC(1)),
+                                   NULL, key_answered, NULL, NULL);
+    DST_CHECK(fine(lent, 0) && fine(asked, 0));
+    if (lent == RM_OK) DST_CHECK(rm_pools_release(pools, &lease, RM_RELEASE_OK) == RM_OK);
+    dst_pass(RM_SEC(2));
+    (void)rm_pools_maintain(pools, 0, never, NULL); /* a wait whose end could not be told is over */
+    DST_CHECK(key_answers == (asked == RM_OK));
+    DST_CHECK(pools->budget.wanting == 0 && pools->budget.leaving == 0);
+    DST_CHECK(rm_pools_destroy(pools) == RM_OK);
+}
+
 /* Nobody has forked here, and nothing was made. */
 DST_TORTURE(pools, survive_every_failure_after_a_fork) {
     rm_pools_desc desc;
