@@ -1275,10 +1275,8 @@ static void rmi_pool_vacate_left(rm_pool *pool, rmi_slot *slot, uint64_t populat
     rmi_pool_set(slot, RMI_SLOT_EMPTY);
     if (pool->budget != NULL) rmi_budget_put(pool->budget, left);
     rmi_pool_leave(pool, population);
-    if (pool->budget != NULL)
-        rmi_pools_wake(pool->budget); /* this queue in its turn */
-    else
-        rm_waitq_notify(&pool->queue);
+    if (pool->budget != NULL) rmi_pools_wake(pool->budget); /* this queue in its turn */
+    rm_waitq_notify(&pool->queue); /* it may be something else that it needs */
     rm_waitq_notify(&pool->drain);
 }
 
@@ -1342,13 +1340,14 @@ static uint32_t rmi_pool_in_state(rm_pool *pool, uint32_t state) {
     return count;
 }
 
-/* Are there more than max, or more idle than max_idle? */
-static inline bool rmi_pool_overfull(rm_pool *pool) {
+/* How many idle resources are too many. All that are above max; of those above max_idle one at a
+   time, since its place may be wanted while a destroy_fn takes its time. */
+static inline uint32_t rmi_pool_surplus(rm_pool *pool) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
-    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
     const uint32_t max = rmi_pool_size(sizes, 0), max_idle = rmi_pool_size(sizes, 3);
-    return RMI_POP_FIELD(population, RMI_POP_KEPT) > max ||
-           (max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle);
+    const uint32_t kept = rmi_pool_kept(pool);
+    if (kept > max) return kept - max;
+    return max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle;
 }
 
 /* Ends the idle resource in the highest slot, if there is one; its place is counted already. */
@@ -1362,33 +1361,38 @@ static bool rmi_pool_drop_idle(rm_pool *pool) {
     return false;
 }
 
-/* Claims what is idle above the bounds, from the top, and chains it. */
+/* Claims surplus, from the top, and chains it. */
 static void rmi_pool_claim_surplus(rm_pool *pool, uint32_t *first) {
-    uint32_t i = pool->capacity;
-    while (i-- > 0 && rmi_pool_overfull(pool)) {
+    uint32_t count = rmi_pool_surplus(pool), i = pool->capacity;
+    while (count > 0 && i-- > 0) {
         rmi_slot *slot = &pool->slots[i];
         if (!rmi_pool_claim_from(slot, RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
         (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
         if (pool->budget != NULL) rmi_budget_leaving(pool->budget);
         slot->next = (uint16_t)*first;
         *first = i + 1;
+        --count;
     }
 }
 
-/* Ends what is idle above the bounds. One thread at a time chooses, so that it is not too much, and
-   all of it before the first is ended: a slow destroy_fn holds up nobody else. */
+/* Ends what is idle above the bounds. One thread at a time chooses, so that it is not too much, but
+   ends nothing meanwhile: a slow destroy_fn holds up nobody else. */
 static void rmi_pool_trim(rm_pool *pool) {
     uint32_t asked, first = 0;
-    if (RMI_ADD32(&pool->trims, 1u, SEQ_CST) != 0) return; /* who is at it looks again */
-    do {
-        asked = RMI_LOAD32(&pool->trims, SEQ_CST);
-        rmi_pool_claim_surplus(pool, &first);
-    } while (!RMI_CAS32(&pool->trims, &asked, 0u, SEQ_CST));
-    while (first != 0) {
-        rmi_slot *slot = &pool->slots[first - 1];
-        first = slot->next;
-        rmi_pool_end(pool, slot, RM_POOL_CAUSE_SURPLUS);
-        rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, 1);
+    bool more = true;
+    while (more) {
+        if (RMI_ADD32(&pool->trims, 1u, SEQ_CST) != 0) return; /* who is at it looks again */
+        do {
+            asked = RMI_LOAD32(&pool->trims, SEQ_CST);
+            rmi_pool_claim_surplus(pool, &first);
+        } while (!RMI_CAS32(&pool->trims, &asked, 0u, SEQ_CST));
+        more = first != 0;
+        while (first != 0) {
+            rmi_slot *slot = &pool->slots[first - 1];
+            first = slot->next;
+            rmi_pool_end(pool, slot, RM_POOL_CAUSE_SURPLUS);
+            rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, 1);
+        }
     }
 }
 
@@ -1396,7 +1400,7 @@ static void rmi_pool_trim(rm_pool *pool) {
 static inline void rmi_pool_settle(rm_pool *pool, uint64_t made) {
     rm_waitq_notify(&pool->queue);
     if (!rmi_pool_current(made, RMI_LOAD64(&pool->epoch, SEQ_CST))) rmi_pool_sweep(pool);
-    if (rmi_pool_overfull(pool)) rmi_pool_trim(pool);
+    if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
     if (pool->budget != NULL) rmi_pools_relieve(pool);
 }
 
@@ -1926,14 +1930,30 @@ static bool rmi_pool_has_another(rm_pool *pool, const rmi_endpoint *but) {
     return false;
 }
 
-/* Puts a slot back whose endpoint's guard refuses. But what is idle there ends if it takes the room
-   for one at another endpoint, which is well: one in a backoff, since the guard is not asked before
-   that is over. */
+/* Does what is idle at an endpoint take the place that one at another needs, which is well? */
+static bool rmi_pool_in_the_way(rm_pool *pool, const rmi_endpoint *endpoint) {
+    const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
+    const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
+    const uint32_t most = rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
+    rmi_loads loads;
+    uint32_t i;
+    if (RMI_POP_FIELD(population, RMI_POP_TOTAL) < most &&
+        (pool->budget == NULL || !rmi_budget_spent(pool->budget)))
+        return false;
+    rmi_pool_loads(pool, true, &loads);
+    for (i = 0; i < pool->endpoint_count; ++i) {
+        if (&pool->endpoints[i] != endpoint && loads.idle[i] != 0 &&
+            rmi_pool_well(&pool->endpoints[i]))
+            return false;
+    }
+    return rmi_pool_has_another(pool, endpoint);
+}
+
+/* Puts a slot back whose endpoint's guard refuses. But what is idle there makes way: one in a
+   backoff, since the guard is not asked before that is over. */
 static void rmi_pool_make_way(rm_pool *pool, rmi_slot *slot, const rmi_endpoint *endpoint) {
-    const rmi_pool_wish any = {0, false};
     const bool idle = rmi_slot_state(RMI_LOAD64(&slot->word, RELAXED)) == RMI_SLOT_CHECKING;
-    if (idle && rmi_pool_has_another(pool, endpoint) &&
-        !rmi_pool_has_room(pool, &any, RMI_LOAD64(&pool->population, SEQ_CST)))
+    if (idle && rmi_pool_in_the_way(pool, endpoint))
         rmi_pool_retire(pool, slot, RM_POOL_CAUSE_SURPLUS);
     else
         rmi_pool_unclaim(pool, slot);
@@ -2702,7 +2722,7 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
     u.now = rmi_pool_now(pool);
     u.idle = rmi_pool_in_state(pool, RMI_SLOT_IDLE);
     rmi_upkeep_slots(&u);
-    if (rmi_pool_overfull(pool)) rmi_pool_trim(pool);
+    if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
     status = rmi_upkeep_refill(&u, error);
     if (pool->budget != NULL) rmi_pools_relieve(pool); /* a backoff may be over */
     RMI_STORE32(&pool->maintaining, 0u, SEQ_CST);
@@ -2895,7 +2915,7 @@ RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_er
     status = rmi_pool_pack(&checked, pool->capacity, &packed, error);
     if (status != RM_OK) return status;
     RMI_STORE64(&pool->sizes, packed, SEQ_CST);
-    if (rmi_pool_overfull(pool)) rmi_pool_trim(pool);
+    if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
     rm_waitq_notify(&pool->queue);
     if (pool->budget != NULL) rmi_pools_relieve(pool);
     return RM_OK;
@@ -3686,7 +3706,7 @@ static void rmi_budget_put(rmi_budget *budget, uint32_t left) {
     rm_mutex_unlock(&budget->mutex);
 }
 
-/* Are the free places all others'? Of those that wait for one and have fewer, or as few and have
+/* Are the places that are or will be free all others'? Of those that wait for one and have fewer, or as few and have
    gone without for longer; of any that waits when nobody does here. Whoever changes any of that
    calls rmi_pools_wake. */
 static bool rmi_pools_waits(rm_pool *pool) {
@@ -3697,7 +3717,7 @@ static bool rmi_pools_waits(rm_pool *pool) {
     rm_pool *other;
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return false;
     rm_mutex_lock(&budget->mutex);
-    left = budget->max - RMI_LOAD32(&budget->used, SEQ_CST);
+    left = budget->max - RMI_LOAD32(&budget->used, SEQ_CST) + budget->leaving;
     for (other = budget->hungry; other != NULL && needed < left; other = other->fuller) {
         if (other == pool)
             --most; /* those behind it had a place after it */

@@ -61,9 +61,9 @@ static void use(const rm_lease *lease) {
 /* ---- pools under a common bound */
 
 static rm_pools *pools;
-static rm_pools_lease held; /* by the scenario, before its threads begin */
-static rm_pool *held_pool;  /* it lives as long as the pools: nothing is evicted */
-static int64_t grow_after_ns;
+static rm_pools_lease held;               /* by the scenario, before its threads begin */
+static rm_pool *held_pool;                /* it lives as long as the pools: nothing is evicted */
+static int64_t grow_after_ns, backoff_ns; /* of the pools; 0 = the default */
 
 static uint32_t in_state(const rm_pool *pool, uint32_t state) {
     uint32_t i, count = 0;
@@ -76,15 +76,20 @@ static uint32_t in_state(const rm_pool *pool, uint32_t state) {
    use it; *idle = there is something that nobody of its own key waits for. */
 static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
     const char *wrong = queue_wrong(&pool->queue);
-    const rmi_pool_wish *wish;
+    const rm_waiter *head = pool->queue.head;
     const int64_t now = rm_now(NULL);
+    const rmi_pool_wish *wish;
+    uint64_t grant;
     if (wrong != NULL) return wrong;
-    if (pool->queue.head == NULL) {
+    if (head == NULL) {
         *idle = *idle || in_state(pool, RMI_SLOT_IDLE) > 0;
         return NULL;
     }
     if (in_state(pool, RMI_SLOT_IDLE) > 0) return "a waiter sleeps beside an idle resource";
-    wish = pool->queue.head->request;
+    wish = head->request;
+    if (head->cond != NULL && head->look_ns > rmi_pool_look_at(pool, head->request, now))
+        return "a waiter sleeps beyond its time";
+    if (rmi_pool_hopeless(pool, &grant)) return "somebody waits for nothing";
     *hungry = *hungry || (rmi_pool_has_room(pool, wish, pool->population) &&
                           rmi_pool_open_at(pool->endpoints) <= now &&
                           rmi_pool_grow_at(pool, wish, pool->population) <= now);
@@ -123,6 +128,7 @@ static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint
     desc.pool.destroy_fn = end;
     desc.pool.max = max;
     desc.pool.grow_after_ns = grow_after_ns;
+    if (backoff_ns != 0) desc.pool.create_backoff_ns = backoff_ns;
     desc.max_total = max_total;
     desc.max_keys = max_keys;
     most = max_total;
@@ -344,6 +350,74 @@ static void a_time_to_grow_comes_beside_an_idle_one(void) {
     finish_keys();
 }
 
+/* Creates fail, backoffs end and times to grow come while others come and go. */
+static void uses_or_fails(const char *key, rm_release how) {
+    rm_pools_lease lease;
+    const rm_status status = acquire(key, RM_FOREVER, &lease);
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED);
+    if (status != RM_OK) return;
+    dst_pass(RM_US(dst_choose(30)));
+    give(&lease, how);
+}
+
+static void a_if_it_can(int index) {
+    (void)index;
+    uses_or_fails("a", RM_RELEASE_OK);
+}
+
+static void b_if_it_can(int index) {
+    (void)index;
+    uses_or_fails("b", RM_RELEASE_OK);
+}
+
+static void breaks_a_if_it_can(int index) {
+    (void)index;
+    uses_or_fails("a", RM_RELEASE_BROKEN);
+}
+
+static void breaks_b_if_it_can(int index) {
+    (void)index;
+    uses_or_fails("b", RM_RELEASE_BROKEN);
+}
+
+static void late_a_if_it_can(int index) {
+    dst_pass(RM_US(15));
+    a_if_it_can(index);
+}
+
+static void pauses_a(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_suspend(held_pool) == RM_OK);
+    dst_pass(RM_US(20));
+    DST_CHECK(rm_pool_resume(held_pool) == RM_OK);
+}
+
+static void some_creates_fail(void) {
+    creates_fail = dst_choose(3);
+}
+
+#define HARD_TIMES(name, max, max_total, keys, prepare, ...)                     \
+    static void name(void) {                                                     \
+        void (*const threads[])(int) = {__VA_ARGS__};                            \
+        grow_after_ns = dst_choose(3) == 0 ? 0 : RM_US(10 + 10 * dst_choose(3)); \
+        backoff_ns = dst_choose(2) == 0 ? 0 : RM_US(20);                         \
+        begin_keys(max, max_total, keys, keys);                                  \
+        prepare;                                                                 \
+        some_creates_fail();                                                     \
+        dst_go(sizeof threads / sizeof *threads, threads);                       \
+        finish_keys();                                                           \
+    }
+
+HARD_TIMES(one_place_and_two_keys, 1, 1, 2, (void)0, a_if_it_can, a_if_it_can, b_if_it_can)
+HARD_TIMES(two_places_and_two_keys, 2, 2, 2, hold_a(), gives_back, a_if_it_can, a_if_it_can,
+           b_if_it_can)
+HARD_TIMES(two_places_and_upkeep, 2, 2, 2, hold_a(), gives_back_broken, a_if_it_can,
+           late_a_if_it_can, maintains_keys)
+HARD_TIMES(three_places_that_break, 2, 3, 2, hold_a(), gives_back, breaks_a_if_it_can,
+           breaks_b_if_it_can, a_if_it_can, b_if_it_can)
+HARD_TIMES(two_places_and_a_pause, 2, 2, 2, hold_a(), gives_back, a_if_it_can, pauses_a,
+           late_a_if_it_can, b_if_it_can)
+
 ONE_OF(pools, share_places, one_place_for_two_keys, one_place_that_is_given_back,
        one_place_that_breaks, two_places_for_a_key_that_may_have_one,
        three_places_and_a_key_that_may_have_one, two_places_and_three_keys,
@@ -353,6 +427,8 @@ ONE_OF(pools, give_up_and_change_beside_others, waits_end_in_time_beside_others,
        sizes_change_beside_acquires)
 ONE_OF(pools, need_what_is_idle_elsewhere, a_place_is_taken_beside_an_idle_one,
        a_key_grows_beside_an_idle_one, a_key_resumes_beside_an_idle_one)
+ONE_OF(pools, live_through_hard_times, one_place_and_two_keys, two_places_and_two_keys,
+       two_places_and_upkeep, three_places_that_break, two_places_and_a_pause)
 ONE_OF(pools, look_for_a_place_when_their_time_has_come, a_backoff_ends_beside_an_idle_one,
        a_backoff_ends_beside_others, a_time_to_grow_comes_beside_an_idle_one)
 

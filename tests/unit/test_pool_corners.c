@@ -700,6 +700,23 @@ TEST(endpoint, that_refuses_keeps_what_is_idle_while_there_is_room_or_no_other) 
     }
 }
 
+TEST(endpoint, that_refuses_keeps_what_is_idle_while_another_has_something) {
+    open_endpoints(2, 2);
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(RM_OK, take(&w, &other));
+    give(&w, &mine, RM_RELEASE_OK);
+    give(&w, &other, RM_RELEASE_OK);
+    seen[0].refuses = true;
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(0, w.destroyed);
+    give(&w, &mine, RM_RELEASE_OK);
+    seen[1].refuses = true;
+    CHECK_EQ(RM_E_REJECTED, take(&w, &mine));
+    CHECK_EQ(0, w.destroyed);
+    seen[0].refuses = seen[1].refuses = false;
+    end_world();
+}
+
 TEST(endpoint, that_refuses_until_a_clock_reads_zero_is_left_alone_until_then) {
     const rm_deadline soon = {RM_MS(-5)};
     open_endpoints(1, 1);
@@ -1052,6 +1069,24 @@ static void end_with_two_or_three(void) {
 
 TEST(surplus, is_seen_to_by_one_who_looks_again) {
     at_every_step(begin_four_idle, resize_to_three, resize_to_two, end_with_two_or_three);
+}
+
+static void three_are_idle_still(void) {
+    CHECK_EQ(3, stats_of(&w).idle);
+    act_take();
+}
+
+TEST(surplus, above_max_idle_is_ended_one_by_one) {
+    rm_pool_sizes sizes = {4, 0, 0, 1};
+    world_init(&w, 4);
+    w.desc.destroy_fn = end_beside_others;
+    open_world();
+    fill(&w, 4);
+    while_it_ends = three_are_idle_still;
+    CHECK_EQ(RM_OK, rm_pool_resize(w.pool, &sizes, NULL));
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(2, w.destroyed); /* one was taken meanwhile */
+    end_world();
 }
 
 static void take_what_is_left(void) {
@@ -1418,35 +1453,81 @@ static void begin_bound(uint32_t max_total) {
 
 static rm_pools_lease c_leases[3];
 
-static void free_three_and_take_one(void) {
+static uint32_t places; /* of c's */
+
+static void free_places_and_take_one(void) {
     void *resource;
-    uint32_t i;
-    for (i = 0; i < 3; ++i) {
-        CHECK_EQ(RM_OK, rm_pool_detach(c_leases[i].pool, &c_leases[i].lease, &resource));
+    for (w.leaves = 0; w.leaves < places; ++w.leaves) {
+        rm_pools_lease *lease = &c_leases[w.leaves];
+        CHECK_EQ(RM_OK, rm_pool_detach(lease->pool, &lease->lease, &resource));
         free(resource);
     }
-    w.leaves = 3;
     CHECK_EQ(RM_OK, pools_take("d", &a_lease));
 }
 
 TEST(keys, that_make_others_end_something_leave_them_what_is_free_meanwhile) {
     uint32_t i;
-    pools_init(3, 4);
-    keys.pool.destroy_fn = end_beside_others;
+    for (places = 1; places <= 3; ++places) {
+        pools_init(3, 4);
+        keys.pool.destroy_fn = end_beside_others;
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        for (i = 0; i < 3; ++i)
+            REQUIRE(pools_take("c", &c_leases[i]) == RM_OK);
+        take_a();
+        pools_give(&a_lease);
+        while_it_ends = free_places_and_take_one;
+        CHECK_EQ(RM_OK, rm_pools_acquire(pools, "b", 1, rm_deadline_after(&w.clock, RM_SEC(1)),
+                                         NULL, &b_lease, NULL));
+        CHECK_EQ(1, w.destroyed);
+        for (i = places; i < 3; ++i)
+            pools_give(&c_leases[i]);
+        pools_give(&a_lease);
+        pools_give(&b_lease);
+        CHECK_EQ(RM_OK, rm_pools_destroy(pools));
+        CHECK_EQ(w.created, w.destroyed + w.leaves);
+        world_done();
+    }
+}
+
+static void ask_inside_and_fail(world *that) {
+    that->inside = NULL;
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
+    CHECK_EQ(0, wanted.calls);
+}
+
+TEST(keys, that_fail_tell_all_who_wait_there) {
+    pools_init(1, 2);
+    w.inside = ask_inside_and_fail;
+    w.create_status = RM_E_REFUSED;
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
-    for (i = 0; i < 3; ++i)
-        REQUIRE(pools_take("c", &c_leases[i]) == RM_OK);
-    take_a();
-    pools_give(&a_lease);
-    while_it_ends = free_three_and_take_one;
-    CHECK_EQ(RM_OK, rm_pools_acquire(pools, "b", 1, rm_deadline_after(&w.clock, RM_SEC(1)), NULL,
-                                     &b_lease, NULL));
-    CHECK_EQ(1, w.destroyed);
-    pools_give(&a_lease);
-    pools_give(&b_lease);
-    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
-    CHECK_EQ(w.created, w.destroyed + w.leaves);
-    world_done();
+    CHECK_EQ(RM_E_REFUSED, pools_take("a", &a_lease));
+    CHECK_EQ(1, wanted.calls);
+    CHECK_EQ(RM_E_REFUSED, wanted.status);
+    pools_end();
+}
+
+TEST(keys, with_all_at_an_endpoint_that_refuses_make_way_for_another) {
+    static const char *const names[] = {"one", "two"};
+    uint32_t i, total;
+    for (total = 1; total <= 2; ++total) {
+        pools_init(2, total);
+        for (i = 0; i < 2; ++i) {
+            endpoints[i].name = names[i];
+            endpoints[i].guard = watch_init(&seen[i]);
+            endpoints[i].user = &w;
+        }
+        keys.pool.endpoints = endpoints;
+        keys.pool.endpoint_count = 2;
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        take_a();
+        pools_give(&a_lease);
+        seen[0].refuses = true;
+        CHECK_EQ(RM_OK, pools_ask("a", &wanted));
+        give_wanted();
+        CHECK_EQ(total == 1, w.destroyed);
+        seen[0].refuses = false;
+        pools_end();
+    }
 }
 
 TEST(keys, that_do_not_wait_end_nothing_elsewhere) {
