@@ -231,9 +231,9 @@ def interlocked(folder):
     folder.mkdir(parents=True, exist_ok=True)
     windows = ['x86_64-w64-mingw32-gcc', '-std=c11', '-DRMI_INTERLOCKED', f'-I{ROOT}',
                f'-I{ROOT}/tests']
-    run(*windows, '-O2', '-c', ROOT / 'tests/rm.c', '-o', folder / 'rm.o')
+    run(*windows, '-O1', '-c', ROOT / 'tests/rm.c', '-o', folder / 'rm.o')
     # test_breaker implements the headers itself
-    for unit, how in ('test_wait', [folder / 'rm.o']), ('test_breaker', ['-O2']):
+    for unit, how in ('test_wait', [folder / 'rm.o']), ('test_breaker', []):
         out = folder / f'{unit}.exe'
         run(*windows, ROOT / f'tests/unit/{unit}.c', *how, '-static', '-o', out)
         run('wine', out, env={**os.environ, 'WINEDEBUG': '-all',
