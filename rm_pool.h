@@ -3706,9 +3706,9 @@ static void rmi_budget_put(rmi_budget *budget, uint32_t left) {
     rm_mutex_unlock(&budget->mutex);
 }
 
-/* Are the places that are or will be free all others'? Of those that wait for one and have fewer, or as few and have
-   gone without for longer; of any that waits when nobody does here. Whoever changes any of that
-   calls rmi_pools_wake. */
+/* Are the places that are or will be free all others'? Of those that wait for one and have fewer,
+   or as few and have gone without for longer; of any that waits when nobody does here. Whoever
+   changes any of that calls rmi_pools_wake. */
 static bool rmi_pools_waits(rm_pool *pool) {
     rmi_budget *budget = pool->budget;
     const bool waits = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;

@@ -18,7 +18,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'tools'))
 from headers import HEADERS, ROOT, blank, functions  # noqa: E402
 from lint import TAG, comment_above  # noqa: E402
-from tap import Failed, check, report, run  # noqa: E402
+from tap import FASTEST, Failed, check, report, run  # noqa: E402
 
 BUILD = ROOT / 'build/misuse'
 BY_HAND = (ROOT / 'tests/misuse.h').read_text()
@@ -368,7 +368,7 @@ def calls_from_hooks(functions_called):
     (folder / 'called.h').write_text(''.join(
         f'#define {name}(...) (called("{name}"), {name}(__VA_ARGS__))\n'
         for name in functions_called))
-    run('gcc', '-std=gnu11', '-w', '-DCALLED="called.h"', f'-I{folder}', f'-I{ROOT}',
+    run(FASTEST[0], '-std=gnu11', '-w', '-DCALLED="called.h"', f'-I{folder}', f'-I{ROOT}',
         f'-I{ROOT}/tests', CALLBACK_MATRIX, ROOT / 'tests/rm.c', '-pthread', '-o', folder / 'run')
     return {tuple(line.split('|')) for line in run(folder / 'run').splitlines() if '|' in line}
 
@@ -398,8 +398,8 @@ def misuse(build):
     texts = {'calls.c': program(), 'rm.c': '#define RM_IMPLEMENTATION\n' + INCLUDES}
     for name, text in texts.items():
         (folder / name).write_text(text)
-    compiler = ['gcc', '-std=gnu11', '-Wall', '-Wextra', '-Werror', *BUILDS[build], f'-I{ROOT}',
-                f'-I{ROOT}/tests', '-pthread']
+    compiler = [FASTEST[0], '-std=gnu11', '-Wall', '-Wextra', '-Werror', *BUILDS[build],
+                f'-I{ROOT}', f'-I{ROOT}/tests', '-pthread']
     run(*compiler, '-c', folder / 'rm.c', '-o', folder / 'rm.o')
     run(*compiler, '-O0', folder / 'calls.c', folder / 'rm.o', '-lm', '-o', folder / 'run')
     said = run(folder / 'run', env={'ASAN_OPTIONS': 'allocator_may_return_null=1'},

@@ -12,12 +12,12 @@ import sys
 import textwrap
 
 from headers import HEADERS, ROOT, STRICT
-from tap import check, report, run
+from tap import FASTEST, check, report, run
 
 BUILD = ROOT / 'build/doc'
 DIST = BUILD / 'dist'
-LANGUAGES = [('C11', ['gcc', '-std=c11'], '.c'), ('C++17', ['g++', '-std=c++17'], '.cc'),
-             ('C11, dist', ['gcc', '-std=c11', f'-I{DIST}'], '.dist.c')]
+LANGUAGES = [('C11', ['gcc', '-std=c11'], '.c'), ('C++17', [FASTEST[1], '-std=c++17'], '.cc'),
+             ('C11, dist', [FASTEST[0], '-std=c11', f'-I{DIST}'], '.dist.c')]
 LIBRARIES = '-pthread -Wl,--as-needed -lsqlite3 -lcurl -lmicrohttpd'.split()
 
 
