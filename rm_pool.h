@@ -648,8 +648,7 @@ typedef struct rm_pools rm_pools;
 /* A lease, and what keeps its pool alive. */
 typedef struct rm_pools_lease {
     rm_lease lease;
-    rm_pool
-        *pool; /* for rm_pool_note, rm_pool_evict and the like; it lends through rm_pools only */
+    rm_pool *pool; /* for rm_pool_note, rm_pool_evict and the like; rm_pools alone lends */
     rm_registry_ref ref;
     uint32_t pools;
 } rm_pools_lease;
@@ -1406,9 +1405,8 @@ static inline void rmi_pool_settle(rm_pool *pool, uint64_t made) {
 
 /* Puts a fit resource of a slot that the caller owns back. */
 static void rmi_pool_offer(rm_pool *pool, rmi_slot *slot) {
-    const uint64_t made = RMI_LOAD64(&slot->epoch, RELAXED);
     rmi_pool_set(slot, RMI_SLOT_IDLE);
-    rmi_pool_settle(pool, made);
+    rmi_pool_settle(pool, RMI_LOAD64(&slot->epoch, SEQ_CST)); /* it may have been evicted since */
 }
 
 /* >>core: making resources */

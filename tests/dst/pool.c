@@ -415,6 +415,22 @@ DST(pool, evict_meets_release) {
     evict_beside(dst_choose(2) == 0 ? tries : evicts_it);
 }
 
+static void only_evicts_it(int index) {
+    (void)index;
+    if (rm_pool_evict(pool, first) == RM_OK) (void)ADD(&evicted, 1);
+}
+
+DST(pool, evict_meets_a_release_with_a_reset) {
+    void (*const threads[])(int) = {gives_back, only_evicts_it};
+    rm_pool_desc desc = with_max(1);
+    desc.reset_fn = reset;
+    begin(&desc);
+    hold();
+    dst_go(2, threads);
+    if (evicted != 0) DST_CHECK(resources[0].alive == 0);
+    finish();
+}
+
 /* What it gets was made after its eviction began. */
 static void evicts_all(int index) {
     const uint32_t before = LOAD(&made);
