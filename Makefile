@@ -119,13 +119,16 @@ MEMORY   = -fsanitize=address,undefined -D__SANITIZE_ADDRESS__ # the name that g
 RACES    = -fsanitize=thread -D__SANITIZE_THREAD__
 # clang compiles in half of gcc's time, and what it sanitizes for races runs in half the time.
 FASTEST := $(if $(shell command -v clang),clang,$(CC))
+# clang with the libraries of mingw's gcc
+WINDOWS = $(if $(filter clang,$(FASTEST)),clang --target=x86_64-w64-mingw32 -L$(dir $(shell \
+          x86_64-w64-mingw32-gcc -print-libgcc-file-name)),x86_64-w64-mingw32-gcc)
 build/unit/plain/%: UNIT = $(CC) $(FLAGS) $(CFLAGS) -O0
 build/unit/asan/%:  UNIT = $(FASTEST) $(FLAGS) $(SANITIZE) -O0 $(MEMORY)
 build/unit/tsan/%:  UNIT = $(FASTEST) $(FLAGS) $(SANITIZE) -O0 $(RACES)
 build/unit/dist/%:  UNIT = $(FASTEST) -Ibuild/dist $(FLAGS) $(QUICK) -O0
 build/unit/m32/%:   UNIT = $(FASTEST) $(FLAGS) $(QUICK) -O0 -m32
 build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(QUICK) -O0 -static
-build/unit/wine/%:  UNIT = x86_64-w64-mingw32-gcc $(FLAGS) $(QUICK) -O0 -static
+build/unit/wine/%:  UNIT = $(WINDOWS) $(FLAGS) $(QUICK) -O0 -static
 
 build/unit/plain/rm.o build/unit/dist/rm.o: UNIT += -O2
 build/unit/tsan/rm.o: UNIT += -O1
