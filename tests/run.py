@@ -188,7 +188,7 @@ def deep():
           ('cppcheck', [[sys.executable, 'tests/run.py', 'cppcheck']], exit_only))
     mutants = [sys.executable, 'tools/mutants.py']
     steps(1, ('coverage', [[sys.executable, 'tools/coverage.py']], exit_only),
-          ('mutants', [[*mutants, '--sample', '60']], exit_only),
+          ('mutants', [[*mutants, '--sample', '40']], exit_only),
           ('orders', [[*mutants, '--only', 'order']], exit_only))
 
 
