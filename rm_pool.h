@@ -3342,7 +3342,6 @@ static rm_status rmi_pool_check_sizes(rm_pool_desc *desc, uint64_t *packed, rm_e
     status = rmi_pool_pack(&sizes, desc->capacity == 0 ? 65535 : desc->capacity, packed, error);
     if (status != RM_OK) return status;
     desc->max = sizes.max;
-    desc->max_idle = sizes.max_idle;
     if (desc->capacity == 0) desc->capacity = sizes.max + sizes.overflow;
     return RM_OK;
 }

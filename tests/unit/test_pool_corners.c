@@ -1044,6 +1044,17 @@ TEST(scope, runs_once_or_not_at_all) {
     end_world();
 }
 
+TEST(warming, counts_what_there_may_be) {
+    const rm_deadline over = {RM_SEC(999)};
+    rm_error error;
+    world_init(&w, 4);
+    open_world();
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_prewarm(w.pool, 4, over, NULL, &error));
+    CHECK_STR("the time was over before 3 resources were made", error.message);
+    end_world();
+}
+
 /* ---- a destroy_fn in which others go on */
 
 static void (*while_it_ends)(void);

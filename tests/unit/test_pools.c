@@ -204,6 +204,25 @@ TEST(endpoints, take_turns) {
     }
 }
 
+TEST(endpoints, take_turns_past_one_that_refuses) {
+    static const uint32_t order[] = {1, 2, 1, 2};
+    rm_lease leases[4];
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 3, 6);
+    cluster_guard(&c, 3);
+    c.w.desc.balance = RM_POOL_ROUND_ROBIN;
+    REQUIRE(world_open(&c.w));
+    c.servers[0].seen.refuses = true;
+    for (i = 0; i < 4; ++i) {
+        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        CHECK_EQ(order[i], slot_server(&c, &leases[i]));
+    }
+    for (i = 0; i < 4; ++i)
+        give(&c.w, &leases[i], RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
 TEST(endpoints, rotate_for_one_user_although_something_is_idle) {
     static const uint32_t order[] = {0, 1, 2, 0, 1, 2, 0};
     rm_lease lease;
@@ -1213,7 +1232,10 @@ static void show(const rm_stat *stat, void *user) {
     shown *s = (shown *)user;
     ++s->count;
     if (strcmp(stat->name, "rm_pools_keys") == 0) s->keys = stat->value;
-    if (strcmp(stat->name, "rm_pools_resources") == 0) s->resources = stat->value;
+    if (strcmp(stat->name, "rm_pools_resources") == 0) {
+        s->resources = stat->value;
+        CHECK_STR("Resources of all keys.", stat->help);
+    }
     if (strcmp(stat->name, "rm_pools_waiting") == 0) s->waiting = stat->value;
 }
 
@@ -1941,6 +1963,7 @@ TEST(hints, do_not_hold_for_what_was_cancelled) {
     give(&w, &lease, RM_RELEASE_OK);
     rm_cancel_request(&token);
     CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, never, &token, &lease, &error));
+    CHECK_EQ(0, error.native);
     CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
     world_end(&w);
 }
