@@ -2499,7 +2499,8 @@ RM_API int64_t rm_hist_quantile(const rm_hist *hist, double q) {
     uint64_t seen = 0;
     uint32_t bin = 0;
     if (hist == NULL || hist->count == 0 || q != q) return 0;
-    rank = (q < 0 ? 0 : q > 1 ? 1 : q) * (double)hist->count;
+    if (q >= 1) return hist->max; /* exactly, which a double may not hold */
+    rank = (q < 0 ? 0 : q) * (double)hist->count;
     while (bin < hist->bins - 1 && (double)(seen + hist->counts[bin]) < rank)
         seen += hist->counts[bin++];
     while (hist->counts[bin] == 0 && bin < hist->bins - 1)
