@@ -126,7 +126,7 @@ build/unit/plain/%: UNIT = $(CC) $(FLAGS) $(CFLAGS) -O0
 build/unit/asan/%:  UNIT = $(FASTEST) $(FLAGS) $(SANITIZE) -O0 $(MEMORY)
 build/unit/tsan/%:  UNIT = $(FASTEST) $(FLAGS) $(SANITIZE) -O0 $(RACES)
 build/unit/dist/%:  UNIT = $(FASTEST) -Ibuild/dist $(FLAGS) $(QUICK) -O0
-build/unit/m32/%:   UNIT = $(FASTEST) $(FLAGS) $(QUICK) -O0 -m32
+build/unit/m32/%:   UNIT = $(CC) $(FLAGS) $(QUICK) -O0 -m32
 build/unit/musl/%:  UNIT = musl-gcc $(FLAGS) $(QUICK) -O0 -static
 build/unit/wine/%:  UNIT = $(WINDOWS) $(FLAGS) $(QUICK) -O0 -static
 
