@@ -24,7 +24,7 @@ CHOSEN = [('gcc', 'c11'), ('gcc', 'c++20'), ('clang', 'c17'), ('clang', 'c++11')
 CXX = {'gcc': 'g++', 'clang': 'clang++'}
 PARTS = ['BASE', 'MANAGER', 'POOL', 'CACHE', 'BREAKER', 'METRICS']
 SYSTEM = ['stddef.h', 'stdint.h', 'stdbool.h', 'stdarg.h']
-LIMIT = 5  # an include costs at most so many times what the four headers above cost
+LIMIT = 7  # an include costs at most so many times what the four above cost: usual are 3 to 5
 FEATURES = {'_DEFAULT_SOURCE', '_POSIX_C_SOURCE', '_DARWIN_C_SOURCE', 'WIN32_LEAN_AND_MEAN'}
 # macros as well, with RM_POOL_TRACE
 TRACED = {'rm_pool_acquire', 'rm_pool_acquire_until', 'rm_pool_scope_open'}
