@@ -1095,6 +1095,22 @@ static void three_are_idle_still(void) {
     act_take();
 }
 
+TEST(surplus, is_told_as_such) {
+    uint32_t i, ends = 0;
+    world_init(&w, 4);
+    w.desc.event_fn = world_event;
+    open_world();
+    fill(&w, 4);
+    resize_to(1);
+    for (i = 0; i < w.noted; ++i) {
+        if (w.notes[i].kind != RM_POOL_EVENT_DESTROYED) continue;
+        CHECK_EQ(RM_POOL_CAUSE_SURPLUS, w.notes[i].cause);
+        ++ends;
+    }
+    CHECK_EQ(3, ends);
+    end_world();
+}
+
 TEST(surplus, above_max_idle_is_ended_one_by_one) {
     rm_pool_sizes sizes = {4, 0, 0, 1};
     world_init(&w, 4);
