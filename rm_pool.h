@@ -101,7 +101,7 @@ CONCEPTS
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
               room. One that fails, or whose guard refused create_backoff_ns ago, is passed over;
-              what is idle there makes way, one in a backoff, if another is well and has no room.
+              what is idle there makes way, one in a backoff, if another is well but lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns.
@@ -906,7 +906,7 @@ struct rm_pool {
     size_t size;
     uint32_t maintaining, cursor; /* where the next maintain goes on */
     uint32_t turn;                /* round robin: the endpoint to ask first */
-    uint32_t requests;            /* asynchronous acquires whose callback is still to come */
+    uint32_t requests;            /* asynchronous acquires whose acquired_fn has not returned */
     uint32_t trims;               /* asked for; the first one does them */
     uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
     uint64_t round;               /* of the notifications in which it had its turn last */
@@ -2124,8 +2124,8 @@ static bool rmi_pool_within(int64_t then, int64_t now, int64_t ns) {
 
 /* The fast path: lends the slot that this thread used last, if it is idle and fit as it is, and
    nobody is to be asked; a deadline has to be further off than the coarse clock may be behind. What
-   is read before the claim holds after it, or else is of an
-   older check of the slot, which the newer one can only have bettered; but for the pool's epoch. */
+   is read before the claim holds after it, or else is of an older check of the slot, which the newer
+   one can only have bettered; but for the pool's epoch. */
 static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, rm_lease *out) {
 #ifndef RM_NO_TLS
     const rmi_pool_hint *hint = &rmi_pool_hints[pool->number % RMI_POOL_HINTS];

@@ -148,7 +148,6 @@ static void stale_key_beside_others(void) {
     rm_pools_lease lease;
     rm_pools_desc desc;
     memset(&desc, 0, sizeof desc);
-    desc.pool = rm_pool_desc_default();
     desc.pool.create_fn = make_thing;
     desc.pool.destroy_fn = end_thing;
     desc.pool.max = 1;

@@ -1090,11 +1090,6 @@ TEST(surplus, is_seen_to_by_one_who_looks_again) {
     at_every_step(begin_four_idle, resize_to_three, resize_to_two, end_with_two_or_three);
 }
 
-static void three_are_idle_still(void) {
-    CHECK_EQ(3, stats_of(&w).idle);
-    act_take();
-}
-
 TEST(surplus, is_told_as_such) {
     uint32_t i, ends = 0;
     world_init(&w, 4);
@@ -1111,35 +1106,36 @@ TEST(surplus, is_told_as_such) {
     end_world();
 }
 
-TEST(surplus, above_max_idle_is_ended_one_by_one) {
-    rm_pool_sizes sizes = {4, 0, 0, 1};
-    world_init(&w, 4);
-    w.desc.destroy_fn = end_beside_others;
-    open_world();
-    fill(&w, 4);
-    while_it_ends = three_are_idle_still;
-    CHECK_EQ(RM_OK, rm_pool_resize(w.pool, &sizes, NULL));
-    CHECK_EQ(RM_OK, acted);
-    CHECK_EQ(2, w.destroyed); /* one was taken meanwhile */
-    end_world();
-}
+static uint32_t still_idle;
 
-static void take_what_is_left(void) {
-    CHECK_EQ(2, stats_of(&w).idle);
+static void take_one_that_is_idle(void) {
+    CHECK_EQ(still_idle, stats_of(&w).idle);
     act_take();
 }
 
-TEST(surplus, is_taken_out_before_the_first_of_it_ends) {
-    rm_pool_sizes sizes = {2, 0, 0, 0};
-    world_init(&w, 5);
+/* Shrinks to these sizes what is all idle; in the first destroy_fn so many are so still, and one of
+   them is taken. */
+static void shrink(uint32_t count, const rm_pool_sizes *sizes, uint32_t still, uint32_t ended) {
+    world_init(&w, count);
     w.desc.destroy_fn = end_beside_others;
     open_world();
-    fill(&w, 5);
-    while_it_ends = take_what_is_left;
-    CHECK_EQ(RM_OK, rm_pool_resize(w.pool, &sizes, NULL));
+    fill(&w, count);
+    still_idle = still;
+    while_it_ends = take_one_that_is_idle;
+    CHECK_EQ(RM_OK, rm_pool_resize(w.pool, sizes, NULL));
     CHECK_EQ(RM_OK, acted);
-    CHECK_EQ(3, w.destroyed);
+    CHECK_EQ(ended, w.destroyed);
     end_world();
+}
+
+TEST(surplus, above_max_idle_is_ended_one_by_one) {
+    const rm_pool_sizes one_idle = {4, 0, 0, 1};
+    shrink(4, &one_idle, 3, 2); /* since one was taken meanwhile */
+}
+
+TEST(surplus, above_max_is_taken_out_before_the_first_of_it_ends) {
+    const rm_pool_sizes two = {2, 0, 0, 0};
+    shrink(5, &two, 2, 3);
 }
 
 /* ---- a pool that is destroyed from inside */
