@@ -2124,8 +2124,8 @@ static bool rmi_pool_within(int64_t then, int64_t now, int64_t ns) {
 
 /* The fast path: lends the slot that this thread used last, if it is idle and fit as it is, and
    nobody is to be asked; a deadline has to be further off than the coarse clock may be behind. What
-   is read before the claim holds after it, or else is of an older check of the slot, which the newer
-   one can only have bettered; but for the pool's epoch. */
+   is read before the claim holds after it, or else is of an older check of the slot, which the
+   newer one can only have bettered; but for the pool's epoch. */
 static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, rm_lease *out) {
 #ifndef RM_NO_TLS
     const rmi_pool_hint *hint = &rmi_pool_hints[pool->number % RMI_POOL_HINTS];

@@ -356,13 +356,19 @@ TEST(lease, is_reclaimed_or_released) {
 }
 
 static void *told; /* by rm_pool_data_get */
+static rm_lease second_lease;
 
 static void act_get_data(void) {
     told = rm_pool_data_get(w.pool, &mine);
 }
 
-static void visit_maintain(void) {
+static int others_data;
+
+/* It is reclaimed, and the next in its place keeps something else. */
+static void visit_maintain_and_take(void) {
     said = maintain(&w);
+    CHECK_EQ(RM_OK, take(&w, &second_lease));
+    CHECK_EQ(RM_OK, rm_pool_data_set(w.pool, &second_lease, &others_data));
 }
 
 static void begin_data(void) {
@@ -376,11 +382,12 @@ static void end_data(void) {
     CHECK_EQ(1, w.reclaims);
     w.leaves = 1;
     free(other.resource);
+    give(&w, &second_lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
 TEST(lease, has_its_data_until_it_is_reclaimed) {
-    at_every_step(begin_data, act_get_data, visit_maintain, end_data);
+    at_every_step(begin_data, act_get_data, visit_maintain_and_take, end_data);
 }
 
 static void begin_leak(void) {
@@ -935,6 +942,24 @@ TEST(settings, without_discard_fn_forget_what_the_parent_has) {
 /* ---- what the platform does not give */
 
 #ifndef _WIN32
+static void take_inside(world *that) {
+    that->inside = NULL;
+    act_take();
+}
+
+TEST(warming, leaves_overflow_to_those_who_want_something) {
+    world_init(&w, 2);
+    w.desc.overflow = 2;
+    w.inside = take_inside;
+    open_world();
+    refuse(THREAD, 1);
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 2, rm_deadline_after(&w.clock, RM_SEC(1)), NULL, NULL));
+    CHECK(was_refused());
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(2, w.created);
+    end_world();
+}
+
 TEST(platform, without_a_thread_warms_up_in_the_callers) {
     const rm_deadline none = {0};
     uint32_t made = 0;
@@ -1436,16 +1461,27 @@ TEST(keys, that_shrink_tell_how_many_places_will_be_free) {
     pools_end();
 }
 
-/* Two wait under a, which may have `max` and make one at a time; two are idle under b. */
-static void two_wait_beside_two_idle(uint32_t max, uint32_t served) {
+static rm_pool *idle_pool;
+
+/* While the first of what is idle ends, somebody looks whether more is needed. */
+static void look_for_more(void) {
+    CHECK_EQ(RM_OK, rm_pool_resume(idle_pool));
+    CHECK_EQ(0, w.destroyed); /* not of the second */
+}
+
+/* Two wait under a, which may have `max` and make so many at a time; two are idle under b. */
+static void two_wait_beside_two_idle(uint32_t max, uint32_t max_creating, uint32_t served) {
     pools_init(max, 3);
-    keys.pool.max_creating = 1;
+    keys.pool.max_creating = max_creating;
+    keys.pool.destroy_fn = end_beside_others;
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
     take_b();
     REQUIRE(pools_take("b", &second.lease) == RM_OK);
+    idle_pool = b_lease.pool;
     pools_give(&second.lease);
     pools_give(&b_lease);
     take_a();
+    while_it_ends = look_for_more;
     CHECK_EQ(RM_OK, rm_pool_suspend(a_lease.pool));
     CHECK_EQ(RM_OK, pools_ask("a", &wanted));
     CHECK_EQ(RM_OK, pools_ask("a", &second));
@@ -1459,8 +1495,8 @@ static void two_wait_beside_two_idle(uint32_t max, uint32_t served) {
 }
 
 TEST(keys, that_may_have_less_than_they_want_end_no_more_elsewhere) {
-    two_wait_beside_two_idle(2, 1);
-    two_wait_beside_two_idle(3, 2);
+    two_wait_beside_two_idle(2, 0, 1);
+    two_wait_beside_two_idle(3, 1, 2);
 }
 
 TEST(keys, that_may_not_have_more_leave_places_to_newcomers) {
