@@ -118,7 +118,8 @@ MEMORY
     and 128 for each slot. None after that. rm_pools allocates for each key.
 
 ERRORS
-    RM_E_TIMEOUT   no resource in time; the message has the counts and the last create error
+    RM_E_TIMEOUT   no resource in time; the message has the counts, and the last
+                   create or check that failed
     RM_E_BUSY      RM_NOWAIT and none is free; rm_pool_destroy with resources in use
     RM_E_FULL      max_waiters wait already         RM_E_CLOSED    the pool is closed
     RM_E_REJECTED  the guard refused                RM_E_STALE     a second release
@@ -915,6 +916,8 @@ struct rm_pool {
     bool failing;                 /* the last create failed */
     rm_error last_error;
     int64_t last_error_ns;
+    rm_status check_status; /* of the last failed check; RM_OK when something was made since */
+    int64_t check_ns;
     uint64_t leases_before; /* in the parent of a fork */
     double phase;           /* of the lifetimes, 0 to 1 */
     rmi_word64 created, create_failures, rejected, failed_fast, detached, reclaimed, leaks;
@@ -1466,9 +1469,9 @@ static void rmi_pool_created(rm_pool *pool, rmi_slot *slot, void *resource, uint
     RMI_STORE64(&slot->expires_ns, (uint64_t)rm_time_add(now, rmi_pool_lifetime(pool, slot)),
                 RELAXED);
     slot->born_ns = now;
-    RMI_STORE64(&slot->data, 0u, RELAXED);
     rm_waitq_lock(&pool->queue);
     pool->failing = false;
+    pool->check_status = RM_OK;
     rm_waitq_unlock(&pool->queue);
     rmi_pool_count(&pool->created);
 }
@@ -1715,6 +1718,19 @@ static void rmi_pool_lack(rm_pool *pool, uint32_t waiting, rm_error *lack) {
                        rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0), why.message);
 }
 
+/* What is wrong just now, under the lock of the queue: the last create failed, or a check with
+   nothing made since. Returns: for how long. */
+static int64_t rmi_pool_trouble(rm_pool *pool, rm_error *error) {
+    const int64_t now = rm_now(pool->env.clock);
+    if (pool->failing) {
+        *error = pool->last_error;
+        return rmi_time_since(now, pool->last_error_ns);
+    }
+    (void)rm_error_set(error, pool->check_status, 0, NULL, "a check failed: %s",
+                       rm_status_name(pool->check_status));
+    return rmi_time_since(now, pool->check_ns);
+}
+
 /* Says why there was nothing to hand out, with what helps at 3 a.m. */
 static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *error) {
     rm_error last, lack;
@@ -1722,9 +1738,7 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
     uint32_t waiting;
     if (error == NULL) return status;
     rm_waitq_lock(&pool->queue);
-    last = pool->last_error;
-    if (!pool->failing) last.status = RM_OK; /* one that is over explains nothing */
-    age = rmi_time_since(rm_now(pool->env.clock), pool->last_error_ns);
+    age = rmi_pool_trouble(pool, &last);
     waiting = pool->queue.stats.waiting;
     rm_waitq_unlock(&pool->queue);
     if (status == RM_E_CLOSED)
@@ -1785,7 +1799,9 @@ static rm_deadline rmi_pool_create_deadline(rm_pool *pool, rmi_pool_ask *ask) {
 
 /* Asks validate_fn about a slot that the caller owns, made in one epoch and current in another. */
 static bool rmi_pool_check(rm_pool *pool, rmi_slot *slot, uint64_t made, uint64_t epoch) {
-    if (pool->desc.validate_fn(rmi_pool_resource_of(slot), rmi_pool_user(pool, slot)) == RM_OK) {
+    void *const resource = rmi_pool_resource_of(slot);
+    const rm_status status = pool->desc.validate_fn(resource, rmi_pool_user(pool, slot));
+    if (status == RM_OK) {
         /* unless rm_pool_evict has marked it since */
         (void)RMI_CAS64(&slot->epoch, &made, epoch & ~RMI_EPOCH_STOPPED, SEQ_CST);
         RMI_STORE64(&slot->checked_ns, (uint64_t)rmi_pool_now(pool), RELAXED);
@@ -1793,6 +1809,10 @@ static bool rmi_pool_check(rm_pool *pool, rmi_slot *slot, uint64_t made, uint64_
         return true;
     }
     rmi_pool_doubt(pool);
+    rm_waitq_lock(&pool->queue);
+    pool->check_status = status;
+    pool->check_ns = rm_now(pool->env.clock);
+    rm_waitq_unlock(&pool->queue);
     rmi_pool_log(pool, RM_LOG_INFO, "invalid", NULL);
     return false;
 }
@@ -2248,7 +2268,6 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     rm_error error;
     bool again = false;
     memset(&ask, 0, sizeof ask);
-    memset(&lease, 0, sizeof lease);
     memset(&error, 0, sizeof error);
     ask.deadline = request->deadline;
     ask.absolute = true;
@@ -2428,7 +2447,7 @@ RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how)
     now = rmi_pool_now(pool);
     made = RMI_LOAD64(&slot->epoch, RELAXED);
     if (!pool->plain || how == RM_RELEASE_BROKEN || rmi_pool_expired(slot, now) ||
-        !rmi_pool_current(made, RMI_LOAD64(&pool->epoch, SEQ_CST)))
+        !rmi_pool_current(made, RMI_LOAD64(&pool->epoch, SEQ_CST))) /* one ends alone: no sweep */
         return rmi_pool_give_back(pool, lease, how);
     word = rmi_slot_word(lease->sequence, RMI_SLOT_BUSY);
     RMI_STORE64(&slot->used_ns, (uint64_t)now, RELAXED); /* before another may have it */
@@ -2606,7 +2625,7 @@ static bool rmi_upkeep_reclaim(rmi_upkeep *u, rmi_slot *slot, uint64_t word, int
     return true;
 }
 
-/* Says who holds a lease for so long; false when it has just ended. */
+/* Says who holds a lease for so long, unless it has just ended. Did it call a hook? */
 static bool rmi_upkeep_report(rmi_upkeep *u, rmi_slot *slot, uint64_t word, int64_t held) {
     rm_pool *pool = u->pool;
     rm_pool_event event;
@@ -2627,7 +2646,7 @@ static bool rmi_upkeep_report(rmi_upkeep *u, rmi_slot *slot, uint64_t word, int6
                        event.where[0] == '\0' ? "" : " at ", event.where);
     rmi_pool_count(&pool->leaks);
     rmi_pool_log(pool, RM_LOG_WARN, "leak", &error);
-    if (pool->desc.event_fn == NULL) return true;
+    if (pool->desc.event_fn == NULL) return false;
     RMI_ENTER(rmi_pool_hooks, here, pool);
     pool->desc.event_fn(&event, pool->desc.user);
     RMI_LEAVE(rmi_pool_hooks, here);
@@ -2770,7 +2789,7 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
                                  uint32_t *made, rm_error *error) {
     rm_thread threads[RMI_POOL_WARMERS - 1];
     rmi_pool_warm warm;
-    uint32_t i, kept, idle, max, started = 0;
+    uint32_t i, kept, idle, max, room, started = 0;
     if (made != NULL) *made = 0;
     if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
     if (rmi_pool_is_closed(pool)) return rmi_pool_denied(pool, RM_E_CLOSED, error);
@@ -2781,7 +2800,8 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     kept = rmi_pool_kept(pool);
     idle = rmi_pool_soon_idle(pool);
     warm.todo = idle < count ? count - idle : 0;
-    if (warm.todo > (kept < max ? max - kept : 0)) warm.todo = kept < max ? max - kept : 0;
+    room = kept < max ? max - kept : 0;
+    if (warm.todo > room) warm.todo = room;
     if (rm_mutex_init(&warm.mutex) != RM_OK)
         return rm_error_set(error, RM_E_SYSTEM, 0, pool->name, "the platform has no mutex to give");
     while (started + 1 < warm.todo && started + 1 < RMI_POOL_WARMERS &&
@@ -3519,7 +3539,7 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     pool->maintaining = pool->trims = pool->requests = pool->wanting = 0;
     pool->helper.helping = pool->helper.number = 0;
     pool->failing = false;
-    memset(&pool->last_error, 0, sizeof pool->last_error);
+    pool->check_status = RM_OK;
     pool->created = pool->create_failures = pool->rejected = pool->failed_fast = 0;
     pool->detached = pool->reclaimed = pool->leaks = 0;
     memset(pool->ended, 0, sizeof pool->ended);

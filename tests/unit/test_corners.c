@@ -2009,6 +2009,21 @@ TEST(pool, says_what_its_statistics_are) {
     CHECK_EQ(RM_OK, rm_pool_destroy(made));
 }
 
+TEST(pool, says_what_the_statistics_of_its_endpoints_are) {
+    static const rm_pool_endpoint endpoint = {"near", NULL, NULL};
+    rm_pool_desc desc = rm_pool_desc_default();
+    rm_pool *made = NULL;
+    desc.create_fn = pool_make_or_not;
+    desc.endpoints = &endpoint;
+    desc.endpoint_count = 1;
+    REQUIRE(rm_pool_create(&desc, &made, NULL) == RM_OK);
+    CHECK(strstr(descriptions(rm_pool_resource(made)),
+                 "gauge rm_pool_endpoint_resources endpoint=near: Resources by endpoint.\n"
+                 "gauge rm_pool_endpoint_up endpoint=near: 1 unless its creates fail or its "
+                 "guard refuses.\n") != NULL);
+    CHECK_EQ(RM_OK, rm_pool_destroy(made));
+}
+
 TEST(cache, says_what_its_statistics_are) {
     rm_cache *cache = NULL;
     REQUIRE(rm_cache_create(NULL, &cache, NULL) == RM_OK);
@@ -2099,6 +2114,7 @@ TEST(pool, says_what_a_setting_must_be) {
     SAYS("max: must be at most 65535", max, 65536);
     SAYS("max: must be at most capacity, with overflow", capacity, 9);
     SAYS("overflow: must be at most 65535 with max", overflow, 65526);
+    SAYS("overflow: must be at most 65535 with max", overflow, UINT32_MAX);
     SAYS("min_idle: must be at most max", min_idle, 11);
     SAYS("max_idle: must be at most max", max_idle, 11);
     SAYS("capacity: must be at most 65535", capacity, 65536);
@@ -2125,6 +2141,24 @@ TEST(pool, says_what_a_setting_must_be) {
     SAYS("name: must be 1 to 47 bytes, or NULL for the default", name, "");
     SAYS("name: must be at most 47 bytes", name, text_of(48));
 #undef SAYS
+}
+
+TEST(pool, says_what_an_endpoint_must_have) {
+    static const rm_guard half = {NULL, NULL, NULL};
+    static const struct {
+        const char *text;
+        rm_pool_endpoint endpoint;
+    } cases[] = {{"endpoints: must be given a name each", {NULL, NULL, NULL}},
+                 {"endpoints: must be given names of 1 to 47 bytes", {"", NULL, NULL}},
+                 {"endpoints: must be given both callbacks of each guard", {"a", &half, NULL}}};
+    rm_pool_desc desc = pool_setting();
+    rm_error error;
+    uint32_t i;
+    desc.endpoint_count = 1;
+    for (i = 0; i < 3; ++i) {
+        desc.endpoints = &cases[i].endpoint;
+        CHECK_STR(cases[i].text, said(pool_create(&desc, &error), &error));
+    }
 }
 
 static rm_cache_desc cache_setting(void) {
@@ -2316,12 +2350,82 @@ TEST(pool, shows_a_resource_in_each_of_its_states) {
 
 TEST(pool, that_is_missing_is_refused_with_a_reason) {
     const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(1));
+    const rm_pool_sizes sizes = {1, 0, 0, 0};
+    const rm_pools_desc desc = {0};
+    rm_pool *made = NULL;
+    rm_pool_request request;
+    rm_pools_request keyed_request;
+    rm_lease lease;
+    rm_pools_lease keyed;
+    rm_error error;
+#define SAYS(text, call) CHECK_STR(text, said(call, &error))
+    SAYS("rm_pool_desc: desc or out is NULL", rm_pool_create(NULL, &made, &error));
+    SAYS("pool: pool is NULL", rm_pool_maintain(NULL, 0, soon, &error));
+    SAYS("pool: pool is NULL", rm_pool_close(NULL, 0, &error));
+    SAYS("pool: pool is NULL", rm_pool_prewarm(NULL, 1, soon, NULL, &error));
+    SAYS("pool: pool or sizes is NULL", rm_pool_resize(NULL, &sizes, &error));
+    SAYS("pool: pool or out is NULL", rm_pool_acquire(NULL, RM_NOWAIT, &lease, &error));
+    SAYS("pool: pool or out is NULL", rm_pool_acquire_until(NULL, soon, NULL, &lease, &error));
+    SAYS("pool: pool, request or acquired_fn is NULL",
+         rm_pool_acquire_async(NULL, &request, soon, NULL, NULL, &error, NULL));
+    SAYS("use_fn: use_fn is NULL", rm_pool_with(NULL, soon, NULL, &error, NULL));
+    SAYS("rm_pools_desc: desc or out is NULL", rm_pools_create(&desc, NULL, &error));
+    SAYS("pools: pools is NULL", rm_pools_maintain(NULL, 0, soon, &error));
+    SAYS("pools: pools is NULL", rm_pools_close(NULL, 0, &error));
+    SAYS("pools: pools or out is NULL", rm_pools_acquire(NULL, "k", 1, soon, NULL, &keyed, &error));
+    SAYS("pools: pools, request or acquired_fn is NULL",
+         rm_pools_acquire_async(NULL, &keyed_request, "k", 1, soon, NULL, NULL, &error, NULL));
+#undef SAYS
+}
+
+TEST(pool, says_which_timeouts_there_are) {
+    const char *const text = "timeout_ns: -9 is no timeout: a time, RM_NOWAIT or RM_FOREVER";
+    const rm_pool_desc desc = pool_setting();
+    rm_pools_desc keyed = {0};
+    rm_pools *pools = NULL;
+    rm_pool *made = NULL;
     rm_lease lease;
     rm_error error;
-    CHECK_STR("pool: pool is NULL", said(rm_pool_maintain(NULL, 0, soon, &error), &error));
-    CHECK_STR("pool: pool is NULL", said(rm_pool_close(NULL, 0, &error), &error));
-    CHECK_STR("pool: pool or out is NULL",
-              said(rm_pool_acquire(NULL, RM_NOWAIT, &lease, &error), &error));
+    keyed.pool = desc;
+    REQUIRE(rm_pool_create(&desc, &made, NULL) == RM_OK);
+    REQUIRE(rm_pools_create(&keyed, &pools, NULL) == RM_OK);
+    CHECK_STR(text, said(rm_pool_acquire(made, -9, &lease, &error), &error));
+    CHECK_STR(text, said(rm_pool_close(made, -9, &error), &error));
+    CHECK_STR(text, said(rm_pools_close(pools, -9, &error), &error));
+    CHECK_EQ(RM_OK, rm_pool_destroy(made));
+    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
+}
+
+static rm_pools_desc pools_setting(void) {
+    rm_pools_desc desc = {0};
+    desc.pool = pool_setting();
+    return desc;
+}
+
+static rm_status pools_create(const rm_pools_desc *desc, rm_error *error) {
+    rm_pools *pools = NULL;
+    return rm_pools_create(desc, &pools, error);
+}
+
+TEST(pools, say_what_a_setting_must_be) {
+    char memory[16];
+#define SAYS(text, field, value) \
+    CHECK_SAYS(text, rm_pools_desc, pools_setting, pools_create, field, value)
+    SAYS("create_fn: must be set", pool.create_fn, NULL);
+    SAYS("memory: must be 0: each pool takes its own", pool.memory, memory);
+    SAYS("max_keys: must be at most 2^24", max_keys, (1u << 24) + 1);
+#undef SAYS
+}
+
+TEST(pools, say_what_their_statistics_are) {
+    const rm_pools_desc desc = pools_setting();
+    rm_pools *pools = NULL;
+    REQUIRE(rm_pools_create(&desc, &pools, NULL) == RM_OK);
+    CHECK_STR("gauge rm_pools_keys: Keys that have a pool.\n"
+              "gauge rm_pools_resources: Resources of all keys.\n"
+              "gauge rm_pools_waiting: Acquires that wait for a place under the common bound.\n",
+              descriptions(rm_pools_resource(pools)));
+    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
 }
 
 TEST_MAIN

@@ -1203,6 +1203,20 @@ TEST(pool, ends_what_is_idle_for_too_long) {
     world_end(&w);
 }
 
+TEST(pool, counts_the_idle_time_of_what_was_never_used_from_its_birth) {
+    const rm_deadline never = {0};
+    world w;
+    REQUIRE(world_plain(&w, 2));
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 1, never, NULL, NULL));
+    pass(&w, RM_MINUTES(10) - 1);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(1, stats_of(&w).idle);
+    pass(&w, 1);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(0, stats_of(&w).idle);
+    world_end(&w);
+}
+
 TEST(pool, never_ends_what_is_idle_when_told_so) {
     world w;
     world_start(&w, 1);

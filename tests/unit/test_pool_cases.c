@@ -1124,6 +1124,43 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
     world_end(&w);
 }
 
+/* A check fails, and what shall replace the resource takes its time. */
+TEST(pool_cases, does_not_hide_a_failed_check_behind_a_timeout) {
+    const char *const counts =
+        "no resource: 0 in use, 0 idle, 1 creating, 0 closing, 0 waiting, max 1";
+    char wanted[200];
+    caller finds, waits;
+    rm_lease lease;
+    world w;
+    gate g;
+    world_init(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    w.validate_status = RM_E_PROTOCOL;
+    REQUIRE(world_open(&w));
+    CHECK(borrow(&w) != 0);
+    gate_init(&g);
+    SET(w.at_create, &g);
+    caller_start(&finds, &w, RM_FOREVER);
+    gate_await(&g, 1);
+    caller_queue(&waits, &w, RM_MS(5), 1);
+    pass(&w, RM_MS(5));
+    CHECK_EQ(RM_E_TIMEOUT, caller_join(&waits));
+    (void)snprintf(wanted, sizeof wanted, "%s; 5 ms ago: a check failed: %s", counts,
+                   rm_status_name(RM_E_PROTOCOL));
+    CHECK_STR(wanted, waits.error.message);
+    CHECK_EQ(0, waits.error.native);
+    SET(w.at_create, NULL);
+    gate_open(&g);
+    CHECK_EQ(RM_OK, caller_join(&finds));
+    CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &waits.error)); /* over */
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 1",
+              waits.error.message);
+    give(&w, &finds.lease, RM_RELEASE_OK);
+    gate_done(&g);
+    world_end(&w);
+}
+
 /* ---- 9: asterisk#465 */
 
 TEST(pool_cases, holds_up_nobody_while_a_hook_hangs) {

@@ -812,6 +812,7 @@ TEST(settings, of_a_thread_need_a_clock_that_sleeps) {
     w.clock.sleep_fn = NULL;
     CHECK_EQ(RM_E_INVALID, rm_pool_create(&w.desc, &w.pool, &error));
     CHECK_STR("maintain_every_ns", error.where);
+    CHECK_STR("must be 0 without a sleep_fn in env.clock", error.message);
     w.desc.maintain_every_ns = 0;
     open_world();
     end_world();
@@ -939,6 +940,37 @@ TEST(settings, without_discard_fn_forget_what_the_parent_has) {
     }
 }
 
+/* Does a suspended pool say in an error that something went wrong before? */
+static bool tells_of_before(void) {
+    rm_error error;
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w.pool, RM_NOWAIT, &mine, &error));
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    return strstr(error.message, " ms ago: ") != NULL;
+}
+
+TEST(settings, the_child_of_a_fork_does_not_tell_what_failed_before) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) { /* a check, or a create */
+        world_init(&w, 1);
+        w.desc.validate_fn = thing_validate;
+        w.desc.keepalive_ns = RM_MS(1);
+        open_world();
+        fill(&w, 1);
+        w.validate_status = RM_E_FAILED;
+        pass(&w, RM_MS(1));
+        CHECK(!tells_of_before());
+        CHECK_EQ(RM_OK, maintain(&w));
+        w.create_status = i == 0 ? RM_OK : RM_E_REFUSED;
+        if (i == 1) CHECK_EQ(RM_E_REFUSED, take(&w, &mine));
+        CHECK(tells_of_before());
+        CHECK_EQ(RM_OK, rm_pool_after_fork_child(w.pool));
+        CHECK(!tells_of_before());
+        CHECK_EQ(RM_HEALTH_HEALTHY, rm_pool_resource(w.pool).health_fn(w.pool, NULL));
+        end_world();
+    }
+}
+
 /* ---- what the platform does not give */
 
 #ifndef _WIN32
@@ -958,6 +990,32 @@ TEST(warming, leaves_overflow_to_those_who_want_something) {
     CHECK_EQ(RM_OK, acted);
     CHECK_EQ(2, w.created);
     end_world();
+}
+
+/* How many threads does a prewarm start, besides the caller's? */
+static uint32_t threads_of_prewarm(uint32_t count, uint32_t max_creating) {
+    const rm_deadline none = {0};
+    const uint32_t many = 1000;
+    uint32_t started;
+    world_init(&w, 40);
+    w.desc.max_creating = max_creating;
+    open_world();
+    refuse(THREAD, (int)many);
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, count, none, NULL, NULL));
+    started = many - (uint32_t)calls_left;
+    calls_left = 0;
+    CHECK_EQ(count, w.created);
+    end_world();
+    return started;
+}
+
+TEST(warming, starts_as_many_threads_as_there_is_work_for) {
+    CHECK_EQ(0, threads_of_prewarm(1, 0));
+    CHECK_EQ(1, threads_of_prewarm(2, 0));
+    CHECK_EQ(15, threads_of_prewarm(16, 0));
+    CHECK_EQ(15, threads_of_prewarm(40, 0));
+    CHECK_EQ(0, threads_of_prewarm(40, 1));
+    CHECK_EQ(2, threads_of_prewarm(40, 3));
 }
 
 TEST(platform, without_a_thread_warms_up_in_the_callers) {

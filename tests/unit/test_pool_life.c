@@ -92,7 +92,7 @@ TEST(pool_sizes, bad_ones_are_named) {
                {{8, 1, 0, 0}, "max"},          {{0, 0, 0, 0}, "max"}, /* 10 by default */
                {{1, 65535, 0, 0}, "overflow"}, {{1, UINT32_MAX, 0, 0}, "overflow"},
                {{4, 0, 5, 0}, "min_idle"},     {{4, 0, 0, 5}, "max_idle"},
-               {{4, 0, 3, 2}, "max_idle"}};
+               {{4, 0, 3, 2}, "max_idle"},     {{8, 65528, 0, 1}, "overflow"}};
     world w;
     rm_error error;
     size_t i;
@@ -382,6 +382,66 @@ TEST(pool_maintain, counts_what_it_makes_and_ends_towards_its_budget) {
     CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, 2, never, &error));
     CHECK_EQ(3, w.destroyed);
     world_end(&w);
+}
+
+TEST(pool_maintain, checks_nothing_without_keepalive) {
+    world w;
+    world_init(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    REQUIRE(world_open(&w));
+    fill(&w, 1);
+    pass(&w, RM_SEC(60));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(0, w.validates);
+    world_end(&w);
+}
+
+TEST(pool_maintain, clears_with_its_check_what_was_under_suspicion) {
+    world w;
+    rm_lease lease;
+    world_init(&w, 2);
+    w.desc.validate_fn = thing_validate;
+    w.desc.keepalive_ns = RM_SEC(1);
+    REQUIRE(world_open(&w));
+    fill(&w, 2);
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    give(&w, &lease, RM_RELEASE_BROKEN);
+    pass(&w, RM_SEC(1));
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(1, w.validates);
+    CHECK(borrow(&w) != 0);
+    CHECK_EQ(1, w.validates); /* just now */
+    world_end(&w);
+}
+
+static void evict_all_inside(world *w) {
+    w->inside_all = NULL;
+    CHECK_EQ(RM_OK, rm_pool_evict_all(w->pool));
+}
+
+static void close_inside(world *w) {
+    w->inside_all = NULL;
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w->pool, RM_NOWAIT, NULL));
+}
+
+TEST(pool_acquire, does_not_lend_what_was_evicted_while_it_was_checked) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) { /* or the pool was closed */
+        rm_lease lease;
+        world w;
+        world_init(&w, 1);
+        w.desc.validate_fn = thing_validate;
+        w.desc.validate_after_ns = RM_STRICT;
+        REQUIRE(world_open(&w));
+        fill(&w, 1);
+        w.inside_all = i == 0 ? evict_all_inside : close_inside;
+        CHECK_EQ(i == 0 ? RM_OK : RM_E_CLOSED, take(&w, &lease));
+        CHECK_EQ(1, stats_of(&w).ended[i == 0 ? RM_POOL_CAUSE_EVICTED : RM_POOL_CAUSE_CLOSED]);
+        CHECK_EQ(1, w.destroyed);
+        if (i == 0) CHECK_EQ(2, number_of(&lease));
+        if (i == 0) give(&w, &lease, RM_RELEASE_OK);
+        world_end(&w);
+    }
 }
 
 static void take_a_second(world *w) {
@@ -1376,6 +1436,42 @@ TEST(pool_prewarm, counts_what_another_one_makes) {
     world_end(&w);
 }
 
+TEST(pool_prewarm, tells_the_guard_of_an_endpoint_how_it_went) {
+    rm_error error;
+    watch seen;
+    rm_pool_endpoint endpoint = {"one", watch_init(&seen), NULL};
+    world w;
+    world_init(&w, 1);
+    endpoint.user = &w;
+    w.desc.endpoints = &endpoint;
+    w.desc.endpoint_count = 1;
+    w.create_status = RM_E_REFUSED;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_E_REFUSED, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
+    CHECK_REPORTS(seen, 0, 1, 0);
+    w.create_status = RM_OK;
+    pass(&w, RM_SEC(1));
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
+    CHECK_REPORTS(seen, 1, 1, 0);
+    world_end(&w);
+}
+
+TEST(pool_prewarm, of_a_full_pool_is_done_whenever) {
+    rm_lease a, b;
+    uint32_t made = 7;
+    world w;
+    world_init(&w, 2);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &a));
+    CHECK_EQ(RM_OK, take(&w, &b));
+    CHECK_EQ(RM_OK,
+             rm_pool_prewarm(w.pool, 2, rm_deadline_after(&w.clock, RM_NOWAIT), &made, NULL));
+    CHECK_EQ(0, made);
+    give(&w, &a, RM_RELEASE_OK);
+    give(&w, &b, RM_RELEASE_OK);
+    world_end(&w);
+}
+
 TEST(pool_prewarm, is_no_acquire_that_failed) {
     rm_error error;
     watch seen;
@@ -1837,7 +1933,49 @@ TEST(pool_leases, close_names_the_oldest_and_where_it_is) {
     world_end(&w);
 }
 
+TEST(pool_close, says_that_something_is_being_made) {
+    world w;
+    caller c;
+    rm_error error;
+    gate g;
+    world_init(&w, 2);
+    gate_init(&g);
+    w.at_create = &g;
+    REQUIRE(world_open(&w));
+    caller_start(&c, &w, RM_FOREVER);
+    gate_await(&g, 1);
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, &error));
+    CHECK_STR("closed, but 1 resources are still being made or ended; close again to wait on",
+              error.message);
+    CHECK_EQ(0, error.native);
+    gate_open(&g);
+    CHECK_EQ(RM_E_CLOSED, caller_join(&c));
+    CHECK_STR("closed while creating", c.error.message);
+    gate_done(&g);
+    world_end(&w);
+}
+
 /* ---- leaks ---- */
+
+TEST(pool_leak, without_event_fn_is_no_hook_call) {
+    world w;
+    rm_lease a, b;
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        world_init(&w, 2);
+        w.desc.leak_after_ns = RM_SEC(30);
+        w.desc.event_fn = i == 0 ? NULL : world_event;
+        REQUIRE(world_open(&w));
+        CHECK_EQ(RM_OK, take(&w, &a));
+        CHECK_EQ(RM_OK, take(&w, &b));
+        pass(&w, RM_SEC(30));
+        CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, 1, never, NULL));
+        CHECK_EQ(2 - i, stats_of(&w).leaks);
+        give(&w, &a, RM_RELEASE_OK);
+        give(&w, &b, RM_RELEASE_OK);
+        world_end(&w);
+    }
+}
 
 static note *last_note(world *w) {
     return &w->notes[(w->noted - 1) % 64];
@@ -2521,6 +2659,40 @@ TEST(pool_stats, say_everything) {
     CHECK_EQ(0, s.wait_max_ns);
     CHECK_EQ(RM_E_INVALID, rm_pool_stats_get(NULL, &s));
     CHECK_EQ(RM_E_INVALID, rm_pool_stats_get(w.pool, NULL));
+    world_end(&w);
+}
+
+TEST(pool_stats, say_whether_it_lends) {
+    world w;
+    world_init(&w, 1);
+    REQUIRE(world_open(&w));
+    CHECK(!stats_of(&w).suspended && !stats_of(&w).closed);
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    CHECK(stats_of(&w).suspended && !stats_of(&w).closed);
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    CHECK(!stats_of(&w).suspended && !stats_of(&w).closed);
+    CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK(!stats_of(&w).suspended && stats_of(&w).closed);
+    world_end(&w);
+}
+
+TEST(pool_resize, shows_in_the_desc_and_in_the_statistics) {
+    world w;
+    rm_pool_desc desc;
+    rm_pool_stats s;
+    world_init(&w, 4);
+    w.desc.capacity = 9;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, resize(&w, 6, 3, 1, 2));
+    REQUIRE(rm_pool_desc_get(w.pool, &desc) == RM_OK);
+    s = stats_of(&w);
+    CHECK(desc.max == 6 && s.max == 6);
+    CHECK(desc.overflow == 3 && s.overflow == 3);
+    CHECK(desc.min_idle == 1 && s.min_idle == 1);
+    CHECK(desc.max_idle == 2 && s.max_idle == 2);
+    CHECK_EQ(9, desc.capacity);
+    CHECK_EQ(RM_E_INVALID, resize(&w, 6, 4, 1, 2));
+    CHECK_EQ(RM_E_INVALID, resize(&w, 6, 65530, 1, 2));
     world_end(&w);
 }
 
