@@ -138,8 +138,8 @@ typedef struct world {
     rm_mutex mutex;       /* guards what follows */
     note notes[64];
     uint32_t noted;
-    uint32_t logged; /* events, and the last one's name and message */
-    char log_event[32], log_message[160];
+    uint32_t logged; /* events, and the last one's name, pool and message */
+    char log_event[32], log_pool[16], log_message[160];
 } world;
 
 static inline void copy(char *to, size_t size, const char *from) {
@@ -262,10 +262,12 @@ static inline void world_log(const rm_log_event *event, void *user) {
     rm_mutex_lock(&w->mutex);
     ++w->logged;
     copy(w->log_event, sizeof w->log_event, event->event);
-    w->log_message[0] = '\0';
+    w->log_pool[0] = w->log_message[0] = '\0';
     for (i = 0; i < event->count; ++i) {
         if (strcmp(event->values[i].key, "message") == 0)
             copy(w->log_message, sizeof w->log_message, event->values[i].string);
+        if (strcmp(event->values[i].key, "pool") == 0)
+            copy(w->log_pool, sizeof w->log_pool, event->values[i].string);
     }
     rm_mutex_unlock(&w->mutex);
 }

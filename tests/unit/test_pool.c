@@ -1168,6 +1168,37 @@ TEST(pool, lets_one_of_two_releases_at_the_same_time_win) {
     world_end(&w);
 }
 
+TEST(pool, lends_nothing_evicted_that_a_sweep_has_not_come_to) {
+    world w;
+    rm_lease lease;
+    REQUIRE(world_plain(&w, 1));
+    CHECK_EQ(1, borrow(&w));
+    w.pool->slots[0].epoch = 0; /* as rm_pool_evict marks it */
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(2, number_of(&lease));
+    CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_EVICTED]);
+    give(&w, &lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
+TEST(pool, takes_the_short_way_where_nobody_is_asked_or_told) {
+    uint32_t i;
+    world w;
+    REQUIRE(world_plain(&w, 1));
+    CHECK(w.pool->direct && w.pool->plain);
+    world_end(&w);
+    for (i = 0; i < 4; ++i) {
+        world_start(&w, 1);
+        w.desc.time_uses = i == 0;
+        w.desc.validate_on_release = i == 1;
+        if (i == 2) w.desc.reset_fn = thing_reset;
+        if (i == 3) w.desc.event_fn = world_event;
+        REQUIRE(world_open(&w));
+        CHECK(w.pool->direct && !w.pool->plain);
+        world_end(&w);
+    }
+}
+
 /* ---- upkeep ---- */
 
 TEST(pool, ends_what_is_idle_for_too_long) {
@@ -2054,16 +2085,26 @@ static int64_t value_of(const readings *r, const char *name, const char *state, 
     return -1;
 }
 
-TEST(pool, tells_the_middle_and_the_end_of_its_waits) {
+/* Are these the times of 1 to 100 ms, so many times? */
+static void check_times(int64_t times, int64_t p50, int64_t p99, int64_t max) {
+    CHECK(p50 > times * RM_MS(45) && p50 < times * RM_MS(55));
+    CHECK(p99 > times * RM_MS(95) && p99 < times * RM_MS(100));
+    CHECK_EQ(times * RM_MS(100), max);
+}
+
+TEST(pool, tells_the_middle_and_the_end_of_its_times) {
     world w;
     rm_pool_stats s;
     if (!CHECK(world_plain(&w, 1))) return;
-    for (int i = 1; i <= 100; ++i)
+    for (int i = 1; i <= 100; ++i) {
         CHECK_EQ(RM_OK, rm_hist_record(&w.pool->times[RMI_POOL_WAITS], RM_MS(i)));
+        CHECK_EQ(RM_OK, rm_hist_record(&w.pool->times[RMI_POOL_CREATES], 3 * RM_MS(i)));
+        CHECK_EQ(RM_OK, rm_hist_record(&w.pool->times[RMI_POOL_USES], 9 * RM_MS(i)));
+    }
     CHECK_EQ(RM_OK, rm_pool_stats_get(w.pool, &s));
-    CHECK(s.wait_p50_ns > RM_MS(45) && s.wait_p50_ns < RM_MS(55));
-    CHECK(s.wait_p99_ns > RM_MS(95) && s.wait_p99_ns < RM_MS(100));
-    CHECK_EQ(RM_MS(100), s.wait_max_ns);
+    check_times(1, s.wait_p50_ns, s.wait_p99_ns, s.wait_max_ns);
+    check_times(3, s.create_p50_ns, s.create_p99_ns, s.create_max_ns);
+    check_times(9, s.use_p50_ns, s.use_p99_ns, s.use_max_ns);
     world_end(&w);
 }
 

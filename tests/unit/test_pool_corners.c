@@ -332,6 +332,31 @@ TEST(idle_resource, is_ended_by_upkeep_or_lent) {
     at_every_step(begin_unneeded, act_maintain, visit_take, end_unneeded);
 }
 
+/* Two are; upkeep may end one, and the other goes to a visitor. */
+static void begin_two_unneeded(void) {
+    world_init(&w, 2);
+    w.desc.idle_timeout_ns = RM_SEC(1);
+    open_world();
+    fill(&w, 2);
+    pass(&w, RM_SEC(1));
+    w.pool->cursor = 1; /* the visitor comes for the one that upkeep looks at first */
+}
+
+static void act_maintain_one(void) {
+    acted = rm_pool_maintain(w.pool, 1, rm_deadline_after(&w.clock, RM_FOREVER), NULL);
+}
+
+static void end_two_unneeded(void) {
+    CHECK_EQ(RM_OK, acted);
+    CHECK_EQ(RM_OK, said);
+    CHECK_EQ(1, w.destroyed);
+    end_world();
+}
+
+TEST(idle_resource, that_was_lent_meanwhile_is_not_of_the_budget) {
+    at_every_step(begin_two_unneeded, act_maintain_one, visit_take, end_two_unneeded);
+}
+
 static void begin_reclaim(void) {
     world_init(&w, 2);
     w.desc.reclaim_after_ns = RM_SEC(1);

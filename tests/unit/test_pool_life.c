@@ -419,6 +419,29 @@ static void evict_all_inside(world *w) {
     CHECK_EQ(RM_OK, rm_pool_evict_all(w->pool));
 }
 
+static void suspend_inside(world *w) {
+    w->inside_all = NULL;
+    CHECK_EQ(RM_OK, rm_pool_suspend(w->pool));
+}
+
+TEST(pool_acquire, that_meets_a_suspension_tells_the_guard_of_the_endpoint) {
+    watch seen;
+    rm_pool_endpoint endpoint = {"one", watch_init(&seen), NULL};
+    rm_lease lease;
+    world w;
+    world_init(&w, 1);
+    endpoint.user = &w;
+    w.desc.endpoints = &endpoint;
+    w.desc.endpoint_count = 1;
+    w.inside_all = suspend_inside; /* while it is made */
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_E_BUSY, take(&w, &lease));
+    CHECK_EQ(1, stats_of(&w).idle);
+    CHECK_REPORTS(seen, 0, 0, 1);
+    CHECK_EQ(1, seen.admitted);
+    world_end(&w);
+}
+
 static void close_inside(world *w) {
     w->inside_all = NULL;
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w->pool, RM_NOWAIT, NULL));
@@ -1849,6 +1872,30 @@ TEST(pool_leases, data_stays_with_the_resource) {
     world_end(&w);
 }
 
+TEST(pool_leases, data_does_not_outlive_its_resource) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) { /* what was reclaimed, and the parent's in the child of a fork */
+        world w;
+        rm_lease lease, next;
+        int session;
+        world_init(&w, 1);
+        w.desc.reclaim_after_ns = RM_SEC(1);
+        w.desc.reclaim_fn = thing_reclaim;
+        REQUIRE(world_open(&w));
+        CHECK_EQ(RM_OK, take(&w, &lease));
+        CHECK_EQ(RM_OK, rm_pool_data_set(w.pool, &lease, &session));
+        pass(&w, RM_SEC(1));
+        CHECK_EQ(RM_OK, i == 0 ? maintain(&w) : rm_pool_after_fork_child(w.pool));
+        CHECK_EQ(RM_OK, take(&w, &next));
+        CHECK_EQ(lease.slot, next.slot);
+        CHECK(rm_pool_data_get(w.pool, &next) == NULL);
+        give(&w, &next, RM_RELEASE_OK);
+        free(lease.resource);
+        w.leaves = 1;
+        world_end(&w);
+    }
+}
+
 static rm_status slow_check(void *resource, void *user) {
     pass((world *)user, RM_SEC(5));
     return thing_validate(resource, user);
@@ -2054,6 +2101,7 @@ TEST(pool_leak, is_reclaimed_from_its_holder) {
     CHECK_EQ(1, stats_of(&w).reclaimed);
     CHECK_EQ(0, w.destroyed); /* its holder may be using it */
     CHECK_STR("reclaimed", w.log_event);
+    CHECK_STR("db", w.log_pool);
     CHECK_EQ(RM_OK, caller_join(&a)); /* its room is free */
     CHECK_EQ(2, number_of(&a.lease));
     CHECK_REPORTS(seen, 0, 1, 0);

@@ -679,9 +679,9 @@ TEST(endpoints, are_checked) {
 /* ---- keys ---- */
 
 typedef struct house {
-    world w; /* its pool is not used */
     rm_pools_desc desc;
     rm_pools *pools;
+    world w; /* its pool is not used */
     uint32_t opened, shut;
     rm_status open_status;
     uint32_t open_max; /* 0 = as the desc says */
