@@ -1097,7 +1097,6 @@ static bool rmi_pools_yields(rm_pool *pool);
 static bool rmi_pool_forgotten(const rm_pool *pool);
 static bool rmi_pools_unhold(rm_pool *pool);
 static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish);
-static void rmi_budget_leaving(rmi_budget *budget);
 static void rmi_budget_put(rmi_budget *budget, uint32_t left);
 
 static bool rmi_budget_spent(const rmi_budget *budget) {
@@ -1152,22 +1151,20 @@ static int64_t rmi_pool_open_at(rmi_endpoint *endpoint) {
     return shut > retry ? shut : retry;
 }
 
-/* Is there something that keeps creates from an endpoint for a time? */
-static bool rmi_pool_well(rmi_endpoint *endpoint) {
+/* Is there nothing that keeps creates from an endpoint for a time? */
+static bool rmi_pool_well(rm_pool *pool, rmi_endpoint *endpoint) {
+    const int64_t shut = rmi_pool_shut_until(endpoint);
     return RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0 &&
-           RMI_LOAD64(&endpoint->shut_ns, SEQ_CST) == 0;
+           (shut == INT64_MIN || shut <= rm_now(pool->env.clock));
 }
 
 /* Takes leave to create at an endpoint; *probe: as the one that finds out whether it is well. */
 static bool rmi_pool_try_endpoint(rm_pool *pool, rmi_endpoint *endpoint, bool *probe) {
     uint64_t retry;
-    int64_t now;
     *probe = false;
-    if (rmi_pool_well(endpoint)) return true;
-    now = rm_now(pool->env.clock);
-    retry = RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
-    if ((int64_t)retry > now) return false;
+    retry = RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
+    if ((int64_t)retry > rm_now(pool->env.clock)) return false;
     *probe = RMI_CAS64(&endpoint->retry_ns, &retry, RMI_POOL_PROBED, SEQ_CST);
     return *probe;
 }
@@ -1304,18 +1301,24 @@ static void rmi_pool_end(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
     RMI_STORE64(&slot->data, 0u, RELAXED);
 }
 
-/* Ends the resource of a slot that the caller owns, whose place is counted as about to be free, and
-   leaves the slot empty. */
-static void rmi_pool_retire_left(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
+/* One that is not kept any more. Who waits is told before the hooks, which may take their time. */
+static void rmi_pool_unkeep(rm_pool *pool) {
+    rmi_pool_leave(pool, RMI_POP_KEPT);
+    rm_waitq_notify(&pool->queue);
+}
+
+/* Ends the resource of a slot that the caller owns and leaves the slot empty; `left` says whether
+   its place was counted as about to be free. */
+static void rmi_pool_retire_left(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause,
+                                 uint32_t left) {
     rmi_pool_set(slot, RMI_SLOT_CLOSING);
-    (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
+    rmi_pool_unkeep(pool);
     rmi_pool_end(pool, slot, cause);
-    rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, 1);
+    rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, left);
 }
 
 static void rmi_pool_retire(rm_pool *pool, rmi_slot *slot, rm_pool_cause cause) {
-    if (pool->budget != NULL) rmi_budget_leaving(pool->budget);
-    rmi_pool_retire_left(pool, slot, cause);
+    rmi_pool_retire_left(pool, slot, cause, 0);
 }
 
 /* Ends idle resources that may not be lent any more: of older generations, or of a closed pool. */
@@ -1357,7 +1360,7 @@ static bool rmi_pool_drop_idle(rm_pool *pool) {
     uint32_t i = pool->capacity;
     while (i-- > 0) {
         if (!rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
-        rmi_pool_retire_left(pool, &pool->slots[i], RM_POOL_CAUSE_SURPLUS);
+        rmi_pool_retire_left(pool, &pool->slots[i], RM_POOL_CAUSE_SURPLUS, 1);
         return true;
     }
     return false;
@@ -1369,8 +1372,7 @@ static void rmi_pool_claim_surplus(rm_pool *pool, uint32_t *first) {
     while (count > 0 && i-- > 0) {
         rmi_slot *slot = &pool->slots[i];
         if (!rmi_pool_claim_from(slot, RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
-        (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
-        if (pool->budget != NULL) rmi_budget_leaving(pool->budget);
+        rmi_pool_leave(pool, RMI_POP_KEPT);
         slot->next = (uint16_t)*first;
         *first = i + 1;
         --count;
@@ -1389,11 +1391,12 @@ static void rmi_pool_trim(rm_pool *pool) {
             rmi_pool_claim_surplus(pool, &first);
         } while (!RMI_CAS32(&pool->trims, &asked, 0u, SEQ_CST));
         more = first != 0;
+        if (more) rm_waitq_notify(&pool->queue); /* what is idle may be lent again */
         while (first != 0) {
             rmi_slot *slot = &pool->slots[first - 1];
             first = slot->next;
             rmi_pool_end(pool, slot, RM_POOL_CAUSE_SURPLUS);
-            rmi_pool_vacate_left(pool, slot, RMI_POP_TOTAL, 1);
+            rmi_pool_vacate(pool, slot, RMI_POP_TOTAL);
         }
     }
 }
@@ -1589,22 +1592,29 @@ static bool rmi_pool_blocked(rm_pool *pool, uint64_t *grant) {
     uint32_t i;
     *grant = RMI_POOL_SHUT;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (rmi_pool_well(&pool->endpoints[i])) return false;
+        if (rmi_pool_open_at(&pool->endpoints[i]) == INT64_MIN) return false;
     }
     now = rm_now(pool->env.clock);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        rmi_endpoint *endpoint = &pool->endpoints[i];
-        const bool fails = RMI_LOAD32(&endpoint->failures, SEQ_CST) != 0;
-        const bool shut = rmi_pool_shut_until(endpoint) > now;
-        if (rmi_pool_open_at(endpoint) <= now || (!fails && !shut)) return false;
-        if (fails && !shut) *grant = RMI_POOL_FAILS;
+        if (rmi_pool_open_at(&pool->endpoints[i]) <= now) return false;
+        if (rmi_pool_shut_until(&pool->endpoints[i]) <= now) *grant = RMI_POOL_FAILS;
     }
     return true;
 }
 
+/* Does somebody find out whether an endpoint is well again? He may not be counted as kept yet. */
+static bool rmi_pool_probes(rm_pool *pool) {
+    uint32_t i;
+    for (i = 0; i < pool->endpoint_count; ++i) {
+        if (RMI_LOAD64(&pool->endpoints[i].retry_ns, SEQ_CST) == RMI_POOL_PROBED) return true;
+    }
+    return false;
+}
+
 /* Is there nothing to wait for? No leave to make a resource, and none that may come back. */
 static bool rmi_pool_hopeless(rm_pool *pool, uint64_t *grant) {
-    return rmi_pool_blocked(pool, grant) && (*grant == RMI_POOL_SHUT || rmi_pool_kept(pool) == 0);
+    return rmi_pool_blocked(pool, grant) && !rmi_pool_probes(pool) &&
+           (*grant == RMI_POOL_SHUT || rmi_pool_kept(pool) == 0);
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
@@ -1942,7 +1952,7 @@ static rm_outcome rmi_pool_blame(const rm_pool *pool, rm_status status) {
 static bool rmi_pool_has_another(rm_pool *pool, const rmi_endpoint *but) {
     uint32_t i;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (&pool->endpoints[i] != but && rmi_pool_well(&pool->endpoints[i]))
+        if (&pool->endpoints[i] != but && rmi_pool_well(pool, &pool->endpoints[i]))
             return !rmi_pool_is_closed(pool);
     }
     return false;
@@ -1961,7 +1971,7 @@ static bool rmi_pool_in_the_way(rm_pool *pool, const rmi_endpoint *endpoint) {
     rmi_pool_loads(pool, true, &loads);
     for (i = 0; i < pool->endpoint_count; ++i) {
         if (&pool->endpoints[i] != endpoint && loads.idle[i] != 0 &&
-            rmi_pool_well(&pool->endpoints[i]))
+            rmi_pool_well(pool, &pool->endpoints[i]))
             return false;
     }
     return rmi_pool_has_another(pool, endpoint);
@@ -2001,8 +2011,9 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
             *again = rmi_pool_keep(pool, slot, endpoint, &permit);
             return RM_OK;
         }
+        rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
         rmi_pool_set(slot, RMI_SLOT_CLOSING);
-        (void)RMI_ADD64(&pool->population, 0u - RMI_POP_KEPT, SEQ_CST);
+        rmi_pool_unkeep(pool);
         rmi_pool_end(pool, slot, cause);
         if (!rmi_pool_replace(pool, slot)) {
             rmi_pool_report_to(pool, &endpoint->guard, &permit, RM_OUTCOME_IGNORE);
@@ -2249,7 +2260,7 @@ static void rmi_pool_answer(rm_pool *pool, rm_pool_acquired_fn acquired_fn, void
     const bool keyed = pool->pools != NULL; /* it may go with its key, in there */
     rmi_inside here;
     if (keyed) (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST);
-    RMI_ENTER(rmi_pool_hooks, here, pool);
+    RMI_ENTER(rmi_pool_hooks, here, keyed ? (const void *)pool->pools : (const void *)pool);
     acquired_fn(error == NULL ? RM_OK : error->status, error == NULL ? lease : NULL, error, user);
     RMI_LEAVE(rmi_pool_hooks, here);
     if (!keyed) (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST); /* it may be gone after this */
@@ -2425,7 +2436,7 @@ static rm_status rmi_pool_give_back(rm_pool *pool, rm_lease *lease, rm_release h
                   rmi_pool_held_ns(slot, rmi_pool_now(pool)));
     cause = rmi_pool_judge(pool, slot, how);
     if (cause == RM_POOL_CAUSE_SURPLUS) {
-        rmi_pool_retire_left(pool, slot, RM_POOL_CAUSE_SURPLUS); /* it yields */
+        rmi_pool_retire_left(pool, slot, RM_POOL_CAUSE_SURPLUS, 1); /* it yields */
     } else if (cause < RM_POOL_CAUSES) {
         rmi_pool_retire(pool, slot, (rm_pool_cause)cause);
     } else {
@@ -2487,10 +2498,11 @@ RM_API rm_status rm_pool_detach(rm_pool *pool, rm_lease *lease, void **out) {
     memset(lease, 0, sizeof *lease);
     end = rmi_pool_lease_end(pool, slot);
     *out = rmi_pool_resource_of(slot);
+    rmi_pool_unkeep(pool);
     rmi_pool_step(pool, slot, RM_POOL_EVENT_DETACHED, NULL, 0);
     RMI_STORE64(&slot->data, 0u, RELAXED);
     rmi_pool_count(&pool->detached);
-    rmi_pool_vacate(pool, slot, RMI_POP_TOTAL + RMI_POP_KEPT);
+    rmi_pool_vacate(pool, slot, RMI_POP_TOTAL);
     rmi_pool_lease_ended(pool, &end, RM_OUTCOME_OK);
     return RM_OK;
 }
@@ -2615,12 +2627,13 @@ static bool rmi_upkeep_reclaim(rmi_upkeep *u, rmi_slot *slot, uint64_t word, int
     rmi_lease_end end;
     if (!rmi_pool_claim(slot, word, RMI_SLOT_CLOSING)) return false;
     end = rmi_pool_lease_end(pool, slot);
+    rmi_pool_unkeep(pool);
     pool->desc.reclaim_fn(rmi_pool_resource_of(slot), end.endpoint->user);
     rmi_pool_log(pool, RM_LOG_WARN, "reclaimed", NULL);
     rmi_pool_step(pool, slot, RM_POOL_EVENT_RECLAIMED, NULL, held);
     RMI_STORE64(&slot->data, 0u, RELAXED);
     rmi_pool_count(&pool->reclaimed);
-    rmi_pool_vacate(pool, slot, RMI_POP_TOTAL + RMI_POP_KEPT);
+    rmi_pool_vacate(pool, slot, RMI_POP_TOTAL);
     rmi_pool_lease_ended(pool, &end, RM_OUTCOME_FAILURE);
     return true;
 }
@@ -2812,6 +2825,7 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     for (i = 0; i < started; ++i)
         rm_thread_join(&threads[i]);
     rm_mutex_destroy(&warm.mutex);
+    if (pool->budget != NULL) rmi_pools_relieve(pool); /* a probe that was undone may have held */
     if (made != NULL) *made = warm.made;
     if (warm.status != RM_OK && error != NULL) *error = warm.error;
     if (warm.status == RM_OK && rmi_pool_is_closed(pool))
@@ -3211,7 +3225,7 @@ static void rmi_pool_show_endpoints(rm_pool *pool, rm_stat_fn visit, void *to) {
                  "endpoint", endpoint->name, loads.kept[i]);
         rmi_show(visit, to, RM_STAT_GAUGE, "rm_pool_endpoint_up",
                  "1 unless its creates fail or its guard refuses.", "endpoint", endpoint->name,
-                 rmi_pool_well(endpoint));
+                 rmi_pool_well(pool, endpoint));
     }
 }
 
@@ -3584,7 +3598,7 @@ RM_API rm_status rm_pool_destroy(rm_pool *pool) {
    The pools in which somebody waits stand in a list, those that had a place last at its end. A free
    place is offered to the one with the fewest resources, of equals the first (rmi_pools_next); what
    is released ends if such a pool shall have its place (rmi_pools_yields). `leaving` counts places
-   that will be free, so that no more are given up than those who wait need. */
+   that are being given up, so that no more are than those who wait need. */
 
 struct rm_pools {
     rm_registry *registry;
@@ -3702,17 +3716,13 @@ static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wi
     if (got) {
         (void)RMI_ADD32(&budget->used, 1u, SEQ_CST);
         rmi_budget_turn(budget, pool);
-        if (wish != NULL && wish->counted) rmi_budget_count_out(budget, pool, wish);
+        if (wish != NULL && wish->counted) {
+            rmi_budget_count_out(budget, pool, wish);
+            pool->grows = false; /* it spoke for itself; the next is asked at once */
+        }
     }
     rm_mutex_unlock(&budget->mutex);
     return got;
-}
-
-/* A place is about to be free. */
-static void rmi_budget_leaving(rmi_budget *budget) {
-    rm_mutex_lock(&budget->mutex);
-    ++budget->leaving;
-    rm_mutex_unlock(&budget->mutex);
 }
 
 /* Gives a place back, which `left` says was counted as about to be free. */
@@ -3783,7 +3793,8 @@ static bool rmi_pools_yields(rm_pool *pool) {
 
 /* Whose turn is it, of those that had none in this round? The one with the fewest, of equals the
    one that has gone without for the longest; held, so that it stays. */
-static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, rm_registry_ref *held) {
+static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, uint32_t *told,
+                               rm_registry_ref *held) {
     rm_pool *pool, *best = NULL;
     rm_mutex_lock(&budget->mutex);
     for (pool = budget->hungry; pool != NULL; pool = pool->fuller) {
@@ -3793,6 +3804,7 @@ static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, rm_registry_r
     }
     if (best != NULL) {
         best->round = round;
+        *told += rmi_pools_need(best);
         (void)rmi_pools_hold(best, held); /* as do those that wait in it */
     }
     rm_mutex_unlock(&budget->mutex);
@@ -3804,9 +3816,12 @@ static void rmi_pools_wake(rmi_budget *budget) {
     rm_registry_ref held;
     rm_pool *pool;
     uint64_t round;
+    uint32_t left, told = 0; /* as many as are free: who has come to nothing wakes the next */
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
     round = RMI_ADD64(&budget->rounds, 1u, RELAXED) + 1u;
-    while (!rmi_budget_spent(budget) && (pool = rmi_pools_next(budget, round, &held)) != NULL) {
+    left = budget->max - RMI_LOAD32(&budget->used, SEQ_CST);
+    while (told < left && !rmi_budget_spent(budget) &&
+           (pool = rmi_pools_next(budget, round, &told, &held)) != NULL) {
         rm_waitq_notify(&pool->queue);
         (void)rm_registry_put(budget->pools->registry, &held);
     }
@@ -4161,6 +4176,8 @@ RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *e
     RMI_STORE32(&pools->closed, 1u, SEQ_CST);
     rm_registry_each(pools->registry, rmi_pools_close_now, NULL); /* nobody waits for the others */
     rm_registry_each(pools->registry, rmi_pools_close_one, &visit);
+    if (visit.status == RM_E_BUSY && timeout_ns != RM_NOWAIT) /* none was left for it */
+        visit.status = visit.error.status = RM_E_TIMEOUT;
     if (visit.status != RM_OK && error != NULL) *error = visit.error;
     return visit.status;
 }

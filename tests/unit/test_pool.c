@@ -1173,7 +1173,7 @@ TEST(pool, lends_nothing_evicted_that_a_sweep_has_not_come_to) {
     rm_lease lease;
     REQUIRE(world_plain(&w, 1));
     CHECK_EQ(1, borrow(&w));
-    w.pool->slots[0].epoch = 0; /* as rm_pool_evict marks it */
+    w.pool->slots[0].epoch = RMI_EPOCH_EVICTED; /* as rm_pool_evict does */
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(2, number_of(&lease));
     CHECK_EQ(1, stats_of(&w).ended[RM_POOL_CAUSE_EVICTED]);
