@@ -57,9 +57,11 @@ WHAT IT DOES
 WHAT IT DOES NOT DO
     At most 65535 resources a pool, 64 endpoints. No thread of its own unless maintain_every_ns is
     set: otherwise call rm_pool_maintain from a timer. No priorities. A hook that hangs is not
-    interrupted, and a cancellation token does not reach it; it holds up nobody but its caller, and
-    its slot counts towards max until it returns. What is idle at one endpoint is not moved to
-    another that has come back, while both are well: max_lifetime_ns does that in time.
+    interrupted, and a cancellation token does not reach it; it holds up its caller and whoever
+    waits for its place: its slot counts towards max, max_creating and a max_total until it returns,
+    and a create that finds out whether a failing server is well again holds up the others there.
+    What is idle at one endpoint is not moved to another that has come back, while both are well:
+    max_lifetime_ns does that in time.
 
 DEFINES
     RM_POOL_IMPLEMENTATION  emit the pool only; RM_IMPLEMENTATION emits all [one C file]
@@ -100,11 +102,12 @@ CONCEPTS
     Endpoints Several servers behind one pool, each with its own guard, backoff and user pointer. A
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
-              room. One that fails, or whose guard refused create_backoff_ns ago, is passed over;
+              room. One that fails, or whose guard refused within create_backoff_ns, is passed over;
               what is idle there makes way, one in a backoff, if another is well but lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
-              come to hold the same; where more wait than there are places, they take turns.
+              come to hold the same; where more wait than there are places, they take turns. Whoever
+              has to end what is idle under another key stands in the queue after that only.
 
 THREADS
     create, destroy, after_fork_child  owner: no other call at the same time
@@ -381,8 +384,8 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, 
                                              rm_error *error);
 
 /* Borrows a resource within a composed call: until its deadline, or until cancel (may be NULL).
-   Returns: as rm_pool_acquire; RM_E_TIMEOUT at once for one that has passed, unless it
-   was made of RM_NOWAIT and something is idle; RM_E_CANCELLED.
+   Returns: as rm_pool_acquire; RM_E_TIMEOUT at once for one that has passed, unless it was made of
+   RM_NOWAIT and something is idle or can be made; RM_E_CANCELLED.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: no.
    Owns: the caller; rm_pool_release. Cost: as rm_pool_acquire. */
 RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline deadline,
@@ -394,8 +397,8 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline de
    pool's; RM_E_INVALID for NULL. The resource is left alone by all three.
    Threads: any, also another than the one that acquired. Blocks: in reset_fn, validate_fn,
    destroy_fn and the guard; for a short lock when somebody waits, and in create_fn and acquired_fn
-   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max, and when
-   somebody waits. */
+   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max, above max,
+   and when somebody waits. */
 RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how);
 
 /* Gives a resource back after an operation that ended with this result (NULL or status RM_OK: it
@@ -578,12 +581,14 @@ RM_API rm_status rm_pool_resume(rm_pool *pool);
 /* Changes the sizes; zeros stand for defaults as in rm_pool_desc. What is idle above them is ended
    now, what is in use at its release.
    Returns: RM_E_INVALID naming the field, also when max + overflow is above capacity.
-   Threads: any. Blocks: in destroy_fn. Allocates: no. Cost: O(capacity). */
+   Threads: any. Blocks: in destroy_fn. Allocates: no. Cost: O(capacity), with max_idle below max
+   for each that it ends. */
 RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_error *error);
 
 /* Makes idle resources until there are count of them (at most max in all), in up to 16 threads.
-   *made (may be NULL) is how many it made, also on failure. What others are making counts; what is
-   above max_idle ends at once, and under a max_total it makes what there are places for.
+   *made (may be NULL) is how many it made, also on failure. What others are making or checking
+   counts, also for an acquire; what is above max_idle ends at once, and under a max_total it makes
+   what there are places for.
    Returns: the first failed create's status; RM_E_REJECTED by the guards of endpoints;
    RM_E_TIMEOUT when the deadline passed first; RM_E_CLOSED; RM_E_SYSTEM; RM_E_INVALID.
    Threads: any. Blocks: in create_fn. Allocates: what threads take. Cost: O(capacity) for each. */
@@ -594,7 +599,8 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
    below min_idle), too old or too much, checks what is due for it, reports and reclaims leaked
    leases, makes what is missing of min_idle, ends asynchronous acquires whose time is over. It
    stops after `budget` hook calls (0 = none) or when the deadline has passed, and goes on where
-   it stopped when it is called again.
+   it stopped when it is called again; what is too much, or in the way of other keys, is ended
+   besides.
    Returns: the status of the first failed create; RM_E_REJECTED by the guards of endpoints;
    RM_E_BUSY while another thread does it; RM_E_CLOSED; RM_E_INVALID.
    Threads: any. Blocks: in the hooks. Allocates: no. Cost: O(capacity) for the pass and
@@ -1384,6 +1390,7 @@ static void rmi_pool_claim_surplus(rm_pool *pool, uint32_t *first) {
 static void rmi_pool_trim(rm_pool *pool) {
     uint32_t asked, first = 0;
     bool more = true;
+    (void)rm_waitq_expire(&pool->queue); /* what somebody waits for is not too much */
     while (more) {
         if (RMI_ADD32(&pool->trims, 1u, SEQ_CST) != 0) return; /* who is at it looks again */
         do {

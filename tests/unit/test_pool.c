@@ -1168,6 +1168,26 @@ TEST(pool, lets_one_of_two_releases_at_the_same_time_win) {
     world_end(&w);
 }
 
+TEST(pool, hands_overflow_to_one_who_has_just_begun_to_wait) {
+    world w;
+    rm_lease lease[2];
+    caller c;
+    world_start(&w, 1);
+    w.desc.overflow = 1;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease[0]));
+    CHECK_EQ(RM_OK, take(&w, &lease[1]));
+    caller_queue(&c, &w, RM_FOREVER, 1);
+    give(&w, &lease[1], RM_RELEASE_OK); /* not ended, for another to be made */
+    CHECK_EQ(RM_OK, caller_join(&c));
+    CHECK_EQ(0, w.destroyed);
+    give(&w, &c.lease, RM_RELEASE_OK);
+    CHECK_EQ(1, w.destroyed);
+    give(&w, &lease[0], RM_RELEASE_OK);
+    CHECK_EQ(2, w.created);
+    world_end(&w);
+}
+
 TEST(pool, lends_nothing_evicted_that_a_sweep_has_not_come_to) {
     world w;
     rm_lease lease;
