@@ -364,6 +364,7 @@ static inline rm_status take_for(world *w, int64_t timeout_ns, rm_lease *lease) 
     CHECK_EQ(status, error.status);
     CHECK((status == RM_OK) == (lease->resource != NULL));
     if (status != RM_OK) CHECK(error.where[0] != '\0' && error.message[0] != '\0');
+    CHECK(error.native != 1); /* a hook says another, and the pool none */
     if (status == RM_OK && w->watches) thing_take(thing_of(lease));
     return status;
 }

@@ -744,7 +744,9 @@ TEST(pool, fails_when_a_create_brings_no_resource) {
     world_start(&w, 1);
     w.desc.create_fn = create_nothing;
     REQUIRE(world_open(&w));
-    CHECK_EQ(RM_E_FAILED, take(&w, &lease));
+    CHECK_EQ(RM_E_FAILED, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &error));
+    CHECK_STR("create_fn returned RM_OK without a resource", error.message);
+    CHECK_EQ(0, error.native);
     CHECK_EQ(1, stats_of(&w).empty);
     CHECK_EQ(1, stats_of(&w).create_failures);
     CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));

@@ -1065,6 +1065,7 @@ TEST(platform, without_a_mutex_does_not_warm_up) {
     CHECK_EQ(RM_E_SYSTEM, rm_pool_prewarm(w.pool, 3, none, &made, &error));
     CHECK(was_refused());
     CHECK_STR("the platform has no mutex to give", error.message);
+    CHECK_EQ(0, error.native);
     CHECK_EQ(0, made);
     end_world();
 }
@@ -1084,6 +1085,7 @@ static void pool_without(int kind) {
         }
         CHECK_EQ(RM_E_SYSTEM, status);
         CHECK_STR("the platform has no mutex or thread to give", error.message);
+        CHECK_EQ(0, error.native);
         rm_mutex_destroy(&w.mutex);
         rm_virtual_clock_destroy(&w.time);
     }
@@ -1112,6 +1114,7 @@ TEST(platform, without_a_thread_does_not_start_again) {
     CHECK_EQ(RM_E_SYSTEM, resource.start_fn(resource.user, none, &error));
     CHECK(was_refused());
     CHECK_STR("the platform has no thread to give", error.message);
+    CHECK_EQ(0, error.native);
     CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL));
     CHECK_EQ(2, borrow(&w));
     end_world();

@@ -1947,6 +1947,7 @@ TEST(pool_leases, are_held_for_no_negative_time) {
     give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_POOL_EVENT_RELEASED, w.notes[w.noted - 2].kind);
     CHECK_EQ(0, w.notes[w.noted - 2].ns);
+    CHECK_EQ(0, stats_of(&w).use_max_ns); /* by the fine clock, which stood still */
     world_end(&w);
 }
 
@@ -2759,6 +2760,8 @@ TEST(pool_stats, count_every_way_a_wait_can_end) {
     caller_queue(&a, &w, RM_MS(100), 1);
     CHECK_EQ(1, stats_of(&w).waiting);
     CHECK_EQ(RM_E_FULL, rm_pool_acquire(w.pool, RM_FOREVER, &other, &error));
+    CHECK_STR("1 wait already for 1 resources; raise max_waiters or max", error.message);
+    CHECK_EQ(0, error.native);
     pass(&w, RM_MS(100));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&a));
     rm_cancel_request(&token);
