@@ -77,9 +77,9 @@ CONCEPTS
               lock, else waits.
     Sizes     max resources are kept; `overflow` more are made when all are taken, and ended on
               release unless somebody waits. Of the idle ones, at most max_idle are kept, and
-              rm_pool_maintain makes min_idle. With grow_after_ns a resource is made only after an acquire has waited so
-              long: bursts are ridden out, lasting demand grows the pool, the idle timeout shrinks
-              it.
+              rm_pool_maintain makes min_idle. With grow_after_ns a resource is made only after an
+              acquire has waited so long: bursts are ridden out, lasting demand grows the pool, the
+              idle timeout shrinks it.
     Checking  validate_fn runs on acquire for a resource that was not used for validate_after_ns, on
               request on release, and in rm_pool_maintain for what was idle for keepalive_ns. After
               one broken release or failed check all resources of that age are checked before their
