@@ -965,6 +965,90 @@ TEST(settings, without_discard_fn_forget_what_the_parent_has) {
     }
 }
 
+/* What an error says. Those of the pool itself have no native code. */
+static const char *text_of(rm_status status, const rm_error *error) {
+    static char text[sizeof error->where + sizeof error->message + 2];
+    CHECK(status != RM_OK);
+    CHECK_EQ(status, error->status);
+    CHECK_EQ(0, error->native);
+    (void)snprintf(text, sizeof text, "%s: %s", error->where, error->message);
+    return text;
+}
+
+#define CHECK_SAYS(text, call) CHECK_STR(text, text_of(call, &error))
+
+TEST(errors, of_an_acquire_say_what_was_refused) {
+    const rm_deadline never = {0};
+    rm_pool_endpoint endpoint;
+    rm_pool_request request;
+    watch heard;
+    rm_cancel token;
+    rm_error error;
+    CHECK_EQ(RM_OK, rm_cancel_init(&token));
+    rm_cancel_request(&token);
+    world_init(&w, 1);
+    endpoint.name = "one";
+    endpoint.guard = watch_init(&heard);
+    endpoint.user = &w;
+    w.desc.endpoints = &endpoint;
+    w.desc.endpoint_count = 1;
+    w.desc.min_idle = 1;
+    open_world();
+    heard.refuses = true;
+    CHECK_SAYS("db: refused by the guard of one", rm_pool_maintain(w.pool, 0, never, &error));
+    CHECK_SAYS("db: the guards of all endpoints refuse",
+               rm_pool_acquire(w.pool, RM_SEC(1), &mine, &error));
+    CHECK_SAYS("db: cancelled before it began",
+               rm_pool_acquire_until(w.pool, never, &token, &mine, &error));
+    CHECK_SAYS("db: cancelled before it began",
+               rm_pool_acquire_async(w.pool, &request, never, &token, arrive, &error, NULL));
+    end_world();
+    world_init(&w, 1);
+    w.desc.guard = watch_init(&heard);
+    open_world();
+    heard.refuses = true;
+    CHECK_SAYS("db: refused by the guard", rm_pool_acquire(w.pool, 0, &mine, &error));
+    end_world();
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+}
+
+static rm_error inner_error;
+
+static void maintain_inside(world *that) {
+    const rm_deadline never = {0};
+    that->inside = NULL;
+    said = rm_pool_maintain(that->pool, 0, never, &inner_error);
+}
+
+TEST(errors, of_upkeep_say_what_is_in_the_way) {
+    const rm_deadline never = {0};
+    rm_resource resource;
+    rm_error error;
+    world_init(&w, 2);
+    w.desc.min_idle = 1;
+    w.inside = maintain_inside;
+    open_world();
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_STR("db: another thread maintains the pool", text_of(said, &inner_error));
+    CHECK_SAYS("db: the time was over before 1 resources were made",
+               rm_pool_prewarm(w.pool, 2, rm_deadline_after(&w.clock, RM_NOWAIT), NULL, &error));
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    CHECK_EQ(RM_HEALTH_DEGRADED, rm_pool_resource(w.pool).health_fn(w.pool, &error));
+    CHECK_STR("db: the pool is suspended, 0 wait", text_of(error.status, &error));
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
+    CHECK_SAYS("db: the pool is closed", rm_pool_maintain(w.pool, 0, never, &error));
+    CHECK_SAYS("db: the pool is closed; nothing more is lent",
+               rm_pool_prewarm(w.pool, 1, never, NULL, &error));
+    resource = rm_pool_resource(w.pool);
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(w.pool, &error));
+    CHECK_STR("db: the pool is closed", text_of(error.status, &error));
+    CHECK_SAYS("db: resources from before it was closed are still out",
+               resource.start_fn(w.pool, never, &error));
+    end_world();
+}
+
 /* Does a suspended pool say in an error that something went wrong before? */
 static bool tells_of_before(void) {
     rm_error error;
@@ -1960,14 +2044,36 @@ TEST(keys, lend_through_their_pools_only) {
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
     REQUIRE(pools_take("a", &a_lease) == RM_OK);
     a = a_lease.pool;
-    CHECK_EQ(RM_E_INVALID, rm_pool_acquire(a, RM_NOWAIT, &mine, &error));
-    CHECK_STR("the pool of a key: borrow with rm_pools_acquire", error.message);
+    CHECK_SAYS("db: the pool of a key: borrow with rm_pools_acquire",
+               rm_pool_acquire(a, RM_NOWAIT, &mine, &error));
     CHECK_EQ(RM_E_INVALID, rm_pool_acquire_until(a, never, NULL, &mine, NULL));
     CHECK_EQ(RM_E_INVALID, ask(a, &asked));
     CHECK_EQ(RM_E_FULL, pools_take("b", &b_lease));
     CHECK_EQ(RM_OK, rm_pool_release(a, &a_lease.lease, RM_RELEASE_OK));
     CHECK_EQ(RM_OK, pools_take("b", &b_lease));
     memset(&a_lease, 0, sizeof a_lease);
+    pools_end();
+}
+
+/* The pools close while one for another key is opened. */
+static rm_status close_and_open(const void *key, size_t size, rm_pool_desc *desc, rm_error *error,
+                                void *user) {
+    (void)key, (void)size, (void)desc, (void)error, (void)user;
+    CHECK_EQ(RM_OK, rm_pools_close(pools, RM_NOWAIT, NULL));
+    return RM_OK;
+}
+
+TEST(keys, that_are_closed_say_so) {
+    const rm_deadline never = {0};
+    rm_pools_lease none;
+    rm_error error;
+    pools_init(1, 0);
+    keys.open_fn = close_and_open;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    CHECK_SAYS("pools: the pools are closed", /* what was opened is shut again */
+               rm_pools_acquire(pools, "a", 1, never, NULL, &none, &error));
+    CHECK_SAYS("pools: the pools are closed",
+               rm_pools_acquire(pools, "b", 1, never, NULL, &none, &error));
     pools_end();
 }
 
