@@ -4088,7 +4088,6 @@ static void rmi_pools_arrived(rm_status status, const rm_lease *got, const rm_er
     const rm_pools_acquired_fn acquired_fn = request->acquired_fn;
     void *const acquired_user = request->user;
     rm_pools_lease lease;
-    memset(&lease, 0, sizeof lease);
     if (status != RM_OK) {
         (void)rm_registry_put(request->pools->registry, &request->ref);
     } else {

@@ -1612,6 +1612,31 @@ TEST(keys, that_wait_come_before_newcomers_one_after_the_other) {
     at_every_step(begin_beside_a_and_e, give_b, take_c, end_beside_a_and_e);
 }
 
+TEST(keys, need_no_more_places_than_they_could_use) {
+    uint64_t empty;
+    world_init(&w, 5);
+    w.desc.max_creating = 3;
+    open_world();
+    empty = w.pool->slots[4].word;
+    w.pool->wanting = 9;
+    CHECK_EQ(3, rmi_pools_need(w.pool));
+    w.pool->slots[4].word = rmi_slot_word(1, RMI_SLOT_CREATING);
+    CHECK_EQ(2, rmi_pools_need(w.pool));
+    w.pool->slots[4].word = rmi_slot_word(1, RMI_SLOT_CLOSING);
+    CHECK_EQ(3, rmi_pools_need(w.pool));
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(RM_OK, take(&w, &other));
+    CHECK_EQ(2, rmi_pools_need(w.pool));
+    w.pool->wanting = 1;
+    CHECK_EQ(1, rmi_pools_need(w.pool));
+    CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
+    CHECK_EQ(0, rmi_pools_need(w.pool));
+    CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
+    w.pool->slots[4].word = empty;
+    w.pool->wanting = 0;
+    end_world();
+}
+
 TEST(keys, that_shrink_tell_how_many_places_will_be_free) {
     rm_pool_sizes sizes = {1, 0, 0, 0};
     rm_pool *a;
