@@ -1049,6 +1049,48 @@ TEST(errors, of_upkeep_say_what_is_in_the_way) {
     end_world();
 }
 
+TEST(errors, are_left_alone_when_all_goes_well) {
+    const rm_deadline never = {0};
+    rm_pools_desc desc;
+    rm_resource resource;
+    rm_pools *set;
+    rm_error error;
+    world_init(&w, 1);
+    memset(&desc, 0, sizeof desc);
+    desc.pool = w.desc;
+    REQUIRE(rm_pools_create(&desc, &set, NULL) == RM_OK);
+    resource = rm_pools_resource(set);
+    memset(&error, 77, sizeof error);
+    CHECK_EQ(RM_OK, rm_pools_maintain(set, 0, never, &error));
+    CHECK_EQ(RM_OK, rm_pools_close(set, 0, &error));
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, never, &error));
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
+    CHECK_EQ(77, error.message[0]);
+    CHECK_EQ(RM_OK, rm_pools_destroy(set));
+    open_world();
+    CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
+    CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, 0, never, &error));
+    CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, 0, &mine, &error));
+    CHECK_EQ(77, error.message[0]);
+    end_world();
+}
+
+TEST(settings, the_child_of_a_fork_counts_from_zero) {
+    rm_pool_stats s;
+    uint32_t i;
+    world_init(&w, 3);
+    open_world();
+    w.pool->created = w.pool->create_failures = w.pool->rejected = 1;
+    w.pool->failed_fast = w.pool->detached = w.pool->reclaimed = w.pool->leaks = 1;
+    for (i = 0; i < RM_POOL_CAUSES; ++i)
+        w.pool->ended[i] = 1;
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(w.pool));
+    s = stats_of(&w);
+    CHECK_EQ(0, s.created | s.create_failures | s.rejected | s.failed_fast);
+    CHECK_EQ(0, s.detached | s.reclaimed | s.leaks | s.destroyed);
+    end_world();
+}
+
 /* Does a suspended pool say in an error that something went wrong before? */
 static bool tells_of_before(void) {
     rm_error error;
@@ -1199,7 +1241,10 @@ TEST(platform, without_a_thread_does_not_start_again) {
     CHECK(was_refused());
     CHECK_STR("the platform has no thread to give", error.message);
     CHECK_EQ(0, error.native);
+    refuse(THREAD, 5);
     CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL));
+    CHECK_EQ(4, calls_left);
+    calls_left = 0;
     CHECK_EQ(2, borrow(&w));
     end_world();
 }
@@ -1687,6 +1732,24 @@ static void two_wait_beside_two_idle(uint32_t max, uint32_t max_creating, uint32
     CHECK_EQ(1, second.calls);
     pools_give(&second.lease);
     end_with_a_served();
+}
+
+/* a has both places and asks first, for a third; b has none. */
+TEST(keys, with_two_make_way_for_those_with_none) {
+    pools_init(3, 2);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_a();
+    REQUIRE(pools_take("a", &b_lease) == RM_OK);
+    CHECK_EQ(RM_OK, pools_ask("a", &wanted));
+    CHECK_EQ(RM_OK, pools_ask("b", &second));
+    pools_give(&b_lease);
+    CHECK_EQ(0, wanted.calls);
+    CHECK_EQ(1, second.calls);
+    pools_give(&second.lease);
+    CHECK_EQ(1, wanted.calls);
+    pools_give(&wanted.lease);
+    pools_give(&a_lease);
+    pools_end();
 }
 
 TEST(keys, that_may_have_less_than_they_want_end_no_more_elsewhere) {
