@@ -711,6 +711,28 @@ TEST(pool_age, a_lifetime_is_drawn_once) {
     world_end(&w);
 }
 
+static void takes_5_s(world *w) {
+    pass(w, RM_SEC(5));
+}
+
+TEST(pool_age, the_time_to_end_the_old_is_of_the_acquire) {
+    world w;
+    rm_lease lease;
+    int64_t began;
+    world_init(&w, 1);
+    w.desc.max_lifetime_ns = RM_SEC(60);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(1, borrow(&w));
+    pass(&w, RM_SEC(60));
+    began = rm_now(&w.clock);
+    w.inside_all = takes_5_s; /* destroy_fn, then create_fn */
+    CHECK_EQ(RM_OK, take_for(&w, RM_SEC(8), &lease));
+    CHECK_EQ(2, number_of(&lease));
+    CHECK_EQ(began + RM_SEC(8), w.deadline.at_ns);
+    give(&w, &lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
 TEST(pool_age, jitter_can_be_none_or_all) {
     world w;
     uint32_t at[101], slice, first = 0;
@@ -1232,6 +1254,86 @@ TEST(pool_backoff, keeps_maintain_from_storming) {
     pass(&w, RM_MS(10));
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(3, stats_of(&w).idle);
+    world_end(&w);
+}
+
+/* ---- who waits while a destroy_fn hangs ---- */
+
+/* Somebody who is told when there is something, or when there will not be. */
+typedef struct asker {
+    rm_pool_request request;
+    rm_lease lease;
+    rm_status status;
+    bool told;
+} asker;
+
+static void asker_told(rm_status status, const rm_lease *lease, const rm_error *error, void *user) {
+    asker *a = (asker *)user;
+    (void)error;
+    a->told = true;
+    a->status = status;
+    if (lease != NULL) a->lease = *lease;
+}
+
+static void ask(asker *a, world *w) {
+    memset(a, 0, sizeof *a);
+    CHECK_EQ(RM_OK, rm_pool_acquire_async(w->pool, &a->request, never, NULL, asker_told, NULL, a));
+}
+
+/* Somebody waits, and the only resource is given back broken: its destroy_fn hangs. */
+static void hang_beside(asker *a, world *w, rm_lease *lease, job *j, gate *g) {
+    ask(a, w);
+    CHECK(!a->told);
+    gate_init(g);
+    SET(w->next_destroy, g);
+    job_start_release(j, w, lease, RM_RELEASE_BROKEN);
+    gate_await(g, 1);
+}
+
+static void hang_no_more(job *j, gate *g) {
+    gate_open(g);
+    (void)job_join(j);
+    gate_done(g);
+}
+
+TEST(pool_hang, lets_who_waits_to_grow_have_the_first_at_once) {
+    rm_lease lease;
+    asker a;
+    gate g;
+    job j;
+    world w;
+    world_init(&w, 2);
+    w.desc.grow_after_ns = RM_MINUTES(60);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    hang_beside(&a, &w, &lease, &j, &g);
+    CHECK(a.told);
+    CHECK_EQ(0, GET(w.destroyed));
+    hang_no_more(&j, &g);
+    CHECK_EQ(RM_OK, a.status);
+    CHECK_EQ(2, number_of(&a.lease));
+    give(&w, &a.lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
+TEST(pool_hang, tells_who_waits_that_none_will_come_back) {
+    rm_lease lease, other;
+    asker a;
+    gate g;
+    job j;
+    world w;
+    world_init(&w, 2);
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    SET(w.create_status, RM_E_REFUSED);
+    CHECK_EQ(RM_E_REFUSED, take(&w, &other)); /* it backs off */
+    hang_beside(&a, &w, &lease, &j, &g);
+    CHECK(a.told);
+    CHECK_EQ(RM_E_REFUSED, take(&w, &other)); /* as one that comes now is */
+    CHECK_EQ(0, GET(w.destroyed));
+    hang_no_more(&j, &g);
+    CHECK_EQ(RM_E_REFUSED, a.status);
+    CHECK_EQ(2, w.creates);
     world_end(&w);
 }
 
@@ -1761,6 +1863,69 @@ TEST(pool_detach, leaves_the_resource_to_its_holder) {
     free(mine);
     w.leaves = 1;
     give(&w, &a.lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
+/* What leaves does not count any more when the hook is told of it: another one that comes back in
+   there is not one too many, although overflow was used. */
+static rm_lease *comes_back;
+
+static void give_the_other(world *w) {
+    rm_lease *lease = comes_back;
+    comes_back = NULL;
+    if (lease != NULL) give(w, lease, RM_RELEASE_OK);
+}
+
+static void event_detached(const rm_pool_event *event, void *user) {
+    if (event->kind == RM_POOL_EVENT_DETACHED) give_the_other((world *)user);
+}
+
+static void reclaims_beside_another(void *resource, void *user) {
+    thing_reclaim(resource, user);
+    give_the_other((world *)user);
+}
+
+TEST(pool_detach, leaves_nothing_that_is_too_much_behind) {
+    world w;
+    rm_lease lease, other;
+    void *mine = NULL;
+    world_init(&w, 1);
+    w.desc.overflow = 1;
+    w.desc.event_fn = event_detached;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(RM_OK, take(&w, &other));
+    comes_back = &other;
+    CHECK_EQ(RM_OK, rm_pool_detach(w.pool, &lease, &mine));
+    CHECK(comes_back == NULL);
+    CHECK_EQ(0, ended(&w, RM_POOL_CAUSE_SURPLUS));
+    CHECK_EQ(1, stats_of(&w).idle);
+    free(mine);
+    w.leaves = 1;
+    world_end(&w);
+}
+
+TEST(pool_leak, leaves_nothing_that_is_too_much_behind) {
+    world w;
+    rm_lease lease, other;
+    thing *t;
+    world_init(&w, 1);
+    w.desc.overflow = 1;
+    w.desc.reclaim_after_ns = RM_SEC(30);
+    w.desc.reclaim_fn = reclaims_beside_another;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    t = thing_of(&lease);
+    pass(&w, RM_SEC(30));
+    CHECK_EQ(RM_OK, take(&w, &other));
+    comes_back = &other;
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK(comes_back == NULL);
+    CHECK_EQ(1, w.reclaims);
+    CHECK_EQ(0, ended(&w, RM_POOL_CAUSE_SURPLUS));
+    CHECK_EQ(1, stats_of(&w).idle);
+    free(t);
+    w.leaves = 1;
     world_end(&w);
 }
 

@@ -432,6 +432,84 @@ TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
     world_end(&c.w);
 }
 
+/* The first of two that are as good refuses, once: it is passed over for create_backoff_ns. */
+static void lend_past_a_refusal(cluster *c, rm_lease *lease) {
+    c->servers[0].seen.refuses = true;
+    CHECK_EQ(RM_OK, take(&c->w, lease));
+    CHECK_EQ(1, slot_server(c, lease));
+    c->servers[0].seen.refuses = false;
+}
+
+TEST(endpoints, are_tried_long_after_a_refusal_when_another_fails) {
+    rm_lease a, b, d;
+    cluster c;
+    cluster_init(&c, 2, 3);
+    cluster_guard(&c, 2);
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    lend_past_a_refusal(&c, &d);
+    give(&c.w, &b, RM_RELEASE_BROKEN);
+    give(&c.w, &d, RM_RELEASE_BROKEN); /* the first has more in use from now on */
+    pass(&c.w, RM_MINUTES(9));
+    c.servers[1].status = RM_E_REFUSED;
+    REQUIRE(take_for(&c.w, RM_SEC(1), &b) == RM_OK); /* nobody has asked the first since */
+    CHECK_EQ(0, slot_server(&c, &b));
+    CHECK_EQ(3, c.servers[1].creates); /* the last one failed */
+    give(&c.w, &a, RM_RELEASE_OK);
+    give(&c.w, &b, RM_RELEASE_OK);
+    check_permits(&c, 2);
+    world_end(&c.w);
+}
+
+TEST(endpoints, have_way_made_for_them_long_after_a_refusal) {
+    rm_lease a;
+    cluster c;
+    cluster_init(&c, 2, 1);
+    cluster_guard(&c, 2);
+    REQUIRE(world_open(&c.w));
+    lend_past_a_refusal(&c, &a);
+    give(&c.w, &a, RM_RELEASE_OK);
+    pass(&c.w, RM_MINUTES(9));
+    c.servers[1].seen.refuses = true; /* where the only place is taken by what is idle */
+    REQUIRE(take(&c.w, &a) == RM_OK);
+    CHECK_EQ(0, slot_server(&c, &a));
+    CHECK_EQ(1, c.servers[1].destroyed);
+    give(&c.w, &a, RM_RELEASE_OK);
+    check_permits(&c, 2);
+    world_end(&c.w);
+}
+
+static void show_first(const rm_stat *stat, void *user) {
+    if (strcmp(stat->name, "rm_pool_endpoint_up") == 0 && strcmp(stat->label_value, "one") == 0)
+        *(int64_t *)user = stat->value;
+}
+
+/* Is the first endpoint up? */
+static int64_t first_is_up(cluster *c) {
+    const rm_resource resource = rm_pool_resource(c->w.pool);
+    int64_t up = -1;
+    resource.stats_fn(resource.user, show_first, &up);
+    return up;
+}
+
+TEST(endpoints, are_up_when_they_may_be_asked_again) {
+    rm_lease a;
+    cluster c;
+    cluster_init(&c, 2, 1);
+    cluster_guard(&c, 2);
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(1, first_is_up(&c));
+    lend_past_a_refusal(&c, &a);
+    CHECK_EQ(0, first_is_up(&c));
+    pass(&c.w, RM_MS(10) - 1); /* create_backoff_ns */
+    CHECK_EQ(0, first_is_up(&c));
+    pass(&c.w, 1);
+    CHECK_EQ(1, first_is_up(&c));
+    give(&c.w, &a, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
 TEST(endpoints, reject_when_all_their_guards_refuse) {
     rm_lease lease;
     rm_error error;
@@ -684,7 +762,8 @@ typedef struct house {
     world w; /* its pool is not used */
     uint32_t opened, shut;
     rm_status open_status;
-    uint32_t open_max; /* 0 = as the desc says */
+    uint32_t open_max;          /* 0 = as the desc says */
+    int64_t open_grow_after_ns; /* likewise */
     void *shut_user;
 } house;
 
@@ -698,6 +777,7 @@ static rm_status house_open_key(const void *key, size_t size, rm_pool_desc *desc
     if (h->open_status != RM_OK) return h->open_status;
     ++h->opened;
     if (h->open_max != 0) desc->max = h->open_max;
+    if (h->open_grow_after_ns != 0) desc->grow_after_ns = h->open_grow_after_ns;
     return RM_OK;
 }
 
@@ -1094,6 +1174,28 @@ TEST(pools, close_in_one_time_for_all) {
     CHECK(strstr(v.error.message, "still out") != NULL);
     back(&h, &a, RM_RELEASE_OK);
     back(&h, &b, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+static void takes_5_s(world *w) {
+    pass(w, RM_SEC(5));
+}
+
+TEST(pools, close_without_a_rest_of_time_for_what_is_out) {
+    rm_pools_lease a;
+    rm_error error;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(2, visit(&h, "b"));
+    h.w.inside_all = takes_5_s; /* the destroy_fn of "b" */
+    CHECK_EQ(RM_E_TIMEOUT, rm_pools_close(h.pools, RM_SEC(1), &error));
+    CHECK_EQ(RM_E_TIMEOUT, error.status);
+    CHECK_STR("a", error.where);
+    CHECK_EQ(RM_E_BUSY, rm_pools_close(h.pools, RM_NOWAIT, &error)); /* it asks for none */
+    CHECK_EQ(RM_E_BUSY, error.status);
+    back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
 }
 
@@ -1578,6 +1680,49 @@ TEST(pools, lend_what_who_waits_could_not_use) {
     house_end(&h);
 }
 
+/* Nor does one that will be allowed to grow, while its time has not come. */
+TEST(pools, lend_a_place_that_who_waits_may_not_use_yet) {
+    const rm_deadline none = {0};
+    rm_pools_lease x, y[3];
+    guest first, next;
+    uint32_t i;
+    house h;
+    house_init(&h, 3, 5);
+    REQUIRE(house_open(&h));
+    h.open_grow_after_ns = RM_SEC(10);
+    CHECK_EQ(RM_OK, lend(&h, "x", &x));
+    h.open_grow_after_ns = 0;
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, lend(&h, "y", &y[i]));
+    CHECK_EQ(5, visit(&h, "z"));
+    guest_init(&first, &h, "x");
+    guest_init(&next, &h, "x");
+    ask(&first);
+    pass(&h.w, RM_SEC(9));
+    ask(&next);
+    pass(&h.w, RM_SEC(1));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK(first.holds && next.waits); /* the time of the first has come */
+    CHECK_EQ(1, h.w.destroyed);
+    back(&h, &y[0], RM_RELEASE_OK); /* it does not end for the next, ... */
+    CHECK_EQ(1, h.w.destroyed);
+    CHECK_EQ(RM_OK, lend(&h, "y", &y[0]));
+    back(&h, &y[0], RM_RELEASE_BROKEN);
+    CHECK_EQ(RM_OK, lend(&h, "y", &y[0])); /* ... nor is a free place kept for it ... */
+    pass(&h.w, RM_SEC(9));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK(next.waits);
+    back(&h, &y[0], RM_RELEASE_OK); /* ... until its time has come, too */
+    CHECK(next.holds);
+    CHECK_EQ(3, h.w.destroyed);
+    leave(&first);
+    leave(&next);
+    back(&h, &x, RM_RELEASE_OK);
+    back(&h, &y[1], RM_RELEASE_OK);
+    back(&h, &y[2], RM_RELEASE_OK);
+    house_end(&h);
+}
+
 /* In destroy_fn: others come back meanwhile. */
 static house *ending_in;
 static guest *comes_back;
@@ -1705,6 +1850,81 @@ TEST(pools, make_room_for_who_may_create_again) {
     house_end(&h);
 }
 
+/* ---- a destroy_fn that hangs holds up who called it ---- */
+
+static void breaks_a_lease(void *user) {
+    visitor *v = (visitor *)user;
+    back(v->h, &v->lease, RM_RELEASE_BROKEN);
+}
+
+static void shrinks_to_one(void *user) {
+    const rm_pool_sizes one = {1, 0, 0, 1};
+    CHECK_EQ(RM_OK, rm_pool_resize(((visitor *)user)->lease.pool, &one, NULL));
+}
+
+/* Has a thread do something with a copy of a lease, up to the first destroy_fn. */
+static void up_to_a_gate(visitor *v, house *h, const rm_pools_lease *lease, gate *g,
+                         void (*fn)(void *user)) {
+    memset(v, 0, sizeof *v);
+    v->h = h;
+    v->lease = *lease;
+    gate_init(g);
+    SET(h->w.next_destroy, g);
+    CHECK_EQ(RM_OK, rm_thread_start(&v->thread, fn, v));
+    gate_await(g, 1);
+}
+
+static void through_the_gate(visitor *v, gate *g) {
+    gate_open(g);
+    rm_thread_join(&v->thread);
+    gate_done(g);
+}
+
+TEST(pools, have_what_is_idle_make_way_while_a_destroy_fn_hangs) {
+    rm_pools_lease a, c;
+    guest other;
+    visitor v;
+    gate g;
+    house h;
+    house_init(&h, 2, 2);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_OK, lend(&h, "c", &c));
+    back(&h, &c, RM_RELEASE_OK);
+    up_to_a_gate(&v, &h, &a, &g, breaks_a_lease);
+    guest_init(&other, &h, "b");
+    ask(&other);
+    CHECK(other.holds); /* in the place of what was idle under "c" */
+    CHECK_EQ(1, GET(h.w.destroyed));
+    through_the_gate(&v, &g);
+    CHECK_EQ(2, h.w.destroyed);
+    leave(&other);
+    house_end(&h);
+}
+
+TEST(pools, have_what_is_idle_make_way_while_a_resize_hangs) {
+    rm_pools_lease a[3], first;
+    guest other;
+    uint32_t i;
+    visitor v;
+    gate g;
+    house h;
+    house_init(&h, 3, 3);
+    REQUIRE(house_open(&h));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(RM_OK, lend(&h, "a", &a[i]));
+    first = a[0];
+    for (i = 0; i < 3; ++i)
+        back(&h, &a[i], RM_RELEASE_OK);
+    up_to_a_gate(&v, &h, &first, &g, shrinks_to_one);
+    guest_init(&other, &h, "b");
+    ask(&other);
+    CHECK(other.holds); /* in the place of the one that stayed idle */
+    through_the_gate(&v, &g);
+    leave(&other);
+    house_end(&h);
+}
+
 TEST(pools, say_that_the_common_bound_is_reached) {
     rm_pools_lease a, b;
     rm_error error;
@@ -1728,6 +1948,88 @@ TEST(pools, say_that_the_common_bound_is_reached) {
     house_end(&h);
 }
 
+/* ---- what a release costs where many wait: counted by its readings of the clock ---- */
+
+static int64_t (*uncounted_now)(void *user);
+static void (*uncounted_wait)(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user);
+static uint32_t counted_thread, readings; /* the thread's of that number */
+
+static int64_t counted_now(void *user) {
+    if (rm_thread_number() == GET(counted_thread)) ++readings;
+    return uncounted_now(user);
+}
+
+/* Who is woken goes on when the count is over. */
+static void wait_longer(rm_cond *cond, rm_mutex *mutex, int64_t until_ns, void *user) {
+    uncounted_wait(cond, mutex, until_ns, user);
+    rm_mutex_unlock(mutex);
+    while (GET(counted_thread) != 0)
+        relax();
+    rm_mutex_lock(mutex);
+}
+
+static void visits(void *user) {
+    visitor *v = (visitor *)user;
+    visitor_run(user);
+    CHECK_EQ(RM_OK, v->status);
+    back(v->h, &v->lease, RM_RELEASE_OK);
+}
+
+enum { MANY_KEYS = 100 };
+
+/* With so many keys that wait for the same place. Each was refused by its guard long ago, so that
+   whoever looks at it reads the clock. */
+static uint32_t readings_of_a_release(uint32_t keys) {
+    static char names[MANY_KEYS][12];
+    static visitor visitors[MANY_KEYS];
+    rm_pool_endpoint endpoint = {"one", NULL, NULL};
+    rm_pools_lease held;
+    uint32_t i;
+    watch seen;
+    house h;
+    house_init(&h, 1, 1);
+    endpoint.guard = watch_init(&seen);
+    endpoint.user = &h.w;
+    h.desc.pool.endpoints = &endpoint;
+    h.desc.pool.endpoint_count = 1;
+    uncounted_now = h.w.clock.now_fn;
+    uncounted_wait = h.w.clock.wait_fn;
+    h.w.clock.now_fn = counted_now;
+    h.w.clock.wait_fn = wait_longer;
+    if (!house_open(&h)) return 0;
+    seen.refuses = true;
+    for (i = 0; i < keys; ++i) {
+        (void)snprintf(names[i], sizeof names[i], "%u", (unsigned)i);
+        CHECK_EQ(RM_E_REJECTED, lend(&h, names[i], &held));
+    }
+    seen.refuses = false;
+    pass(&h.w, RM_MINUTES(9));
+    CHECK_EQ(RM_OK, lend(&h, "held", &held));
+    for (i = 0; i < keys; ++i) {
+        memset(&visitors[i], 0, sizeof visitors[i]);
+        visitors[i].h = &h;
+        visitors[i].key = names[i];
+        visitors[i].timeout_ns = RM_FOREVER;
+        CHECK_EQ(RM_OK, rm_thread_start(&visitors[i].thread, visits, &visitors[i]));
+        rm_virtual_clock_await(&h.w.time, i + 1);
+    }
+    readings = 0;
+    SET(counted_thread, rm_thread_number());
+    back(&h, &held, RM_RELEASE_OK);
+    SET(counted_thread, 0);
+    for (i = 0; i < keys; ++i)
+        rm_thread_join(&visitors[i].thread);
+    house_end(&h);
+    return readings;
+}
+
+TEST(pools, look_at_all_that_wait_a_few_times_for_one_release) {
+    const uint32_t few = readings_of_a_release(MANY_KEYS / 4);
+    const uint32_t many = readings_of_a_release(MANY_KEYS);
+    CHECK(few >= MANY_KEYS / 4); /* it does look at each */
+    CHECK(many <= 8 * few);      /* four times as many: not sixteen times the looks */
+}
+
 /* ---- keys, asynchronously ---- */
 
 TEST(pools, lend_asynchronously) {
@@ -1748,6 +2050,72 @@ TEST(pools, lend_asynchronously) {
     CHECK_EQ(1, number_of(&b.lease.lease));
     CHECK_EQ(RM_E_STALE, rm_pools_release(h.pools, &copy, RM_RELEASE_OK));
     leave(&b);
+    house_end(&h);
+}
+
+/* In acquired_fn: the key goes, since another is needed. */
+static void goes_on_to_another(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                               void *user) {
+    house *h = (house *)user;
+    rm_pools_lease mine = *lease;
+    CHECK(status == RM_OK && error == NULL);
+    back(h, &mine, RM_RELEASE_OK);
+    CHECK_EQ(2, visit(h, "b"));
+    CHECK_EQ(1, h->shut);
+}
+
+static rm_status destroy_inside; /* what rm_pools_destroy said in acquired_fn */
+
+static void destroys_all(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                         void *user) {
+    house *h = (house *)user;
+    rm_pools_lease mine = *lease;
+    CHECK(status == RM_OK && error == NULL);
+    back(h, &mine, RM_RELEASE_OK);
+    destroy_inside = rm_pools_destroy(h->pools);
+}
+
+static void *counting_alloc(size_t size, void *user) {
+    ADD(*(uint32_t *)user, 1);
+    return malloc(size);
+}
+
+static void counting_free(void *pointer, size_t size, void *user) {
+    (void)size;
+    ADD(*(uint32_t *)user, UINT32_MAX);
+    free(pointer);
+}
+
+TEST(pools, free_a_key_that_goes_inside_its_own_acquired_fn) {
+    const rm_deadline none = {0};
+    uint32_t blocks = 0;
+    rm_allocator counting = {counting_alloc, counting_free, NULL};
+    rm_pools_request request;
+    house h;
+    house_init(&h, 1, 0);
+    counting.user = &blocks;
+    h.w.env.allocator = &counting;
+    h.desc.max_keys = 1;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(h.pools, &request, "a", 1, none, NULL,
+                                           goes_on_to_another, NULL, &h));
+    CHECK(blocks != 0);
+    house_end(&h);
+    CHECK_EQ(0, blocks);
+}
+
+TEST(pools, are_busy_inside_an_acquired_fn) {
+    const rm_deadline none = {0};
+    rm_pools_request request;
+    rm_pools_lease lease;
+    house h;
+    house_init(&h, 1, 0);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK,
+             rm_pools_acquire_async(h.pools, &request, "a", 1, none, NULL, destroys_all, NULL, &h));
+    REQUIRE(destroy_inside == RM_E_BUSY); /* closed, but not gone */
+    CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &lease));
+    CHECK_EQ(0, h.shut);
     house_end(&h);
 }
 
