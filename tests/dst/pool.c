@@ -20,6 +20,7 @@ static uint32_t made, alive, admitted, reported[PERMITS];
 static uint32_t creates_fail, checks_fail, resets_fail, guard_refuses; /* how many of the next */
 static uint32_t sealed;                                                /* no more creates */
 static uint32_t least;                                                 /* alive at any time */
+static int64_t end_takes_ns;                                           /* each destroy_fn */
 
 static bool one_of(uint32_t *left) {
     uint32_t n = LOAD(left);
@@ -50,6 +51,7 @@ static void end(void *resource, void *user) {
     (void)user;
     DST_CHECK(r->alive == 1 && r->holders == 0);
     r->alive = 0;
+    if (end_takes_ns != 0) DST_CHECK(rm_sleep(NULL, end_takes_ns, NULL) == RM_OK);
     DST_CHECK(ADD(&alive, UINT32_MAX) > least);
 }
 
@@ -89,8 +91,9 @@ static const rm_guard guard = {admit, report, NULL};
 /* Somebody who sleeps although it could go on: a lost wake-up. */
 static const char *overslept(void *user) {
     const char *wrong = queue_wrong(&pool->queue);
-    uint32_t i, empty = 0;
+    uint32_t i, empty = 0, unused = pool->capacity; /* more than there may be, since a resize */
     (void)user;
+    unused -= rmi_pool_size(pool->sizes, 0) + rmi_pool_size(pool->sizes, 1);
     if (wrong == NULL) wrong = queue_wrong(&pool->drain);
     if (wrong != NULL) return wrong;
     if ((pool->epoch & 1) != pool->queue.closed) return "the pool is half open";
@@ -99,7 +102,7 @@ static const char *overslept(void *user) {
         if (state == RMI_SLOT_EMPTY) ++empty;
         if (state == RMI_SLOT_IDLE && (pool->epoch & 1) != 0)
             return "a closed pool keeps a resource";
-        if (pool->queue.head != NULL && (state == RMI_SLOT_IDLE || state == RMI_SLOT_EMPTY))
+        if (pool->queue.head != NULL && (state == RMI_SLOT_IDLE || empty > unused))
             return "a waiter sleeps beside a free slot";
     }
     if (pool->drain.head != NULL && empty == pool->capacity) return "a close waits for nothing";
@@ -833,6 +836,42 @@ DST(pool, refill_meets_acquire_and_a_broken_release) {
     finish();
 }
 
+/* ---- sizes that change beside a destroy_fn that takes its time */
+
+static void shrinks_to_one(int index) {
+    const rm_pool_sizes one = {1, 0, 0, 1};
+    (void)index;
+    DST_CHECK(rm_pool_resize(pool, &one, NULL) == RM_OK);
+}
+
+/* One of those that are idle stays: it is lent while the others are being ended. */
+DST(pool, resize_beside_an_acquire_and_slow_destroys) {
+    void (*const threads[])(int) = {shrinks_to_one, uses};
+    begin_with_two_idle(0);
+    end_takes_ns = RM_SEC(10);
+    dst_go(2, threads);
+    finish();
+}
+
+static rm_lease second;
+
+static void gives_second_back(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_release(pool, &second, RM_RELEASE_OK) == RM_OK);
+}
+
+/* One too many breaks, slowly: the other one may be lent meanwhile. */
+DST(pool, shrunk_beside_a_slow_destroy) {
+    void (*const threads[])(int) = {gives_back_broken, gives_second_back, uses};
+    begin_plain(2);
+    hold();
+    DST_CHECK(rm_pool_acquire(pool, RM_NOWAIT, &second, NULL) == RM_OK);
+    shrinks_to_one(0);
+    end_takes_ns = RM_SEC(10);
+    dst_go(3, threads);
+    finish();
+}
+
 /* ---- statistics and the guard */
 
 static void reads_statistics(int index) {
@@ -935,6 +974,18 @@ DST(pool, refusal_of_the_only_endpoint_meets_release) {
     guard_refuses = 0;
     dst_pass(RM_SEC(1));
     DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) == RM_OK);
+    finish();
+}
+
+/* The backoff is over: the second waits for what the first finds out. */
+DST(pool, two_after_a_backoff) {
+    void (*const threads[])(int) = {uses, uses};
+    const rm_pool_desc desc = with_endpoints(1, false);
+    begin_endpoints(&desc);
+    creates_fail = 1;
+    DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) == RM_E_REFUSED);
+    dst_pass(RM_SEC(1));
+    dst_go(2, threads);
     finish();
 }
 

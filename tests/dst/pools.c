@@ -575,6 +575,42 @@ ONE_OF(hungry, are_yielded_to, two_yield_at_once, two_yield_to_two, callbacks_wa
 ONE_OF(hungry, meet_what_is_idle, a_callback_finds_what_is_idle, upkeep_drops_what_another_wants,
        sizes_change_while_others_wait)
 
+/* A backoff has ended: a prewarm finds out whether creates work again, and then that the common
+   bound is reached. */
+static void gives_second_later(int index) {
+    dst_pass(RM_MS(20));
+    gives_second(index);
+}
+
+static void warms_a_later(int index) {
+    const rm_deadline never = {0};
+    rm_status status;
+    (void)index;
+    dst_pass(RM_MS(20));
+    status = rm_pool_prewarm(held_pool, 2, never, NULL, NULL);
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED); /* while another one finds out */
+}
+
+/* Takes the place that is free, and keeps it for long. */
+static void holds_c_later(int index) {
+    rm_pools_lease lease;
+    (void)index;
+    dst_pass(RM_MS(20));
+    DST_CHECK(acquire("c", RM_FOREVER, &lease) == RM_OK);
+    use(&lease.lease);
+    DST_CHECK(rm_sleep(NULL, RM_SEC(1), NULL) == RM_OK);
+    give(&lease, RM_RELEASE_OK);
+}
+
+DST(hungry, meet_a_probe_that_is_undone) {
+    void (*const threads[])(int) = {uses_a, warms_a_later, gives_second_later, holds_c_later};
+    begin_keys(2, 3, 3, 3);
+    hold_two();
+    fail_a();
+    dst_go(4, threads);
+    finish_keys();
+}
+
 /* One that waits costs the others one resource, whoever comes back at the same time. */
 static void two_come_back_for_one(void) {
     void (*const threads[])(int) = {gives_back, gives_second, uses_c};
