@@ -487,7 +487,9 @@ typedef struct job {
 
 static inline void job_close(void *user) {
     job *j = (job *)user;
+    memset(&j->error, 0, sizeof j->error);
     j->status = rm_pool_close(j->w->pool, j->timeout_ns, &j->error);
+    CHECK((j->status == RM_OK) == (j->error.message[0] == '\0'));
     SET(j->finished, 1);
 }
 

@@ -94,6 +94,8 @@ TEST(pool, fills_in_its_defaults) {
     CHECK_EQ(RM_US(50), standard.barge_ns);
     CHECK(got.create_fn == thing_create && standard.create_fn == NULL);
     CHECK(got.guard == NULL && got.destroy_fn == NULL && got.reset_fn == NULL);
+    CHECK(got.endpoints == NULL && got.endpoint_count == 0);
+    CHECK(got.memory == NULL && got.memory_size == 0);
     CHECK(got.env != NULL && got.env->clock == rm_clock_system());
     CHECK_EQ(RM_OK, rm_pool_destroy(w.pool));
     rm_virtual_clock_destroy(&w.time);

@@ -1067,6 +1067,7 @@ TEST(errors, are_left_alone_when_all_goes_well) {
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
     CHECK_EQ(77, error.message[0]);
     CHECK_EQ(RM_OK, rm_pools_destroy(set));
+    CHECK_EQ(0, w.created);
     open_world();
     CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
     CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, 0, never, &error));
@@ -2162,6 +2163,20 @@ TEST(keys, that_are_closed_say_so) {
                rm_pools_acquire(pools, "a", 1, never, NULL, &none, &error));
     CHECK_SAYS("pools: the pools are closed",
                rm_pools_acquire(pools, "b", 1, never, NULL, &none, &error));
+    pools_end();
+}
+
+TEST(keys, are_maintained_until_the_deadline) {
+    const rm_deadline none = {0};
+    pools_init(2, 0);
+    keys.pool.min_idle = 2;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_a();
+    CHECK_EQ(RM_OK, rm_pools_maintain(pools, 0, rm_deadline_after(&w.clock, RM_NOWAIT), NULL));
+    CHECK_EQ(1, w.created);
+    CHECK_EQ(RM_OK, rm_pools_maintain(pools, 0, none, NULL));
+    CHECK_EQ(2, w.created);
+    pools_give(&a_lease);
     pools_end();
 }
 
