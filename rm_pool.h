@@ -397,8 +397,8 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline de
    pool's; RM_E_INVALID for NULL. The resource is left alone by all three.
    Threads: any, also another than the one that acquired. Blocks: in reset_fn, validate_fn,
    destroy_fn and the guard; for a short lock when somebody waits, and in create_fn and acquired_fn
-   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max, above max,
-   and when somebody waits. */
+   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max and
+   when somebody waits; above max O(capacity + those that wait). */
 RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how);
 
 /* Gives a resource back after an operation that ended with this result (NULL or status RM_OK: it
