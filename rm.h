@@ -815,6 +815,10 @@ RM_API rm_status rm_waitq_remove(rm_waitq *q, rm_waiter *waiter);
    Threads: any; not with the queue's lock. Blocks: for a short lock, in done_fn. Allocates: no. */
 RM_API void rm_waitq_notify(rm_waitq *q);
 
+/* As rm_waitq_notify, but hands over what there is however short the head has waited.
+   Threads: any; not with the queue's lock. Blocks: for a short lock, in done_fn. Allocates: no. */
+RM_API void rm_waitq_serve(rm_waitq *q);
+
 /* Ends the asynchronous waits whose deadline has passed, and serves those that can be.
    Returns: when to call it again: the earliest deadline of those that are left, or when the head
    may be served without a notify (look_at_fn); INT64_MAX for neither.
@@ -3049,6 +3053,13 @@ RM_API void rm_waitq_notify(rm_waitq *q) {
             rm_cond_signal(q->head->cond);
         }
     }
+    rm_waitq_unlock(q);
+}
+
+RM_API void rm_waitq_serve(rm_waitq *q) {
+    if (q == NULL || (RMI_LOAD32(&q->word, SEQ_CST) & 1u) == 0) return;
+    rm_waitq_lock(q);
+    rmi_waitq_settle(q, rm_now(q->desc.clock));
     rm_waitq_unlock(q);
 }
 

@@ -293,7 +293,8 @@ typedef struct rm_pool_desc {
                                  an acquire has waited so long; 0 = at once */
     int64_t create_backoff_ns; /* after a failed create nothing is tried for so long, doubled
                                       with each failure, less up to half at random; 0 = 10 ms;
-                                      RM_NONE = no backoff: one after the other */
+                                      RM_NONE = no backoff: one after the other, with
+                                      several endpoints 1 ms */
     int64_t create_backoff_max_ns; /* and at most; 0 = 5 s */
     int64_t max_lifetime_ns;       /* ended when so old, on acquire, release or by
                                       rm_pool_maintain; 0 = never */
@@ -397,8 +398,8 @@ RM_API RM_MUST_USE rm_status rm_pool_acquire_until(rm_pool *pool, rm_deadline de
    pool's; RM_E_INVALID for NULL. The resource is left alone by all three.
    Threads: any, also another than the one that acquired. Blocks: in reset_fn, validate_fn,
    destroy_fn and the guard; for a short lock when somebody waits, and in create_fn and acquired_fn
-   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max and
-   when somebody waits; above max O(capacity + those that wait). */
+   of an asynchronous acquire. Allocates: no. Cost: O(capacity) with max_idle below max, above max,
+   and when somebody waits. */
 RM_API rm_status rm_pool_release(rm_pool *pool, rm_lease *lease, rm_release how);
 
 /* Gives a resource back after an operation that ended with this result (NULL or status RM_OK: it
@@ -530,7 +531,8 @@ typedef struct rm_pool_request {
     void *user;
     rm_deadline deadline;
     rm_permit permit;
-    uint32_t life; /* the pool's, of which a fork begins another */
+    uint32_t life;   /* the pool's, of which a fork begins another */
+    uint32_t thread; /* rm_thread_number of the one that asked: the lease is its */
 } rm_pool_request;
 
 /* Borrows a resource without waiting, in the same queue as all others: acquired_fn gets it, perhaps
@@ -551,8 +553,8 @@ RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
 /* Gives up an asynchronous acquire: acquired_fn is called with RM_E_CANCELLED.
    Returns: RM_E_STALE when it came too late; acquired_fn is called with RM_E_CANCELLED all the same
    if what it got just then is not fit; RM_E_INVALID for NULL.
-   Threads: any, while request and pool live. Blocks: for a short lock, in acquired_fn.
-   Allocates: no. */
+   Threads: any, while request and pool live and request is not used again. Blocks: for a short
+   lock, in acquired_fn. Allocates: no. */
 RM_API rm_status rm_pool_request_cancel(rm_pool_request *request);
 
 /* >>operations */
@@ -587,8 +589,8 @@ RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_er
 
 /* Makes idle resources until there are count of them (at most max in all), in up to 16 threads.
    *made (may be NULL) is how many it made, also on failure. What others are making or checking
-   counts, also for an acquire; what is above max_idle ends at once, and under a max_total it makes
-   what there are places for.
+   counts, also for an acquire; what is above max_idle ends at once; it makes what max_creating and
+   max_total leave room for.
    Returns: the first failed create's status; RM_E_REJECTED by the guards of endpoints;
    RM_E_TIMEOUT when the deadline passed first; RM_E_CLOSED; RM_E_SYSTEM; RM_E_INVALID.
    Threads: any. Blocks: in create_fn. Allocates: what threads take. Cost: O(capacity) for each. */
@@ -655,7 +657,8 @@ typedef struct rm_pools rm_pools;
 /* A lease, and what keeps its pool alive. */
 typedef struct rm_pools_lease {
     rm_lease lease;
-    rm_pool *pool; /* for rm_pool_note, rm_pool_evict and the like; rm_pools alone lends */
+    rm_pool *pool; /* for rm_pool_note, rm_pool_evict and the like, until the lease has ended or was
+                      reclaimed; rm_pools alone lends */
     rm_registry_ref ref;
     uint32_t pools;
 } rm_pools_lease;
@@ -693,8 +696,8 @@ RM_API rm_status rm_pools_destroy(rm_pools *pools);
 RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *error);
 
 /* Borrows a resource of a key. cancel may be NULL.
-   Returns: as rm_pool_acquire_until; RM_E_FULL also when max_keys are in use; RM_E_TOO_LARGE for a
-   key above 255 bytes; RM_E_NOMEM; open_fn's status.
+   Returns: as rm_pool_acquire_until; RM_E_FULL also when max_keys are in use or being made;
+   RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's status.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: for a new key.
    Owns: the caller; rm_pools_release. Cost: O(max_keys) when full. */
 RM_API RM_MUST_USE rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
@@ -707,7 +710,7 @@ typedef void (*rm_pools_acquired_fn)(rm_status status, const rm_pools_lease *lea
 
 /* An asynchronous acquire of a key. Private fields; lives, unmoved, until acquired_fn is called. */
 typedef struct rm_pools_request {
-    rm_pool_request request; /* for rm_pool_request_cancel */
+    rm_pool_request request;
     rm_pools *pools;
     rm_registry_ref ref;
     uint32_t number;
@@ -726,14 +729,25 @@ RM_API rm_status rm_pools_acquire_async(rm_pools *pools, rm_pools_request *reque
                                         rm_pools_acquired_fn acquired_fn, rm_error *error,
                                         void *user);
 
-/* Gives a resource back and zeroes the lease; rm_pool_release_result and rm_pool_detach with
-   lease.pool do as well.
+/* Gives up an asynchronous acquire of a key, whose pool may be gone.
+   Returns: as rm_pool_request_cancel.
+   Threads: any, while request and pools live and request is not used again. Blocks: for a short
+   lock, in acquired_fn; under a max_total in hooks of other keys. Allocates: no. */
+RM_API rm_status rm_pools_request_cancel(rm_pools_request *request);
+
+/* Gives a resource back and zeroes the lease; rm_pool_detach with lease.pool does as well.
    Returns: RM_E_STALE for a lease that has ended and for a copy of one, its pool gone or not;
    RM_E_FOREIGN for a lease of other pools, and for one from before rm_pools_after_fork_child;
    RM_E_INVALID.
    Threads: any. Blocks: as rm_pool_release; under a max_total in hooks of other keys.
    Allocates: no. Cost: with max_total used up O(keys that wait * capacity), and O(max_keys). */
 RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how);
+
+/* Gives a resource back after an operation that ended with this result, as rm_pool_release_result.
+   Returns: as rm_pools_release.
+   Threads: any. Blocks: as rm_pools_release, in classify_fn. Allocates: no. */
+RM_API rm_status rm_pools_release_result(rm_pools *pools, rm_pools_lease *lease,
+                                         const rm_error *result);
 
 /* Calls rm_pool_maintain for every pool; with desc.pool.maintain_every_ns a thread does.
    Returns: the first failure of a pool, RM_E_CLOSED among them; RM_E_INVALID for NULL.
@@ -1390,7 +1404,7 @@ static void rmi_pool_claim_surplus(rm_pool *pool, uint32_t *first) {
 static void rmi_pool_trim(rm_pool *pool) {
     uint32_t asked, first = 0;
     bool more = true;
-    (void)rm_waitq_expire(&pool->queue); /* what somebody waits for is not too much */
+    rm_waitq_serve(&pool->queue); /* what somebody waits for is not too much */
     while (more) {
         if (RMI_ADD32(&pool->trims, 1u, SEQ_CST) != 0) return; /* who is at it looks again */
         do {
@@ -1437,7 +1451,8 @@ static void rmi_pool_back_off(rm_pool *pool, rmi_slot *slot, int64_t now) {
         wait = rm_time_mul(wait, 2);
     if (wait > most) wait = most;
     if (wait > 1) wait -= (int64_t)rm_random_below(pool->env.random, (uint64_t)wait / 2 + 1);
-    until = rm_time_add(now, wait < 0 ? 0 : wait);
+    if (wait < 0) wait = pool->endpoint_count > 1 ? RM_MS(1) : 0; /* the others have their turn */
+    until = rm_time_add(now, wait);
     if ((uint64_t)until == RMI_POOL_PROBED) --until;
     /* before `failures`, else somebody might take an old one for this; a probe has ended with it */
     RMI_STORE64(&endpoint->retry_ns, (uint64_t)until, SEQ_CST);
@@ -1680,11 +1695,16 @@ static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     return at;
 }
 
-/* The drain queue's try: is every slot empty? */
-static bool rmi_pool_drained(void *owner, void *request, uint64_t *grant) {
+/* Is every slot empty? */
+static bool rmi_pool_drained(rm_pool *pool) {
+    return RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_TOTAL) == 0;
+}
+
+/* The drain queue's try: is every slot empty, or was it, so that a start has opened the pool? */
+static bool rmi_pool_was_drained(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     (void)request, (void)grant;
-    return RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_TOTAL) == 0;
+    return rmi_pool_drained(pool) || !rmi_pool_is_closed(pool);
 }
 
 static void rmi_pool_remember(rm_pool *pool, int64_t now, uint64_t grant) {
@@ -2056,7 +2076,9 @@ static bool rmi_pool_holds(rm_pool *pool) {
 
 /* A wait has ended. A place that it was offered, or what is idle here, is for others. */
 static void rmi_pools_waited(rm_pool *pool, rmi_pool_wish *wish) {
+    const bool counted = wish->counted;
     rmi_pools_count_out(pool, wish);
+    if (counted) rm_waitq_notify(&pool->queue); /* the next speaks for itself */
     if (pool->budget != NULL) rmi_pools_relieve(pool);
 }
 
@@ -2101,13 +2123,13 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
 
 /* Lends a slot that is ready: from here on it is its holder's. */
 static inline void rmi_pool_lend(rm_pool *pool, rmi_slot *slot, const rm_permit *permit,
-                                 int64_t now, rm_lease *out) {
+                                 int64_t now, uint32_t thread, rm_lease *out) {
     const uint64_t word = RMI_LOAD64(&slot->word, RELAXED);
     const uint64_t lent = rmi_slot_word((word >> RMI_SLOT_BITS) + 1u, RMI_SLOT_BUSY);
     if (pool->desc.time_uses) now = rm_now(pool->env.clock);
     RMI_STORE64(&slot->acquired_ns, (uint64_t)now, RELAXED);
     RMI_STORE64(&slot->where, 0u, RELAXED);
-    RMI_STORE32(&slot->thread, rm_thread_number(), RELAXED);
+    RMI_STORE32(&slot->thread, thread, RELAXED);
     if (pool->guard.admit_fn != NULL) slot->permit = *permit;
     out->resource = rmi_pool_resource_of(slot);
     out->sequence = lent >> RMI_SLOT_BITS;
@@ -2148,7 +2170,7 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         if (again) continue;
         if (status != RM_OK)
             return rmi_pool_lacks(pool, &permit, rmi_pool_blame(pool, status), status, error);
-        rmi_pool_lend(pool, slot, &permit, ask->now_ns, out);
+        rmi_pool_lend(pool, slot, &permit, ask->now_ns, rm_thread_number(), out);
     }
     return RM_OK;
 }
@@ -2186,7 +2208,7 @@ static inline bool rmi_pool_acquire_again(rm_pool *pool, int64_t deadline_ns, rm
         rmi_pool_offer(pool, slot);
         return false;
     }
-    rmi_pool_lend(pool, slot, NULL, now, out);
+    rmi_pool_lend(pool, slot, NULL, now, rm_thread_number(), out);
     return true;
 #else
     (void)pool, (void)deadline_ns, (void)out;
@@ -2256,6 +2278,7 @@ static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
                 : rm_waitq_add(&pool->queue, &request->waiter, &request->wish, request->deadline,
                                request->cancel, rmi_pool_arrived, request);
     if (status != RM_OK) rmi_pools_count_out(pool, &request->wish);
+    if (status != RM_OK && wants) rm_waitq_notify(&pool->queue); /* the next speaks for itself */
     if (wants) rmi_pools_relieve(pool); /* after it, who found something idle needs no place */
     if (wants) rmi_pools_put(pool, &held);
     return status;
@@ -2281,6 +2304,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     void *const acquired_user = request->user;
     rm_outcome outcome = RM_OUTCOME_IGNORE;
     rm_permit permit = request->permit;
+    const uint32_t thread = request->thread;
     rmi_pool_ask ask;
     rm_lease lease;
     rm_error error;
@@ -2304,7 +2328,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
         if (again) status = rmi_pool_denied(pool, status, &error);
     }
     if (status == RM_OK)
-        rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, &lease);
+        rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, thread, &lease);
     else
         (void)rmi_pool_lacks(pool, &permit, outcome, status, &error);
     rmi_pool_answer(pool, acquired_fn, acquired_user, &lease, status == RM_OK ? NULL : &error);
@@ -2323,6 +2347,7 @@ static rm_status rmi_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
     memset(request, 0, sizeof *request);
     request->pool = pool;
     request->life = pool->life;
+    request->thread = rm_thread_number();
     request->cancel = cancel;
     request->acquired_fn = acquired_fn;
     request->user = user;
@@ -2729,16 +2754,20 @@ static uint32_t rmi_pool_soon_idle(rm_pool *pool) {
 static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     rm_pool *pool = u->pool;
     uint64_t grant = 0;
+    rm_status first = RM_OK;
     for (;;) {
         const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
         rm_status status;
         if (rmi_upkeep_over(u) || rmi_pool_kept(pool) >= rmi_pool_size(sizes, 0) ||
             rmi_pool_soon_idle(pool) >= rmi_pool_size(sizes, 2))
-            return RM_OK;
+            return first;
         if (!rmi_pool_claim_best(pool, false, NULL, &grant))
-            return rmi_pool_blocked(pool, &grant) ? rmi_pool_gave_up(pool, grant, error) : RM_OK;
-        status = rmi_pool_make_idle(pool, grant, u->deadline, error);
-        if (status != RM_OK) return status;
+            return first == RM_OK && rmi_pool_blocked(pool, &grant)
+                       ? rmi_pool_gave_up(pool, grant, error)
+                       : first;
+        status = rmi_pool_make_idle(pool, grant, u->deadline, first == RM_OK ? error : NULL);
+        if (first == RM_OK) first = status;
+        if (status != RM_OK && !rmi_pool_has_another(pool, NULL)) return first;
         if (u->budget != UINT32_MAX) --u->budget;
     }
 }
@@ -2784,18 +2813,22 @@ static void rmi_pool_warm_run(void *user) {
     rm_status status = RM_OK;
     rm_error error;
     uint64_t grant = 0;
-    while (status == RM_OK && RMI_ADD32(&warm->begun, 1u, RELAXED) < warm->todo) {
+    bool again = false; /* one failed; another endpoint may do */
+    while (again || (status == RM_OK && RMI_ADD32(&warm->begun, 1u, RELAXED) < warm->todo)) {
+        again = false;
         if (rm_deadline_passed(warm->pool->env.clock, warm->deadline)) {
             status = rm_error_set(&error, RM_E_TIMEOUT, 0, warm->pool->name,
                                   "the time was over before %u resources were made", warm->todo);
             break;
         }
-        if (rmi_pool_claim_best(warm->pool, false, NULL, &grant))
+        if (rmi_pool_claim_best(warm->pool, false, NULL, &grant)) {
             status = rmi_pool_make_idle(warm->pool, grant, warm->deadline, &error);
-        else if (rmi_pool_blocked(warm->pool, &grant))
+            again = status != RM_OK && rmi_pool_has_another(warm->pool, NULL);
+        } else if (rmi_pool_blocked(warm->pool, &grant)) {
             status = rmi_pool_gave_up(warm->pool, grant, &error);
-        else
+        } else {
             break;
+        }
         if (status == RM_OK) (void)RMI_ADD32(&warm->made, 1u, RELAXED);
     }
     if (status == RM_OK) return;
@@ -3039,7 +3072,7 @@ RM_API rm_status rm_pool_close(rm_pool *pool, int64_t timeout_ns, rm_error *erro
         rmi_pool_turn_queue(pool);
     } while (!rmi_pool_is_closed(pool)); /* a start came in between */
     rmi_pool_sweep(pool);
-    if (rmi_pool_drained(pool, NULL, &grant)) return RM_OK;
+    if (rmi_pool_was_drained(pool, NULL, &grant)) return RM_OK;
     if (timeout_ns == 0) timeout_ns = RM_SEC(8);
     status = timeout_ns == RM_NOWAIT
                  ? RM_E_BUSY
@@ -3130,13 +3163,13 @@ RM_API const char *rm_pool_cause_name(rm_pool_cause cause) {
 /* A pool that was stopped opens again, so that a manager can start what it has stopped. */
 static rm_status rmi_pool_start(void *user, rm_deadline deadline, rm_error *error) {
     rm_pool *pool = (rm_pool *)user;
-    uint64_t grant = 0;
     if (rmi_pool_is_closed(pool)) {
-        if (!rmi_pool_drained(pool, NULL, &grant))
+        if (!rmi_pool_drained(pool))
             return rm_error_set(error, RM_E_BUSY, 0, pool->name,
                                 "resources from before it was closed are still out");
         rmi_pool_turn(pool, RMI_EPOCH_CLOSED, 0, RMI_EPOCH_GENERATION);
         rmi_pool_turn_queue(pool);
+        rm_waitq_notify(&pool->drain); /* who waits for the end may have missed it */
     }
     if (rmi_helper_start(&pool->helper) != RM_OK) /* a destroy that was refused has ended it */
         return rm_error_set(error, RM_E_SYSTEM, 0, pool->name,
@@ -3420,7 +3453,7 @@ static rm_status rmi_pool_init_queues(rm_pool *pool) {
     memset(&queue, 0, sizeof queue);
     queue.clock = pool->env.clock;
     queue.owner = pool;
-    queue.try_fn = rmi_pool_drained;
+    queue.try_fn = rmi_pool_was_drained;
     status = rm_waitq_init(&pool->drain, &queue);
     if (status != RM_OK) return status;
     queue.try_fn = rmi_pool_serve;
@@ -3553,6 +3586,7 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     for (i = 0; i < pool->endpoint_count; ++i) {
         pool->endpoints[i].failures = 0;
         pool->endpoints[i].shut_ns = 0;
+        pool->endpoints[i].retry_ns = 0; /* a probe was the parent's */
     }
     ++pool->life;
     pool->epoch &= ~RMI_EPOCH_STOPPED;
@@ -3691,8 +3725,9 @@ static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish) {
 static void rmi_budget_count_out(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish) {
     if (RMI_ADD32(&pool->wanting, 0u - 1u, SEQ_CST) == 1) {
         rmi_budget_unlink(budget, pool);
-        pool->held = pool->grows = false;
+        pool->held = false;
     }
+    pool->grows = false; /* it spoke for itself; the next is asked at once */
     (void)RMI_ADD32(&budget->wanting, 0u - 1u, SEQ_CST);
     wish->counted = false;
 }
@@ -3723,10 +3758,7 @@ static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wi
     if (got) {
         (void)RMI_ADD32(&budget->used, 1u, SEQ_CST);
         rmi_budget_turn(budget, pool);
-        if (wish != NULL && wish->counted) {
-            rmi_budget_count_out(budget, pool, wish);
-            pool->grows = false; /* it spoke for itself; the next is asked at once */
-        }
+        if (wish != NULL && wish->counted) rmi_budget_count_out(budget, pool, wish);
     }
     rm_mutex_unlock(&budget->mutex);
     return got;
@@ -3800,7 +3832,7 @@ static bool rmi_pools_yields(rm_pool *pool) {
 
 /* Whose turn is it, of those that had none in this round? The one with the fewest, of equals the
    one that has gone without for the longest; held, so that it stays. */
-static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, uint32_t *told,
+static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, uint32_t *need,
                                rm_registry_ref *held) {
     rm_pool *pool, *best = NULL;
     rm_mutex_lock(&budget->mutex);
@@ -3811,11 +3843,19 @@ static rm_pool *rmi_pools_next(rmi_budget *budget, uint64_t round, uint32_t *tol
     }
     if (best != NULL) {
         best->round = round;
-        *told += rmi_pools_need(best);
+        *need = rmi_pools_need(best);
         (void)rmi_pools_hold(best, held); /* as do those that wait in it */
     }
     rm_mutex_unlock(&budget->mutex);
     return best;
+}
+
+static uint32_t rmi_pool_waiting(rm_pool *pool) {
+    uint32_t waiting;
+    rm_waitq_lock(&pool->queue);
+    waiting = pool->queue.stats.waiting;
+    rm_waitq_unlock(&pool->queue);
+    return waiting;
 }
 
 /* Offers the places that are free to those that wait for one. */
@@ -3823,12 +3863,15 @@ static void rmi_pools_wake(rmi_budget *budget) {
     rm_registry_ref held;
     rm_pool *pool;
     uint64_t round;
-    uint32_t left, told = 0; /* as many as are free: who has come to nothing wakes the next */
+    uint32_t left, need = 0,
+                   told = 0; /* as many as are free: who comes to nothing wakes the next */
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
     round = RMI_ADD64(&budget->rounds, 1u, RELAXED) + 1u;
     left = budget->max - RMI_LOAD32(&budget->used, SEQ_CST);
     while (told < left && !rmi_budget_spent(budget) &&
-           (pool = rmi_pools_next(budget, round, &told, &held)) != NULL) {
+           (pool = rmi_pools_next(budget, round, &need, &held)) != NULL) {
+        const uint32_t waiting = rmi_pool_waiting(pool); /* others are on their way to the queue */
+        told += need < waiting ? need : waiting;
         rm_waitq_notify(&pool->queue);
         (void)rm_registry_put(budget->pools->registry, &held);
     }
@@ -4119,15 +4162,45 @@ RM_API rm_status rm_pools_acquire_async(rm_pools *pools, rm_pools_request *reque
     return status;
 }
 
-RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how) {
+RM_API rm_status rm_pools_request_cancel(rm_pools_request *request) {
     rm_registry_ref held;
+    rm_registry *registry; /* request may be gone after its callback */
     rm_status status;
+    if (request == NULL || request->pools == NULL) return RM_E_INVALID;
+    registry = request->pools->registry;
+    if (request->number != request->pools->number) return RM_E_STALE;
+    status = rm_registry_hold(registry, &request->ref, &held);
+    if (status != RM_OK) return status;
+    status = rm_pool_request_cancel(&request->request);
+    (void)rm_registry_put(registry, &held);
+    return status;
+}
+
+/* Holds the pool of a lease, which may be gone. */
+static rm_status rmi_pools_hold_lease(rm_pools *pools, const rm_pools_lease *lease,
+                                      rm_registry_ref *held) {
     if (pools == NULL || lease == NULL) return RM_E_INVALID;
     if (lease->pool == NULL) return RM_E_STALE;
     if (lease->pools != pools->number) return RM_E_FOREIGN;
-    status = rm_registry_hold(pools->registry, &lease->ref, &held); /* its pool may be gone */
+    return rm_registry_hold(pools->registry, &lease->ref, held);
+}
+
+RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how) {
+    rm_registry_ref held;
+    rm_status status = rmi_pools_hold_lease(pools, lease, &held);
     if (status != RM_OK) return status;
     status = rm_pool_release(lease->pool, &lease->lease, how);
+    (void)rm_registry_put(pools->registry, &held);
+    if (status == RM_OK) memset(lease, 0, sizeof *lease);
+    return status;
+}
+
+RM_API rm_status rm_pools_release_result(rm_pools *pools, rm_pools_lease *lease,
+                                         const rm_error *result) {
+    rm_registry_ref held;
+    rm_status status = rmi_pools_hold_lease(pools, lease, &held);
+    if (status != RM_OK) return status;
+    status = rm_pool_release_result(lease->pool, &lease->lease, result);
     (void)rm_registry_put(pools->registry, &held);
     if (status == RM_OK) memset(lease, 0, sizeof *lease);
     return status;
@@ -4182,7 +4255,8 @@ RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *e
     RMI_STORE32(&pools->closed, 1u, SEQ_CST);
     rm_registry_each(pools->registry, rmi_pools_close_now, NULL); /* nobody waits for the others */
     rm_registry_each(pools->registry, rmi_pools_close_one, &visit);
-    if (visit.status == RM_E_BUSY && timeout_ns != RM_NOWAIT) /* none was left for it */
+    if (visit.status == RM_E_BUSY && timeout_ns != RM_NOWAIT &&
+        rm_deadline_passed(pools->env.clock, visit.deadline)) /* none was left for it */
         visit.status = visit.error.status = RM_E_TIMEOUT;
     if (visit.status != RM_OK && error != NULL) *error = visit.error;
     return visit.status;

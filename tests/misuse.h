@@ -1465,6 +1465,9 @@ static rm_error *arg_rm_pool_release_result__result(world *w, int value) {
     if (value > 2) past_end(w);
     return &result;
 }
+static rm_error *arg_rm_pools_release_result__result(world *w, int value) {
+    return arg_rm_pool_release_result__result(w, value);
+}
 static void *arg_void_p__data(world *w, int value) {
     return arg_void_p__user(w, value);
 }
@@ -1608,6 +1611,28 @@ static rm_pools_request *arg_rm_pools_acquire_async__request(world *w, int value
     if (value == 1) return (rm_pools_request *)null(w);
     if (value > 1) past_end(w);
     return &w->key_request;
+}
+/* Of one that waits, because the key's pool is suspended. */
+static rm_pools_request *arg_rm_pools_request_cancel__request(world *w, int value) {
+    const rm_deadline none = {0};
+    rm_pools *pools = keys_acquired_from = need_pools(w, &w->pools);
+    if (value == 1) return (rm_pools_request *)null(w);
+    if (value > 3) past_end(w);
+    if (value == 2) misuse(w, "zeroed");
+    if (value == 2) w->expect = RM_E_INVALID;
+    if (value == 3) misuse(w, "done before");
+    if (value == 3) w->expect = RM_E_STALE;
+    if (value == 2) return &w->key_request;
+    lend_key(pools, &w->key_lease);
+    if (value == 0) expect(rm_pool_suspend(w->key_lease.pool) == RM_OK, "not suspended");
+    expect(rm_pools_acquire_async(pools, &w->key_request, "key", 3, none, NULL,
+                                  give_acquired_key_back, NULL, NULL) == RM_OK,
+           "no asynchronous acquire");
+    return &w->key_request;
+}
+static void after_rm_pools_request_cancel(world *w, rm_status status, rm_pools_request *request) {
+    (void)status, (void)request;
+    if (w->key_lease.pool != NULL) (void)rm_pool_resume(w->key_lease.pool);
 }
 static rm_pools_lease *arg_rm_pools_lease_p(world *w, int value) {
     const rm_deadline none = {0};

@@ -1049,13 +1049,17 @@ static rm_status call_pools_acquire_async(void) {
 static rm_status call_pools_acquire_async_and_cancel(void) {
     rm_pools_request *request = &key_requests[key_requests_used];
     (void)borrow_key_async("held", none);
-    return rm_pool_request_cancel(&request->request);
+    return rm_pools_request_cancel(request);
 }
 static rm_status call_pools_release(void) {
     return rm_pools_release(pools, &key_held, RM_RELEASE_OK);
 }
 static rm_status call_pools_release_broken(void) {
     return rm_pools_release(pools, &key_held, RM_RELEASE_BROKEN);
+}
+static rm_status call_pools_release_result(void) {
+    const rm_error result = timed_out();
+    return rm_pools_release_result(pools, &key_held, &result);
 }
 static rm_status call_pools_maintain(void) {
     return rm_pools_maintain(pools, 0, none, NULL);
@@ -1082,10 +1086,11 @@ static const action pools_actions[] = {
     {"rm_pools_acquire of that key", call_pools_acquire_same, LENT_OF_KEY},
     {"rm_pools_acquire of another key", call_pools_acquire_other, LENT_OF_KEY},
     {"rm_pools_acquire_async", call_pools_acquire_async, LENT_OF_KEY},
-    {"rm_pools_acquire_async and rm_pool_request_cancel", call_pools_acquire_async_and_cancel,
+    {"rm_pools_acquire_async and rm_pools_request_cancel", call_pools_acquire_async_and_cancel,
      BIT(OK) | BIT(E_STALE) | BIT(E_INVALID)}, /* the last: there was no request */
     {"rm_pools_release", call_pools_release, GIVEN_BACK},
     {"rm_pools_release of a broken one", call_pools_release_broken, GIVEN_BACK},
+    {"rm_pools_release_result", call_pools_release_result, GIVEN_BACK},
     {"rm_pools_maintain", call_pools_maintain, LENT_OR_NOT},
     {"rm_pools_each", call_pools_each, BIT(OK)},
     {"rm_pools_resource, its health and statistics", call_pools_resource, BIT(OK)},
@@ -2250,6 +2255,12 @@ static rm_status call_waitq_notify(void) {
     units = 0;
     return RM_OK;
 }
+static rm_status call_waitq_serve(void) {
+    units = 1;
+    rm_waitq_serve(&queue);
+    units = 0;
+    return RM_OK;
+}
 static rm_status call_waitq_expire(void) {
     (void)rm_waitq_expire(&queue);
     return RM_OK;
@@ -2291,6 +2302,7 @@ static const action queue_actions[] = {
     {"rm_waitq_remove", call_waitq_remove, BIT(OK) | BIT(E_STALE)},
     {"rm_waitq_remove of the last", call_waitq_remove_own, BIT(OK) | BIT(E_STALE)},
     {"rm_waitq_notify", call_waitq_notify, BIT(OK)},
+    {"rm_waitq_serve", call_waitq_serve, BIT(OK)},
     {"rm_waitq_expire", call_waitq_expire, BIT(OK)},
     {"rm_waitq_close", call_waitq_close, BIT(OK)},
     {"rm_waitq_open", call_waitq_open, BIT(OK)},

@@ -170,6 +170,7 @@ TEST(misuse, of_wait_queues) {
     CHECK_EQ(rm_waitq_complete(NULL, NULL, RM_OK, 0), 0);
     CHECK_EQ(rm_waitq_expire(NULL), INT64_MAX);
     rm_waitq_notify(NULL);
+    rm_waitq_serve(NULL);
     rm_waitq_close(NULL);
     rm_waitq_open(NULL);
     rm_waitq_lock(NULL);

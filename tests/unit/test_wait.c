@@ -748,6 +748,24 @@ TEST(waitq, lets_newcomers_barge_until_the_head_has_waited_long_enough) {
     rm_virtual_clock_destroy(&time_machine);
 }
 
+TEST(waitq, serves_a_young_head_when_told_to) {
+    blocker head;
+    stock s;
+    set_clock(1000);
+    stock_init(&s, &fake, 100, 0);
+    rm_waitq_serve(&s.queue); /* nobody waits */
+    block_in(&head, &s.queue, never, NULL);
+    await(1);
+    rm_waitq_serve(&s.queue); /* there is nothing */
+    CHECK_EQ(stats_of(&s.queue).waiting, 1);
+    s.units = 1;
+    rm_waitq_serve(&s.queue);
+    CHECK_EQ(s.units, 0); /* it need not come for it */
+    ended(&head, RM_OK);
+    CHECK_EQ(rm_waitq_destroy(&s.queue), RM_OK);
+    rm_virtual_clock_destroy(&time_machine);
+}
+
 TEST(waitq, head_that_was_beaten_to_a_unit_waits_on_and_then_starves) {
     blocker head;
     stock s;
