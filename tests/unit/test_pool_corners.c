@@ -544,6 +544,7 @@ static void arrive(rm_status status, const rm_lease *lease, const rm_error *erro
 static rm_status ask(rm_pool *pool, arrival *a) {
     const rm_deadline never = {0};
     memset(a, 0, sizeof *a);
+    memset(&a->request, 1, sizeof a->request); /* it is for the pool to fill in */
     return rm_pool_acquire_async(pool, &a->request, never, NULL, arrive, NULL, a);
 }
 
@@ -953,14 +954,16 @@ TEST(settings, without_discard_fn_forget_what_the_parent_has) {
         world_init(&w, 2);
         w.desc.discard_fn = i == 1 ? discard : NULL;
         open_world();
+        fill(&w, 1);
         CHECK_EQ(RM_OK, take(&w, &mine));
         CHECK_EQ(RM_OK, rm_pool_after_fork_child(w.pool));
         CHECK_EQ(i, discards);
         ++w.leaves;
         if (i == 0) free(mine.resource);
         CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &mine, RM_RELEASE_OK));
+        CHECK_EQ(RM_OK, take(&w, &other)); /* in the same slot */
+        CHECK_EQ(RM_E_STALE, rm_pool_release(w.pool, &mine, RM_RELEASE_OK));
         memset(&mine, 0, sizeof mine);
-        fill(&w, 2);
         end_world();
     }
 }
@@ -1121,6 +1124,28 @@ TEST(settings, the_child_of_a_fork_does_not_tell_what_failed_before) {
         CHECK_EQ(RM_HEALTH_HEALTHY, rm_pool_resource(w.pool).health_fn(w.pool, NULL));
         end_world();
     }
+}
+
+/* In destroy_fn, and then in create_fn. */
+static void look_at_the_state(world *that) {
+    rm_pool_stats s;
+    CHECK_EQ(RM_OK, rm_pool_stats_get(that->pool, &s));
+    CHECK_EQ(that->depth == 0, s.closing);
+    CHECK_EQ(that->depth == 1, s.creating);
+    ++that->depth;
+}
+
+TEST(settings, of_a_lifetime_replace_what_is_too_old_in_its_place) {
+    world_init(&w, 1);
+    w.desc.max_lifetime_ns = RM_SEC(1);
+    open_world();
+    fill(&w, 1);
+    pass(&w, RM_SEC(1));
+    w.inside_all = look_at_the_state;
+    CHECK_EQ(RM_OK, take(&w, &mine));
+    CHECK_EQ(2, w.depth);
+    w.inside_all = NULL;
+    end_world();
 }
 
 /* ---- what the platform does not give */
@@ -1660,7 +1685,8 @@ TEST(keys, that_wait_come_before_newcomers_one_after_the_other) {
 
 TEST(keys, need_no_more_places_than_they_could_use) {
     uint64_t empty;
-    world_init(&w, 5);
+    world_init(&w, 3);
+    w.desc.overflow = 2;
     w.desc.max_creating = 3;
     open_world();
     empty = w.pool->slots[4].word;
@@ -2178,6 +2204,41 @@ TEST(keys, are_maintained_until_the_deadline) {
     CHECK_EQ(2, w.created);
     pools_give(&a_lease);
     pools_end();
+}
+
+TEST(keys, have_pools_by_the_name_that_was_given) {
+    char name[] = "tenant";
+    rm_pool_desc desc;
+    pools_init(1, 0);
+    keys.pool.name = name;
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    memset(name, 'x', sizeof name - 1);
+    take_a();
+    CHECK_EQ(RM_OK, rm_pool_desc_get(a_lease.pool, &desc));
+    CHECK_STR("tenant", desc.name);
+    pools_give(&a_lease);
+    pools_end();
+}
+
+TEST(keys, are_as_ill_as_the_worst_of_them) {
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        rm_error reason;
+        rm_resource resource;
+        pools_init(1, 0);
+        REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+        take_a();
+        take_b();
+        resource = rm_pools_resource(pools);
+        CHECK_EQ(RM_OK, rm_pool_suspend(i == 0 ? a_lease.pool : b_lease.pool));
+        CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+        CHECK_EQ(RM_E_BUSY, rm_pool_close(i == 0 ? b_lease.pool : a_lease.pool, RM_NOWAIT, NULL));
+        CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
+        CHECK_STR("the pool is closed", reason.message);
+        pools_give(&a_lease);
+        pools_give(&b_lease);
+        pools_end();
+    }
 }
 
 TEST(keys, are_held_by_reference) {
