@@ -2868,8 +2868,6 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     if (pool->budget != NULL) rmi_pools_relieve(pool); /* a probe that was undone may have held */
     if (made != NULL) *made = warm.made;
     if (warm.status != RM_OK && error != NULL) *error = warm.error;
-    if (warm.status == RM_OK && rmi_pool_is_closed(pool))
-        return rmi_pool_denied(pool, RM_E_CLOSED, error);
     return warm.status;
 }
 

@@ -1126,6 +1126,20 @@ TEST(settings, the_child_of_a_fork_does_not_tell_what_failed_before) {
     }
 }
 
+TEST(settings, of_a_backoff_of_a_nanosecond_double_it_too) {
+    int64_t i;
+    world_init(&w, 1);
+    w.desc.create_backoff_ns = 1;
+    w.create_status = RM_E_REFUSED;
+    open_world();
+    for (i = 1; i <= 64; i *= 2) {
+        CHECK_EQ(RM_E_REFUSED, take(&w, &mine));
+        CHECK_EQ(i, (int64_t)w.pool->endpoints[0].retry_ns - rm_now(&w.clock));
+        pass(&w, i);
+    }
+    end_world();
+}
+
 /* In destroy_fn, and then in create_fn. */
 static void look_at_the_state(world *that) {
     rm_pool_stats s;
@@ -2192,8 +2206,9 @@ TEST(keys, that_are_closed_say_so) {
     pools_end();
 }
 
-TEST(keys, are_maintained_until_the_deadline) {
+TEST(keys, are_maintained_and_started_until_the_deadline) {
     const rm_deadline none = {0};
+    rm_resource resource;
     pools_init(2, 0);
     keys.pool.min_idle = 2;
     REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
@@ -2203,6 +2218,13 @@ TEST(keys, are_maintained_until_the_deadline) {
     CHECK_EQ(RM_OK, rm_pools_maintain(pools, 0, none, NULL));
     CHECK_EQ(2, w.created);
     pools_give(&a_lease);
+    CHECK_EQ(RM_OK, rm_pools_close(pools, 0, NULL));
+    resource = rm_pools_resource(pools);
+    CHECK_EQ(RM_E_TIMEOUT,
+             resource.start_fn(resource.user, rm_deadline_after(&w.clock, RM_NOWAIT), NULL));
+    CHECK_EQ(2, w.created);
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, NULL));
+    CHECK_EQ(4, w.created);
     pools_end();
 }
 
