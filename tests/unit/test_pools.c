@@ -367,6 +367,71 @@ TEST(endpoints, are_passed_over_while_their_creates_fail) {
     world_end(&c.w);
 }
 
+/* Time passes with each call, so that one that is made again and again comes to an end. */
+static rm_status server_create_in_a_while(void **resource, rm_deadline deadline, rm_error *error,
+                                          void *user) {
+    pass(((server *)user)->w, RM_US(100));
+    return server_create(resource, deadline, error, user);
+}
+
+TEST(endpoints, that_fail_without_a_backoff_are_passed_over_by_an_acquire) {
+    rm_lease a, b;
+    cluster c;
+    cluster_init(&c, 2, 4);
+    c.w.desc.create_fn = server_create_in_a_while;
+    c.w.desc.create_backoff_ns = RM_NONE;
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_OK, take(&c.w, &a));
+    CHECK_EQ(RM_OK, take(&c.w, &b));
+    give(&c.w, &a, RM_RELEASE_BROKEN); /* of the first, which has the least in use now */
+    c.servers[0].status = RM_E_REFUSED;
+    CHECK_EQ(RM_OK, take_for(&c.w, RM_MS(100), &a));
+    CHECK_EQ(2, c.servers[0].creates); /* the one that failed, and the one before */
+    CHECK_EQ(2, c.servers[1].creates);
+    if (a.resource != NULL) give(&c.w, &a, RM_RELEASE_OK);
+    give(&c.w, &b, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+/* Upkeep and prewarming make what they are to where they may. */
+static bool open_with_one_well(cluster *c, bool guarded, uint32_t min_idle) {
+    cluster_init(c, 2, 4);
+    c->w.desc.min_idle = min_idle;
+    if (guarded) cluster_guard(c, 2);
+    if (guarded) c->servers[0].seen.refuses = true;
+    if (!guarded) c->servers[0].status = RM_E_REFUSED;
+    return world_open(&c->w);
+}
+
+TEST(endpoints, that_are_well_get_the_minimum_beside_others) {
+    uint32_t guarded;
+    for (guarded = 0; guarded < 2; ++guarded) {
+        cluster c;
+        REQUIRE(open_with_one_well(&c, guarded != 0, 3));
+        CHECK_EQ(guarded != 0 ? RM_E_REJECTED : RM_E_REFUSED, maintain(&c.w)); /* it tells, too */
+        CHECK_EQ(3, stats_of(&c.w).idle);
+        CHECK_EQ(3, c.servers[1].created);
+        CHECK_EQ(RM_OK, maintain(&c.w));
+        world_end(&c.w);
+    }
+}
+
+TEST(endpoints, that_are_well_are_prewarmed_beside_others) {
+    const rm_deadline never = {0};
+    uint32_t guarded, count;
+    for (guarded = 0; guarded < 2; ++guarded) {
+        for (count = 1; count <= 4; ++count) {
+            uint32_t made = 0;
+            cluster c;
+            REQUIRE(open_with_one_well(&c, guarded != 0, 0));
+            CHECK_EQ(RM_OK, rm_pool_prewarm(c.w.pool, count, never, &made, NULL));
+            CHECK_EQ(count, made);
+            CHECK_EQ(count, c.servers[1].created);
+            world_end(&c.w);
+        }
+    }
+}
+
 TEST(endpoints, fail_together_only_when_none_is_left) {
     rm_lease lease;
     cluster c;
