@@ -1788,6 +1788,45 @@ TEST(pools, lend_a_place_that_who_waits_may_not_use_yet) {
     house_end(&h);
 }
 
+/* Nor does one whose first waiter gave up when its time had come: the next speaks for itself. */
+TEST(pools, lend_a_place_past_a_key_whose_next_may_not_use_it_yet) {
+    const rm_deadline none = {0};
+    uint32_t cancelled;
+    for (cancelled = 0; cancelled < 2; ++cancelled) {
+        rm_pools_lease a, b, c;
+        guest gives_up, next, other;
+        house h;
+        house_init(&h, 2, 3);
+        REQUIRE(house_open(&h));
+        h.open_grow_after_ns = RM_SEC(10);
+        CHECK_EQ(RM_OK, lend(&h, "a", &a));
+        h.open_grow_after_ns = 0;
+        CHECK_EQ(RM_OK, lend(&h, "b", &b));
+        CHECK_EQ(RM_OK, lend(&h, "c", &c));
+        guest_init(&gives_up, &h, "a");
+        guest_init(&next, &h, "a");
+        guest_init(&other, &h, "b");
+        CHECK_EQ(RM_OK, ask_for(&gives_up, RM_SEC(11), NULL, NULL));
+        pass(&h.w, RM_SEC(9));
+        ask(&next);
+        pass(&h.w, RM_SEC(1));
+        CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL)); /* it may use a place, ... */
+        ask(&other);
+        if (cancelled != 0) CHECK_EQ(RM_OK, rm_pools_request_cancel(&gives_up.request));
+        pass(&h.w, RM_SEC(1));
+        CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL)); /* ... and has given up */
+        CHECK_EQ(cancelled != 0 ? RM_E_CANCELLED : RM_E_TIMEOUT, gives_up.status);
+        CHECK(next.waits && other.waits);
+        back(&h, &c, RM_RELEASE_BROKEN);
+        CHECK(next.waits && other.holds);
+        all_leave(&next, 1);
+        all_leave(&other, 1);
+        back(&h, &a, RM_RELEASE_OK);
+        back(&h, &b, RM_RELEASE_OK);
+        house_end(&h);
+    }
+}
+
 /* In destroy_fn: others come back meanwhile. */
 static house *ending_in;
 static guest *comes_back;
@@ -1830,6 +1869,41 @@ TEST(pools, end_one_resource_for_one_that_waits) {
     all_leave(full, 3);
     all_leave(full, 3);
     all_leave(full, 3);
+    house_end(&h);
+}
+
+/* In the destroy_fn of what makes way: another asks, and then a place becomes free. */
+static rm_pools_lease *breaks_meanwhile;
+
+static void destroy_beside_a_free_place(void *resource, void *user) {
+    guest *g = comes_back;
+    comes_back = NULL;
+    thing_destroy(resource, user);
+    if (g == NULL) return;
+    ask(g);
+    CHECK(g->waits);
+    back(g->h, breaks_meanwhile, RM_RELEASE_BROKEN);
+    CHECK(g->holds);
+}
+
+TEST(pools, lend_a_place_to_the_next_while_the_first_is_not_in_its_queue_yet) {
+    rm_pools_lease broken, first;
+    rm_error error;
+    guest next;
+    house h;
+    house_init(&h, 2, 2);
+    h.desc.pool.destroy_fn = destroy_beside_a_free_place;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(1, visit(&h, "idle"));
+    CHECK_EQ(RM_OK, lend(&h, "broken", &broken));
+    guest_init(&next, &h, "next");
+    breaks_meanwhile = &broken;
+    comes_back = &next;
+    CHECK_EQ(RM_OK, get(&h, "first", RM_FOREVER, &first, &error)); /* what is idle ends for it */
+    CHECK(next.holds);
+    CHECK_EQ(4, h.w.created);
+    back(&h, &first, RM_RELEASE_OK);
+    all_leave(&next, 1);
     house_end(&h);
 }
 
