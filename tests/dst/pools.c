@@ -672,6 +672,23 @@ DST(hungry, are_offered_a_place_while_their_key_goes) {
     finish_keys();
 }
 
+static void gives_up_its_request(int index) {
+    const rm_status status = rm_pools_request_cancel(&asked[3].request);
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_STALE);
+}
+
+/* What was given up, or came too late for that, may have been its key's last. */
+DST(hungry, give_up_a_request_while_its_key_goes) {
+    void (*const threads[])(int) = {gives_back, gives_up_its_request, gives_up_c_unless_full};
+    begin_keys(1, 1, 2, 0);
+    hold_a();
+    asks("b", &asked[3], NULL);
+    dst_go(3, threads);
+    DST_CHECK(asked[3].over == 1 + RM_OK || asked[3].over == 1 + RM_E_CANCELLED);
+    finish_keys();
+}
+
 DST(hungry, are_told_that_the_pools_are_closed) {
     void (*const threads[])(int) = {gives_back, asks_a, asks_b, closes_all};
     begin_keys(1, 1, 2, 2);

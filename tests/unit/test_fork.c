@@ -451,9 +451,42 @@ TEST(fork, pools_of_keys_start_afresh) {
     CHECK_EQ(RM_E_FOREIGN, rm_pools_release(pools, &old, RM_RELEASE_BROKEN));
     REQUIRE(rm_pools_acquire(pools, "a", 1, never, NULL, &lease, NULL) == RM_OK);
     CHECK_EQ(RM_E_FOREIGN, rm_pools_release(pools, &old, RM_RELEASE_BROKEN));
+    CHECK_EQ(RM_E_FOREIGN, rm_pools_release_result(pools, &old, NULL));
     CHECK_EQ(before, ended);
     CHECK_EQ(RM_OK, rm_pools_release(pools, &lease, RM_RELEASE_BROKEN));
     CHECK_EQ(before + 1, ended);
+    CHECK_EQ(RM_OK, rm_pools_destroy(pools));
+    keep_end();
+}
+
+static void key_request_done(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                             void *user) {
+    (void)status, (void)lease, (void)error;
+    ++*(int *)user;
+}
+
+TEST(fork, pools_of_keys_forget_who_waits) {
+    const rm_env env = keeping();
+    const rm_deadline never = {0};
+    rm_pools_desc desc;
+    rm_pools *pools = NULL;
+    rm_pools_lease old, lease;
+    rm_pools_request request;
+    int calls = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.env = &env;
+    desc.pool.max = 1;
+    desc.pool.create_fn = make;
+    REQUIRE(rm_pools_create(&desc, &pools, NULL) == RM_OK);
+    REQUIRE(rm_pools_acquire(pools, "a", 1, never, NULL, &old, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(pools, &request, "a", 1, never, NULL, key_request_done,
+                                           NULL, &calls));
+    CHECK_EQ(RM_OK, rm_pools_after_fork_child(pools));
+    CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&request));
+    REQUIRE(rm_pools_acquire(pools, "a", 1, never, NULL, &lease, NULL) == RM_OK);
+    CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&request)); /* there is such a key again */
+    CHECK_EQ(RM_OK, rm_pools_release(pools, &lease, RM_RELEASE_OK));
+    CHECK_EQ(0, calls);
     CHECK_EQ(RM_OK, rm_pools_destroy(pools));
     keep_end();
 }

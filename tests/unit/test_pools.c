@@ -1323,9 +1323,68 @@ TEST(pools, refuse_the_leases_of_others) {
     REQUIRE(house_open(&h) && house_open(&other));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_FOREIGN, rm_pools_release(other.pools, &a, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_FOREIGN, rm_pools_release_result(other.pools, &a, NULL));
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
     house_end(&other);
+}
+
+static rm_release classify_as_broken(void *resource, const rm_error *result, void *user) {
+    (void)resource, (void)result, (void)user;
+    return RM_RELEASE_BROKEN;
+}
+
+TEST(pools, end_what_is_released_with_a_result_that_breaks_it) {
+    static const struct {
+        rm_release (*classify_fn)(void *resource, const rm_error *result, void *user);
+        rm_status status;
+        uint32_t ended;
+    } cases[] = {{NULL, RM_OK, 0},
+                 {NULL, RM_E_NOT_FOUND, 0},
+                 {NULL, RM_E_SYSTEM, 1},
+                 {classify_as_broken, RM_E_NOT_FOUND, 1}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        rm_pools_lease a;
+        rm_error result;
+        house h;
+        house_init(&h, 1, 0);
+        h.desc.pool.classify_fn = cases[i].classify_fn;
+        REQUIRE(house_open(&h));
+        CHECK_EQ(RM_OK, lend(&h, "a", &a));
+        (void)rm_error_set(&result, cases[i].status, 0, "query", "so it ended");
+        CHECK_EQ(RM_OK, rm_pools_release_result(h.pools, &a, &result));
+        CHECK(a.pool == NULL && a.lease.resource == NULL && a.ref.value == NULL);
+        CHECK_EQ(cases[i].ended, h.w.destroyed);
+        CHECK_EQ(RM_E_STALE, rm_pools_release_result(h.pools, &a, &result));
+        house_end(&h);
+    }
+}
+
+TEST(pools, take_no_result_of_what_was_reclaimed_once_its_key_went) {
+    const rm_deadline none = {0};
+    rm_pools_lease a, b, before;
+    void *reclaimed;
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.max_keys = 1;
+    h.desc.pool.reclaim_fn = thing_reclaim;
+    h.desc.pool.reclaim_after_ns = RM_SEC(10);
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    before = a;
+    reclaimed = a.lease.resource;
+    pass(&h.w, RM_SEC(10));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    free(reclaimed);
+    ++h.w.leaves;
+    CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* the pool of "a" goes */
+    CHECK_EQ(1, h.shut);
+    CHECK_EQ(RM_E_STALE, rm_pools_release_result(h.pools, &a, NULL));
+    CHECK(a.pool == before.pool && a.lease.resource == before.lease.resource);
+    back(&h, &b, RM_RELEASE_OK);
+    CHECK_EQ(2, visit(&h, "b")); /* it was not taken for what "b" had */
+    house_end(&h);
 }
 
 TEST(pools, maintain_every_one_of_them) {
@@ -1487,6 +1546,8 @@ TEST(pools, refuse_what_makes_no_sense) {
     CHECK_EQ(RM_E_INVALID, rm_pools_close(NULL, 0, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_acquire(NULL, "a", 1, none, NULL, &lease, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_release(NULL, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_INVALID, rm_pools_release_result(NULL, &lease, NULL));
+    CHECK_EQ(RM_E_INVALID, rm_pools_request_cancel(NULL));
     CHECK_EQ(RM_E_INVALID, rm_pools_maintain(NULL, 0, none, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_after_fork_child(NULL));
     rm_pools_each(NULL, tour_visit, NULL);
@@ -1500,6 +1561,7 @@ TEST(pools, refuse_what_makes_no_sense) {
     CHECK(memcmp(&lease, &before, sizeof lease) == 0);
     CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, key, 255, none, NULL, &lease, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_release(h.pools, NULL, RM_RELEASE_OK));
+    CHECK_EQ(RM_E_INVALID, rm_pools_release_result(h.pools, NULL, NULL));
     back(&h, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_E_INVALID, rm_pools_close(h.pools, -7, &error));
     CHECK_STR("timeout_ns", error.where);
@@ -1610,7 +1672,7 @@ static void go_round(guest *guests, uint32_t count, uint32_t steps) {
 static void all_leave(guest *guests, uint32_t count) {
     uint32_t i;
     for (i = 0; i < count; ++i) {
-        if (guests[i].waits) CHECK_EQ(RM_OK, rm_pool_request_cancel(&guests[i].request.request));
+        if (guests[i].waits) CHECK_EQ(RM_OK, rm_pools_request_cancel(&guests[i].request));
     }
     for (i = 0; i < count; ++i) {
         if (guests[i].holds) leave(&guests[i]);
@@ -2284,7 +2346,7 @@ TEST(pools, give_the_key_back_when_an_asynchronous_acquire_fails) {
     CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
     CHECK_EQ(RM_E_TIMEOUT, g.status);
     CHECK_EQ(RM_OK, ask_for(&g, RM_FOREVER, NULL, &error)); /* ... is given up, ... */
-    CHECK_EQ(RM_OK, rm_pool_request_cancel(&g.request.request));
+    CHECK_EQ(RM_OK, rm_pools_request_cancel(&g.request));
     CHECK_EQ(RM_E_CANCELLED, g.status);
     CHECK_EQ(RM_OK, ask_for(&g, RM_FOREVER, &token, &error)); /* ... cancelled, ... */
     rm_cancel_request(&token);
@@ -2305,6 +2367,34 @@ TEST(pools, give_the_key_back_when_an_asynchronous_acquire_fails) {
     h.w.create_status = RM_OK;
     check_key_is_free(&h);
     CHECK_EQ(RM_OK, rm_cancel_destroy(&token));
+    house_end(&h);
+}
+
+TEST(pools, cancel_a_request_until_it_has_ended) {
+    const rm_deadline none = {0};
+    rm_pools_lease held, other;
+    guest g;
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.max_keys = 1;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &held));
+    guest_init(&g, &h, "a");
+    ask(&g);
+    CHECK_EQ(RM_OK, rm_pools_request_cancel(&g.request));
+    CHECK(!g.waits && !g.holds);
+    CHECK_EQ(RM_E_CANCELLED, g.status);
+    CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&g.request));
+    CHECK_EQ(RM_OK, ask_for(&g, RM_SEC(1), NULL, NULL));
+    pass(&h.w, RM_SEC(1));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_E_TIMEOUT, g.status);
+    CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&g.request));
+    back(&h, &held, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, lend(&h, "b", &other)); /* the pool of "a" goes */
+    CHECK_EQ(1, h.shut);
+    CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&g.request));
+    back(&h, &other, RM_RELEASE_OK);
     house_end(&h);
 }
 
