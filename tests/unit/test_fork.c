@@ -710,6 +710,53 @@ TEST(fork, pool_while_another_thread_waits_or_has_the_lock) {
     }
 }
 
+struct probed {
+    rm_pool *pool;
+    bool refuses; /* the guard does */
+};
+
+static rm_status fail_at_the_gate(void **resource, rm_deadline deadline, rm_error *error,
+                                  void *user) {
+    (void)resource, (void)deadline, (void)user;
+    gate_pass();
+    return rm_error_set(error, RM_E_REFUSED, 0, "db", "no");
+}
+
+static void pool_probe(void *user) {
+    rm_lease lease;
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(((struct probed *)user)->pool, RM_NOWAIT, &lease, NULL));
+}
+
+/* The parent's create will not end here: nobody waits for it. */
+static void probed_child(void *user) {
+    struct probed *p = (struct probed *)user;
+    rm_lease lease;
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(p->pool));
+    p->refuses = true;
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(p->pool, RM_MS(1), &lease, NULL));
+    CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(p->pool, RM_MS(1), &lease, NULL)); /* fails fast */
+    p->refuses = false;
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child(p->pool));
+    CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(p->pool, RM_MS(1), &lease, NULL)); /* its own create */
+    CHECK_EQ(RM_OK, rm_pool_destroy(p->pool));
+}
+
+TEST(fork, a_pool_while_another_thread_finds_out_whether_creates_work_again) {
+    struct probed p = {NULL, false};
+    const rm_guard guard = {refuse_admit, ignore_report, &p.refuses};
+    const rm_pool_endpoint endpoint = {"one", &guard, NULL};
+    rm_pool_desc desc = rm_pool_desc_default();
+    desc.create_fn = fail_at_the_gate;
+    desc.create_backoff_ns = RM_MS(10);
+    desc.endpoints = &endpoint;
+    desc.endpoint_count = 1;
+    REQUIRE(rm_pool_create(&desc, &p.pool, NULL) == RM_OK);
+    pool_probe(&p);
+    CHECK_EQ(RM_OK, rm_sleep(NULL, RM_MS(10), NULL)); /* from now on a create is a probe */
+    fork_inside(pool_probe, probed_child, &p);
+    CHECK_EQ(RM_OK, rm_pool_destroy(p.pool));
+}
+
 #if !defined(__SANITIZE_THREAD__) /* which starts no thread in a child of a process with threads */
 static rm_sem helped;             /* released by each create_fn */
 
