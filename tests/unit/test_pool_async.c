@@ -149,6 +149,71 @@ TEST(pool_async, stands_in_one_queue_with_threads) {
     world_end(&w);
 }
 
+/* ---- whose lease it is ---- */
+
+typedef struct asker {
+    request r;
+    uint32_t number; /* of its thread */
+    rm_thread thread;
+} asker;
+
+static void asker_run(void *user) {
+    asker *a = (asker *)user;
+    a->number = rm_thread_number();
+    CHECK_EQ(RM_OK, request_start(&a->r, never, NULL));
+}
+
+static bool see_holder(const rm_pool_lease_info *lease, void *user) {
+    *(uint32_t *)user = lease->thread;
+    return true;
+}
+
+/* The thread that has the only lease. */
+static uint32_t holder_of(world *w) {
+    uint32_t holder = 0;
+    CHECK_EQ(1, rm_pool_leases(w->pool, see_holder, &holder));
+    return holder;
+}
+
+TEST(pool_async, lends_to_the_thread_that_asked) {
+    world w;
+    rm_lease lease, second;
+    request r;
+    job j;
+    world_init(&w, 1);
+    w.desc.refuse_nested = true;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    ask(&r, &w);
+    job_start_release(&j, &w, &lease, RM_RELEASE_OK);
+    (void)job_join(&j);
+    CHECK_EQ(1, r.calls);
+    REQUIRE(holder_of(&w) == rm_thread_number());
+    CHECK_EQ(RM_E_DEADLOCK, take_for(&w, RM_FOREVER, &second));
+    answer(&r);
+    world_end(&w);
+}
+
+TEST(pool_async, lends_nothing_to_the_thread_that_delivers) {
+    world w;
+    rm_lease lease, second;
+    asker a;
+    world_init(&w, 1);
+    w.desc.env = NULL; /* the system's clock: the wait ends by itself */
+    w.desc.refuse_nested = true;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    request_init(&a.r, &w);
+    REQUIRE(rm_thread_start(&a.thread, asker_run, &a) == RM_OK);
+    rm_thread_join(&a.thread);
+    give(&w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(1, a.r.calls);
+    CHECK_EQ(a.number, holder_of(&w));
+    CHECK_EQ(RM_E_TIMEOUT, take_for(&w, RM_MS(1), &second));
+    answer(&a.r);
+    world_end(&w);
+}
+
 /* ---- how it ends otherwise ---- */
 
 TEST(pool_async, its_deadline_is_kept_by_maintain) {
