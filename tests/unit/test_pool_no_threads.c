@@ -422,6 +422,23 @@ TEST(pool_no_threads, keys_end_what_is_idle_under_another_for_the_common_bound) 
     house_end(&h);
 }
 
+TEST(pool_no_threads, keys_say_busy_where_their_close_would_have_to_wait) {
+    static const int64_t timeouts[] = {RM_NOWAIT, 0, 1, RM_SEC(1), RM_FOREVER};
+    house h;
+    rm_pools_lease a;
+    rm_error error;
+    size_t i;
+    REQUIRE(house_open(&h, 0));
+    REQUIRE(lend(&h, "a", &a) == RM_OK);
+    for (i = 0; i < sizeof timeouts / sizeof *timeouts; ++i) {
+        error.status = RM_OK;
+        CHECK_EQ(RM_E_BUSY, rm_pools_close(h.pools, timeouts[i], &error));
+        CHECK_EQ(RM_E_BUSY, error.status);
+    }
+    CHECK_EQ(RM_OK, rm_pools_release(h.pools, &a, RM_RELEASE_OK));
+    house_end(&h);
+}
+
 typedef struct guest {
     rm_pools_request request;
     rm_pools_lease lease;
