@@ -38,7 +38,7 @@ static rm_status make(void **resource, rm_deadline deadline, rm_error *error, vo
         return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
     number = ADD(&made, 1);
     DST_CHECK(number < RESOURCES);
-    DST_CHECK(ADD(&alive, 1) < pool->desc.max);
+    DST_CHECK(ADD(&alive, 1) < pool->desc.max + pool->desc.overflow);
     resources[number].alive = 1;
     resources[number].late =
         (__atomic_load_n(&pool->epoch, __ATOMIC_SEQ_CST) & 1) != 0; /* then nobody may get it */
@@ -752,6 +752,28 @@ DST(pool, close_meets_start) {
     finish(); /* which finds it wholly open or wholly closed */
 }
 
+static void waits_for_its_close(int index) {
+    (void)index;
+    DST_CHECK(rm_pool_close(pool, RM_FOREVER, NULL) == RM_OK);
+}
+
+static void starts_if_all_is_back(int index) {
+    const rm_status status = start();
+    (void)index;
+    DST_CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED);
+}
+
+/* What the start makes is none of what the close waits for. */
+DST(pool, close_that_waits_meets_start) {
+    void (*const threads[])(int) = {waits_for_its_close, gives_back, starts_if_all_is_back};
+    rm_pool_desc desc = with_max(1);
+    desc.min_idle = 1;
+    begin(&desc);
+    hold();
+    dst_go(3, threads);
+    finish();
+}
+
 static void starts_and_breaks(int index) {
     DST_CHECK(start() == RM_OK);
     (void)index;
@@ -870,6 +892,38 @@ DST(pool, shrunk_beside_a_slow_destroy) {
     end_takes_ns = RM_SEC(10);
     dst_go(3, threads);
     finish();
+}
+
+static void uses_what_came(rm_status status, const rm_lease *lease, const rm_error *error,
+                           void *user) {
+    rm_lease copy;
+    (void)error, (void)user;
+    DST_CHECK(status == RM_OK);
+    copy = *lease;
+    use(&copy);
+    DST_CHECK(rm_pool_release(pool, &copy, RM_RELEASE_OK) == RM_OK);
+}
+
+/* Now and then so many wait that the points of a schedule would not do if each release looked at
+   all of them. */
+DST(pool, releases_above_max_walk_past_nobody) {
+    void (*const threads[])(int) = {gives_back, gives_second_back};
+    const rm_deadline never = {0};
+    const uint32_t count = dst_choose(100) == 0 ? 250 : 3;
+    rm_pool_request *waiting = (rm_pool_request *)malloc(count * sizeof *waiting);
+    rm_pool_desc desc = with_max(1);
+    uint32_t i;
+    DST_CHECK(waiting != NULL);
+    desc.overflow = 1;
+    begin(&desc);
+    hold();
+    DST_CHECK(rm_pool_acquire(pool, RM_NOWAIT, &second, NULL) == RM_OK);
+    for (i = 0; i < count; ++i)
+        DST_CHECK(rm_pool_acquire_async(pool, &waiting[i], never, NULL, uses_what_came, NULL,
+                                        NULL) == RM_OK);
+    dst_go(2, threads);
+    finish();
+    free(waiting);
 }
 
 /* ---- statistics and the guard */
