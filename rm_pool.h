@@ -518,6 +518,7 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 /* What an acquire wants of the queue. Private. */
 typedef struct rmi_pool_wish {
     int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
+    uint32_t refused; /* how often guards of endpoints refused it, since it found nothing to ask */
     bool counted;     /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
@@ -1669,9 +1670,12 @@ static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) 
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     rmi_pool_wish *wish = (rmi_pool_wish *)request;
-    if (!rmi_pool_take(pool, wish, grant)) return rmi_pool_looks(pool, wish, grant);
-    rmi_pools_count_out(pool, wish);
-    return true;
+    if (rmi_pool_take(pool, wish, grant)) {
+        rmi_pools_count_out(pool, wish);
+        return true;
+    }
+    wish->refused = 0;
+    return rmi_pool_looks(pool, wish, grant);
 }
 
 /* The queue's look_at: when what is not allowed yet may be, after now. */
@@ -2029,6 +2033,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         return RM_OK;
     }
     if (!rmi_pool_admit_endpoint(pool, slot)) {
+        ++ask->wish.refused;
         rmi_pool_make_way(pool, slot, endpoint);
         return RM_OK;
     }
@@ -2100,10 +2105,17 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     return status;
 }
 
+/* Did guards refuse an acquire twice each without a pause? They take so long for it that the first
+   may be asked again when the last has answered, and so on for ever. */
+static bool rmi_pool_refused(const rm_pool *pool, const rmi_pool_wish *wish) {
+    return wish->refused >= 2 * pool->endpoint_count;
+}
+
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
     rm_status status = RM_OK;
     const bool over = ask->absolute && ask->deadline.at_ns != INT64_MIN && /* RM_NOWAIT: a try */
                       rm_deadline_passed(pool->env.clock, ask->deadline);
+    if (rmi_pool_refused(pool, &ask->wish)) return rmi_pool_turned_away(pool, RMI_POOL_SHUT, error);
     ask->now_ns = rmi_pool_now(pool);
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, &ask->wish, grant)) {
         if (ask->try_only)
@@ -2314,6 +2326,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     ask.deadline = request->deadline;
     ask.absolute = true;
     ask.now_ns = rmi_pool_now(pool);
+    ask.wish = request->wish;
     again = status == RM_OK && grant == RMI_POOL_LOOK;
     if (!again) rmi_pools_waited(pool, &request->wish);
     if (status != RM_OK) {
@@ -2322,7 +2335,13 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
         status = rmi_pool_turned_away(pool, grant, &error);
     } else {
         if (!again) status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
-        if (status != RM_OK) outcome = rmi_pool_blame(pool, status);
+        if (again && rmi_pool_refused(pool, &ask.wish)) {
+            again = false;
+            status = rmi_pool_turned_away(pool, RMI_POOL_SHUT, &error);
+        } else if (status != RM_OK) {
+            outcome = rmi_pool_blame(pool, status);
+        }
+        request->wish.refused = ask.wish.refused;
         if (again) status = rmi_pool_enqueue(request, true);
         if (again && status == RM_OK) return;
         if (again) status = rmi_pool_denied(pool, status, &error);
@@ -2754,6 +2773,7 @@ static uint32_t rmi_pool_soon_idle(rm_pool *pool) {
 static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     rm_pool *pool = u->pool;
     uint64_t grant = 0;
+    uint32_t failed = 0; /* in a row: each endpoint has its try */
     rm_status first = RM_OK;
     for (;;) {
         const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
@@ -2767,7 +2787,8 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
                        : first;
         status = rmi_pool_make_idle(pool, grant, u->deadline, first == RM_OK ? error : NULL);
         if (first == RM_OK) first = status;
-        if (status != RM_OK && !rmi_pool_has_another(pool, NULL)) return first;
+        failed = status == RM_OK ? 0 : failed + 1;
+        if (failed == pool->endpoint_count) return first;
         if (u->budget != UINT32_MAX) --u->budget;
     }
 }
@@ -2813,7 +2834,8 @@ static void rmi_pool_warm_run(void *user) {
     rm_status status = RM_OK;
     rm_error error;
     uint64_t grant = 0;
-    bool again = false; /* one failed; another endpoint may do */
+    uint32_t failed = 0; /* in a row: each endpoint has its try */
+    bool again = false;
     while (again || (status == RM_OK && RMI_ADD32(&warm->begun, 1u, RELAXED) < warm->todo)) {
         again = false;
         if (rm_deadline_passed(warm->pool->env.clock, warm->deadline)) {
@@ -2823,7 +2845,8 @@ static void rmi_pool_warm_run(void *user) {
         }
         if (rmi_pool_claim_best(warm->pool, false, NULL, &grant)) {
             status = rmi_pool_make_idle(warm->pool, grant, warm->deadline, &error);
-            again = status != RM_OK && rmi_pool_has_another(warm->pool, NULL);
+            failed = status == RM_OK ? 0 : failed + 1;
+            again = status != RM_OK && failed < warm->pool->endpoint_count;
         } else if (rmi_pool_blocked(warm->pool, &grant)) {
             status = rmi_pool_gave_up(warm->pool, grant, &error);
         } else {
@@ -3674,7 +3697,7 @@ static uint32_t rmi_pools_need(rm_pool *pool) {
     const uint32_t most = rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
     const uint32_t taken = pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY);
     const uint32_t creating = rmi_pool_in_state(pool, RMI_SLOT_CREATING);
-    const rmi_pool_wish never = {INT64_MAX, false};
+    const rmi_pool_wish never = {INT64_MAX, 0, false};
     uint32_t need = RMI_LOAD32(&pool->wanting, SEQ_CST);
     uint64_t grant;
     if (taken >= most || creating >= pool->desc.max_creating ||

@@ -2004,7 +2004,7 @@ TEST(keys, of_the_parent_are_not_touched_in_a_forked_child) {
     key = pools->registry->entries[a_lease.ref.slot].key;
     CHECK_EQ(RM_OK, rm_pools_after_fork_child(pools));
     CHECK_EQ(RM_E_FOREIGN, rm_pool_release(a_lease.pool, &a_lease.lease, RM_RELEASE_OK));
-    CHECK_EQ(RM_E_STALE, rm_pool_request_cancel(&wanted.request.request));
+    CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&wanted.request));
     CHECK_EQ(0, w.destroyed);
     free(parents.resource); /* all this is the parent's; here they are one process */
     free(pool->memory);

@@ -432,6 +432,74 @@ TEST(endpoints, that_are_well_are_prewarmed_beside_others) {
     }
 }
 
+/* Refuses, and takes longer for it than an endpoint is passed over. */
+typedef struct sluggard {
+    world *w;
+    rm_guard guard;
+    uint32_t asked;
+} sluggard;
+
+static rm_status sluggard_admit(rm_permit *permit, rm_error *error, void *user) {
+    sluggard *s = (sluggard *)user;
+    (void)permit;
+    pass(s->w, RM_MS(20));
+    if (++s->asked > 100) return RM_OK; /* else it would never end */
+    return rm_error_set(error, RM_E_REJECTED, 0, "guard", "no");
+}
+
+static void sluggard_report(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)permit, (void)outcome, (void)user;
+}
+
+static rm_status took_in_vain;
+
+static void note_in_vain(rm_status status, const rm_lease *lease, const rm_error *error,
+                         void *user) {
+    (void)lease, (void)error, (void)user;
+    took_in_vain = status;
+}
+
+static rm_status take_async(cluster *c) {
+    const rm_deadline never = {0};
+    rm_pool_request request;
+    took_in_vain = RM_E_INTERNAL;
+    CHECK_EQ(RM_OK,
+             rm_pool_acquire_async(c->w.pool, &request, never, NULL, note_in_vain, NULL, NULL));
+    return took_in_vain;
+}
+
+TEST(endpoints, are_asked_twice_each_at_most_however_long_their_guards_take) {
+    const rm_deadline never = {0};
+    uint32_t i, how;
+    for (how = 0; how < 5; ++how) {
+        sluggard guards[2];
+        rm_lease lease;
+        cluster c;
+        cluster_init(&c, 2, 2);
+        c.w.desc.min_idle = 1;
+        memset(guards, 0, sizeof guards);
+        for (i = 0; i < 2; ++i) {
+            guards[i].w = &c.w;
+            guards[i].guard.admit_fn = sluggard_admit;
+            guards[i].guard.report_fn = sluggard_report;
+            guards[i].guard.user = &guards[i];
+            c.endpoints[i].guard = &guards[i].guard;
+        }
+        REQUIRE(world_open(&c.w));
+        memset(&lease, 0, sizeof lease);
+        CHECK_EQ(RM_E_REJECTED, how == 0   ? take(&c.w, &lease)
+                                : how == 1 ? take_for(&c.w, RM_SEC(1), &lease)
+                                : how == 2 ? take_async(&c)
+                                : how == 3 ? maintain(&c.w)
+                                           : rm_pool_prewarm(c.w.pool, 1, never, NULL, NULL));
+        CHECK_EQ(how < 3 ? 2 : 1, guards[0].asked);
+        CHECK_EQ(how < 3 ? 2 : 1, guards[1].asked);
+        CHECK_EQ(how < 3, stats_of(&c.w).rejected);
+        if (lease.resource != NULL) give(&c.w, &lease, RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
 TEST(endpoints, fail_together_only_when_none_is_left) {
     rm_lease lease;
     cluster c;
