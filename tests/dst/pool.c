@@ -1469,6 +1469,37 @@ DST_TORTURE(pool, survives_every_failure_of_a_wait) {
     finish();
 }
 
+/* One has just begun to wait when what is above max comes back; what is left grows too old. */
+DST_TORTURE(pool, survives_every_failure_of_overflow_and_age) {
+    rm_pool_desc desc = with_max(1);
+    rm_thread waiter;
+    rm_lease over;
+    rm_status status;
+    desc.overflow = 1;
+    desc.max_lifetime_ns = RM_SEC(1);
+    if (!begin_or_not(&desc)) return;
+    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
+    DST_CHECK(fine(status, 0));
+    if (status == RM_OK) {
+        status = rm_pool_acquire(pool, RM_NOWAIT, &over, NULL);
+        DST_CHECK(fine(status, 0));
+        DST_CHECK(fine(rm_thread_start(&waiter, waits_scoped, NULL), 0));
+        (void)rm_sleep(NULL, RM_US(10), NULL);
+        if (status == RM_OK) DST_CHECK(rm_pool_release(pool, &over, RM_RELEASE_OK) == RM_OK);
+        gives_back(0);
+        rm_thread_join(&waiter);
+    }
+    if (rm_pool_acquire(pool, RM_NOWAIT, &held, NULL) == RM_OK) {
+        creates_fail = 1; /* so that it is a question whether another may be made in its place */
+        DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
+        creates_fail = 0;
+        gives_back(0);
+    }
+    dst_pass(RM_SEC(2));
+    DST_CHECK(fine(use_once(RM_SEC(1), RM_RELEASE_OK), 0));
+    finish();
+}
+
 static void expect_no_more(rm_status status, const rm_lease *lease, const rm_error *error,
                            void *user) {
     (void)error, (void)user;
