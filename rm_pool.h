@@ -2393,8 +2393,7 @@ RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
 
 RM_API rm_status rm_pool_request_cancel(rm_pool_request *request) {
     if (request == NULL || request->pool == NULL) return RM_E_INVALID;
-    if (request->life != request->pool->life || rmi_pool_forgotten(request->pool))
-        return RM_E_STALE;
+    if (request->life != request->pool->life) return RM_E_STALE;
     return rm_waitq_remove(&request->pool->queue, &request->waiter);
 }
 
@@ -4276,9 +4275,10 @@ RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *e
     RMI_STORE32(&pools->closed, 1u, SEQ_CST);
     rm_registry_each(pools->registry, rmi_pools_close_now, NULL); /* nobody waits for the others */
     rm_registry_each(pools->registry, rmi_pools_close_one, &visit);
-    if (visit.status == RM_E_BUSY && timeout_ns != RM_NOWAIT &&
-        rm_deadline_passed(pools->env.clock, visit.deadline)) /* none was left for it */
+#ifndef RM_NO_THREADS /* else it is busy because it cannot wait */
+    if (visit.status == RM_E_BUSY && timeout_ns != RM_NOWAIT) /* no time was left for it */
         visit.status = visit.error.status = RM_E_TIMEOUT;
+#endif
     if (visit.status != RM_OK && error != NULL) *error = visit.error;
     return visit.status;
 }

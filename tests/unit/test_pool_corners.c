@@ -2263,6 +2263,19 @@ TEST(keys, are_as_ill_as_the_worst_of_them) {
     }
 }
 
+TEST(keys, take_a_result_once) {
+    rm_pools_lease copy;
+    pools_init(1, 0);
+    REQUIRE(rm_pools_create(&keys, &pools, NULL) == RM_OK);
+    take_a();
+    copy = a_lease;
+    CHECK_EQ(RM_OK, rm_pools_release_result(pools, &a_lease, NULL));
+    CHECK(a_lease.pool == NULL);
+    CHECK_EQ(RM_E_STALE, rm_pools_release_result(pools, &copy, NULL));
+    CHECK(copy.pool != NULL); /* it is left alone */
+    pools_end();
+}
+
 TEST(keys, are_held_by_reference) {
     rm_registry_ref ref;
     pools_init(1, 0);
