@@ -1619,8 +1619,10 @@ static bool rmi_pool_blocked(rm_pool *pool, uint64_t *grant) {
     }
     now = rm_now(pool->env.clock);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (rmi_pool_open_at(&pool->endpoints[i]) <= now) return false;
-        if (rmi_pool_shut_until(&pool->endpoints[i]) <= now) *grant = RMI_POOL_FAILS;
+        rmi_endpoint *endpoint = &pool->endpoints[i];
+        const bool fails = RMI_LOAD32(&endpoint->failures, SEQ_CST) != 0;
+        if (rmi_pool_open_at(endpoint) <= now) return false;
+        if (fails && rmi_pool_shut_until(endpoint) <= now) *grant = RMI_POOL_FAILS;
     }
     return true;
 }
