@@ -294,8 +294,8 @@ DST_SOAK(soak, a_day_of_mixed_load_ends_where_it_began) {
     DST_CHECK(answered > 100000 && failed > 1000 && answered + failed == total);
     DST_CHECK(b.opened > 10 && b.state == RM_BREAKER_STATE_CLOSED);
     DST_CHECK(c.hits > 10000 && c.loads > 10000 && c.load_waits > 10 && c.expired > 1000);
-    DST_CHECK(p.ended[RM_POOL_CAUSE_BROKEN] > 100 && p.ended[RM_POOL_CAUSE_INVALID] > 10);
-    DST_CHECK(p.ended[RM_POOL_CAUSE_IDLE] > 10 && p.ended[RM_POOL_CAUSE_LIFETIME] > 10);
+    DST_CHECK(p.ended[RM_POOL_CAUSE_BROKEN] > 30 && p.ended[RM_POOL_CAUSE_INVALID] > 10);
+    DST_CHECK(p.ended[RM_POOL_CAUSE_IDLE] > 10 && p.ended[RM_POOL_CAUSE_LIFETIME] > 1);
     DST_CHECK(p.ended[RM_POOL_CAUSE_EVICTED] > 10 && p.ended[RM_POOL_CAUSE_SURPLUS] > 10);
     DST_CHECK(p.waits > 10 && p.failed_fast > 0);
     DST_CHECK(evictions > 10 && suspensions > 10 && resizes > 10);
