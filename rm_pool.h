@@ -2045,6 +2045,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
             *again = rmi_pool_keep(pool, slot, endpoint, &permit);
             return RM_OK;
         }
+        ask->wish.refused = 0;            /* this one is gone: no round for ever */
         rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
         rmi_pool_set(slot, RMI_SLOT_CLOSING);
         rmi_pool_unkeep(pool);
@@ -2830,31 +2831,39 @@ typedef struct rmi_pool_warm {
     rm_status status;
 } rmi_pool_warm;
 
+/* Makes one idle resource, at one endpoint after the other until one does; of failures the first is
+   told. *none: there is no room for one. */
+static rm_status rmi_pool_warm_one(rmi_pool_warm *warm, bool *none, rm_error *error) {
+    rm_pool *pool = warm->pool;
+    rm_status first = RM_OK, status;
+    uint64_t grant = 0;
+    uint32_t i;
+    for (i = 0; i < pool->endpoint_count; ++i) {
+        if (rm_deadline_passed(pool->env.clock, warm->deadline))
+            return first != RM_OK ? first
+                                  : rm_error_set(error, RM_E_TIMEOUT, 0, pool->name,
+                                                 "the time was over before %u resources were made",
+                                                 warm->todo);
+        if (!rmi_pool_claim_best(pool, false, NULL, &grant)) {
+            if (first != RM_OK) return first;
+            *none = !rmi_pool_blocked(pool, &grant);
+            return *none ? RM_OK : rmi_pool_gave_up(pool, grant, error);
+        }
+        status = rmi_pool_make_idle(pool, grant, warm->deadline, first == RM_OK ? error : NULL);
+        if (status == RM_OK) (void)RMI_ADD32(&warm->made, 1u, RELAXED);
+        if (status == RM_OK) return RM_OK;
+        if (first == RM_OK) first = status;
+    }
+    return first;
+}
+
 static void rmi_pool_warm_run(void *user) {
     rmi_pool_warm *warm = (rmi_pool_warm *)user;
     rm_status status = RM_OK;
     rm_error error;
-    uint64_t grant = 0;
-    uint32_t failed = 0; /* in a row: each endpoint has its try */
-    bool again = false;
-    while (again || (status == RM_OK && RMI_ADD32(&warm->begun, 1u, RELAXED) < warm->todo)) {
-        again = false;
-        if (rm_deadline_passed(warm->pool->env.clock, warm->deadline)) {
-            status = rm_error_set(&error, RM_E_TIMEOUT, 0, warm->pool->name,
-                                  "the time was over before %u resources were made", warm->todo);
-            break;
-        }
-        if (rmi_pool_claim_best(warm->pool, false, NULL, &grant)) {
-            status = rmi_pool_make_idle(warm->pool, grant, warm->deadline, &error);
-            failed = status == RM_OK ? 0 : failed + 1;
-            again = status != RM_OK && failed < warm->pool->endpoint_count;
-        } else if (rmi_pool_blocked(warm->pool, &grant)) {
-            status = rmi_pool_gave_up(warm->pool, grant, &error);
-        } else {
-            break;
-        }
-        if (status == RM_OK) (void)RMI_ADD32(&warm->made, 1u, RELAXED);
-    }
+    bool none = false;
+    while (status == RM_OK && !none && RMI_ADD32(&warm->begun, 1u, RELAXED) < warm->todo)
+        status = rmi_pool_warm_one(warm, &none, &error);
     if (status == RM_OK) return;
     rm_mutex_lock(&warm->mutex);
     if (warm->status == RM_OK) warm->error = error;

@@ -363,6 +363,16 @@ static void lend(const rm_lease *lease, int permit) {
     ++w.stats.acquired;
 }
 
+/* Is there a resource that is lent, or will be? Not one that is about to be ended. */
+static bool some_left(void) {
+    for (uint32_t i = 0; i < w.pool->capacity; ++i) {
+        const thing *t = (const thing *)rmi_pool_resource_of(&w.pool->slots[i]);
+        const bool ends = rmi_slot_state(w.pool->slots[i].word) == RMI_SLOT_CLOSING;
+        if (t != NULL && (t->where == HELD || (t->where == IDLE && !ends))) return true;
+    }
+    return false;
+}
+
 /* Somebody gets none: can that be? */
 static void refuse(rm_status status, bool over, bool cancelled, int permit) {
     const bool ours = w.closed && status == RM_E_CLOSED;
@@ -375,7 +385,7 @@ static void refuse(rm_status status, bool over, bool cancelled, int permit) {
     } else if (!(ours && w.unclaimed == 0)) {
         failed = w.unclaimed > 0;
         if (!ours) CHECK_EQ(w.last_error, status);
-        if (!failed) CHECK(backing_off() && count(HELD) + count(IDLE) == 0);
+        if (!failed) CHECK(backing_off() && !some_left());
         w.unclaimed -= failed;
         w.stats.failed_fast += !failed;
     }

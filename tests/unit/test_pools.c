@@ -500,6 +500,78 @@ TEST(endpoints, are_asked_twice_each_at_most_however_long_their_guards_take) {
     }
 }
 
+static rm_status slow_validate(void *resource, void *user) {
+    pass(((server *)user)->w, RM_MS(20));
+    return server_validate(resource, user);
+}
+
+static void note_lease(rm_status status, const rm_lease *lease, const rm_error *error, void *user) {
+    (void)error;
+    took_in_vain = status;
+    if (status == RM_OK) *(rm_lease *)user = *lease;
+}
+
+/* The first refuses; what is idle at the second is not fit, which takes its time to show. */
+TEST(endpoints, that_refuse_are_not_all_while_others_end_what_is_not_fit) {
+    const rm_deadline never = {0};
+    uint32_t i, how;
+    for (how = 0; how < 2; ++how) {
+        rm_pool_request request;
+        rm_lease leases[7], got;
+        cluster c;
+        cluster_init(&c, 2, 12);
+        cluster_guard(&c, 2);
+        c.w.desc.validate_fn = slow_validate;
+        c.w.desc.validate_after_ns = RM_MS(1);
+        REQUIRE(world_open(&c.w));
+        c.servers[0].seen.refuses = true;
+        for (i = 0; i < 7; ++i)
+            CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        for (i = 1; i < 7; ++i) {
+            thing_of(&leases[i])->sick = true;
+            give(&c.w, &leases[i], RM_RELEASE_OK);
+        }
+        pass(&c.w, RM_SEC(1));
+        memset(&got, 0, sizeof got);
+        if (how == 0) CHECK_EQ(RM_OK, take_for(&c.w, RM_SEC(10), &got));
+        if (how == 1)
+            CHECK_EQ(RM_OK, rm_pool_acquire_async(c.w.pool, &request, never, NULL, note_lease, NULL,
+                                                  &got));
+        if (how == 1) CHECK_EQ(RM_OK, took_in_vain);
+        if (got.resource != NULL) give(&c.w, &got, RM_RELEASE_OK);
+        give(&c.w, &leases[0], RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+static rm_status late_create(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    pass(((server *)user)->w, RM_MS(20));
+    return server_create(resource, deadline, error, user);
+}
+
+/* Not that the time was over then, nor what the next one said. */
+TEST(endpoints, that_fail_are_told_by_prewarm_as_the_first_of_them_did) {
+    const rm_deadline never = {0};
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        rm_error error;
+        cluster c;
+        cluster_init(&c, 2, 2);
+        cluster_guard(&c, 2);
+        if (i == 0) c.w.desc.create_fn = late_create;
+        REQUIRE(world_open(&c.w));
+        c.servers[0].status = RM_E_AUTH;
+        c.servers[1].status = RM_E_AUTH;
+        c.servers[1].seen.refuses = i == 1;
+        CHECK_EQ(RM_E_AUTH,
+                 rm_pool_prewarm(c.w.pool, 1,
+                                 i == 0 ? rm_deadline_after(&c.w.clock, RM_MS(10)) : never, NULL,
+                                 &error));
+        CHECK_EQ(RM_E_AUTH, error.status);
+        world_end(&c.w);
+    }
+}
+
 TEST(endpoints, fail_together_only_when_none_is_left) {
     rm_lease lease;
     cluster c;
