@@ -3894,8 +3894,8 @@ static void rmi_pools_wake(rmi_budget *budget) {
     rm_registry_ref held;
     rm_pool *pool;
     uint64_t round;
-    uint32_t left, need = 0,
-                   told = 0; /* as many as are free: who comes to nothing wakes the next */
+    uint32_t told = 0; /* as many as are free: who comes to nothing wakes the next */
+    uint32_t left, need = 0;
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
     round = RMI_ADD64(&budget->rounds, 1u, RELAXED) + 1u;
     left = budget->max - RMI_LOAD32(&budget->used, SEQ_CST);
