@@ -2906,11 +2906,16 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
 
 /* >>core: the thread that maintains */
 
+/* Until it is told to stop. What the platform cannot give for a moment does not end it. */
 static void rmi_helper_main(void *user) {
     rmi_helper *helper = (rmi_helper *)user;
+    rm_status status = RM_OK;
     RMI_STORE32(&helper->number, rm_thread_number(), RELAXED);
-    while (rm_sleep(helper->clock, helper->every_ns, &helper->stop) == RM_OK)
-        helper->run_fn(helper->user);
+    while (status == RM_OK) {
+        status = rm_sleep(helper->clock, helper->every_ns, &helper->stop);
+        if (status == RM_OK) helper->run_fn(helper->user);
+        if (status == RM_E_SYSTEM) status = rm_sleep(helper->clock, RM_MS(100), NULL);
+    }
 }
 
 static rm_status rmi_helper_start(rmi_helper *helper) {

@@ -1264,6 +1264,32 @@ TEST(platform, without_a_mutex_or_thread_makes_no_pool) {
     pool_without(THREAD);
 }
 
+static void refuse_the_next_lock(world *in) {
+    (void)in;
+    refuse(LOCK, 1);
+}
+
+TEST(platform, without_a_mutex_for_a_moment_does_not_end_the_thread_that_maintains) {
+    world_init(&w, 1);
+    w.desc.maintain_every_ns = RM_SEC(1);
+    w.desc.min_idle = 1;
+    w.inside = refuse_the_next_lock;
+    open_world();
+    rm_virtual_clock_await(&w.time, 1);
+    pass(&w, RM_SEC(1));
+    rm_virtual_clock_await(&w.time, 1); /* it sleeps, but cannot be told to stop */
+    CHECK(was_refused());
+    CHECK_EQ(1, stats_of(&w).idle);
+    w.inside = NULL;
+    pass(&w, RM_MS(100));
+    rm_virtual_clock_await(&w.time, 1); /* now it can */
+    CHECK_EQ(RM_OK, rm_pool_evict_all(w.pool));
+    pass(&w, RM_SEC(1));
+    rm_virtual_clock_await(&w.time, 1);
+    CHECK_EQ(1, stats_of(&w).idle);
+    end_world();
+}
+
 TEST(platform, without_a_thread_does_not_start_again) {
     const rm_deadline none = {0};
     rm_resource resource;
