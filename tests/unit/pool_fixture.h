@@ -251,6 +251,7 @@ static inline void world_event(const rm_pool_event *event, void *user) {
     copy(n->where, sizeof n->where, event->where);
     if (event->error != NULL) {
         n->status = event->error->status;
+        CHECK(event->error->native != 1); /* as in take_for */
         copy(n->message, sizeof n->message, event->error->message);
     }
     rm_mutex_unlock(&w->mutex);

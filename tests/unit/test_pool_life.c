@@ -2823,6 +2823,8 @@ TEST(pool_memory, grows_with_slots_and_endpoints) {
     desc.endpoints = endpoints;
     desc.endpoint_count = 2;
     CHECK(rm_pool_footprint(&desc) > ten);
+    desc.endpoint_count = 64;
+    CHECK(rm_pool_footprint(&desc) > ten);
     desc.endpoint_count = 65;
     CHECK_EQ(0, rm_pool_footprint(&desc));
     desc.endpoint_count = 0;

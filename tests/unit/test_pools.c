@@ -1709,6 +1709,21 @@ TEST(pools, refuse_what_makes_no_sense) {
     house_end(&h);
 }
 
+TEST(pools, need_the_env_of_their_desc_only_to_be_made) {
+    const rm_clock none = {NULL, NULL, NULL, NULL, NULL, NULL}; /* it would be refused */
+    rm_pools_lease lease;
+    rm_env env;
+    house h;
+    house_init(&h, 1, 1);
+    env = h.w.env;
+    h.desc.pool.env = &env;
+    REQUIRE(house_open(&h));
+    env.clock = &none;
+    CHECK_EQ(RM_OK, lend(&h, "a", &lease));
+    back(&h, &lease, RM_RELEASE_OK);
+    house_end(&h);
+}
+
 TEST(pools, are_empty_in_a_forked_child) {
     rm_pools_lease a, b;
     house h;
