@@ -306,6 +306,12 @@ static inline bool world_open(world *w) {
     return CHECK_EQ(RM_OK, rm_pool_create(&w->desc, &w->pool, &error));
 }
 
+/* A world whose pool is open, with `max` things and nothing else that is special. */
+static inline bool world_begin(world *w, uint32_t max) {
+    world_init(w, max);
+    return world_open(w);
+}
+
 /* A snapshot; in every one the states sum to capacity. */
 static inline rm_pool_stats stats_of(world *w) {
     rm_pool_stats s;
@@ -381,6 +387,43 @@ static inline void give(world *w, rm_lease *lease, rm_release how) {
     CHECK(lease->resource == NULL && lease->sequence == 0 && lease->pool == 0 && lease->slot == 0);
 }
 
+/* Takes one and gives it back so. */
+static inline void release_one(world *w, rm_release how) {
+    rm_lease lease;
+    CHECK_EQ(RM_OK, take(w, &lease));
+    give(w, &lease, how);
+}
+
+static inline void take_many(world *w, rm_lease *leases, uint32_t count) {
+    uint32_t i;
+    for (i = 0; i < count; ++i)
+        CHECK_EQ(RM_OK, take(w, &leases[i]));
+}
+
+static inline void give_many(world *w, rm_lease *leases, uint32_t count) {
+    uint32_t i;
+    for (i = 0; i < count; ++i)
+        give(w, &leases[i], RM_RELEASE_OK);
+}
+
+static inline void take_both(world *w, rm_lease *a, rm_lease *b) {
+    CHECK_EQ(RM_OK, take(w, a));
+    CHECK_EQ(RM_OK, take(w, b));
+}
+
+static inline void give_both(world *w, rm_lease *a, rm_lease *b) {
+    give(w, a, RM_RELEASE_OK);
+    give(w, b, RM_RELEASE_OK);
+}
+
+/* Takes it out of the pool for good. */
+static inline void detach(world *w, rm_lease *lease) {
+    void *resource = NULL;
+    CHECK_EQ(RM_OK, rm_pool_detach(w->pool, lease, &resource));
+    free(resource);
+    ++w->leaves;
+}
+
 /* Takes and gives back: the number of the thing that was lent; 0 = none. */
 static inline uint32_t borrow(world *w) {
     rm_lease lease;
@@ -394,11 +437,8 @@ static inline uint32_t borrow(world *w) {
 /* Takes so many, and gives them back: then they are idle. */
 static inline void fill(world *w, uint32_t count) {
     rm_lease leases[16];
-    uint32_t i;
-    for (i = 0; i < count; ++i)
-        CHECK_EQ(RM_OK, take(w, &leases[i]));
-    for (i = 0; i < count; ++i)
-        give(w, &leases[i], RM_RELEASE_OK);
+    take_many(w, leases, count);
+    give_many(w, leases, count);
 }
 
 static inline rm_status maintain(world *w) {
@@ -460,6 +500,14 @@ static inline void caller_start(caller *c, world *w, int64_t timeout_ns) {
 static inline void caller_queue(caller *c, world *w, int64_t timeout_ns, uint32_t nth) {
     memset(c, 0, sizeof *c);
     caller_go(c, w, timeout_ns, nth);
+}
+
+/* Starts a caller and holds it up at a gate, in the hook that goes through `place`. */
+static inline void caller_at_gate(caller *c, world *w, gate **place, gate *g) {
+    gate_init(g);
+    SET(*place, g);
+    caller_start(c, w, RM_FOREVER);
+    gate_await(g, 1);
 }
 
 static inline rm_status caller_join(caller *c) {
@@ -570,6 +618,23 @@ static inline const rm_guard *watch_init(watch *seen) {
     seen->guard.report_fn = watch_report;
     seen->guard.user = seen;
     return &seen->guard;
+}
+
+/* A world with this guard, open. */
+static inline bool world_begin_guarded(world *w, uint32_t max, watch *seen) {
+    world_init(w, max);
+    w->desc.guard = watch_init(seen);
+    return world_open(w);
+}
+
+/* Puts one guarded endpoint, "one", behind the pool of a desc. */
+static inline void desc_guard_endpoint(rm_pool_desc *desc, rm_pool_endpoint *endpoint,
+                                       watch *seen) {
+    endpoint->name = "one";
+    endpoint->guard = watch_init(seen);
+    endpoint->user = desc->user;
+    desc->endpoints = endpoint;
+    desc->endpoint_count = 1;
 }
 
 #define CHECK_REPORTS(seen, a, b, c) \

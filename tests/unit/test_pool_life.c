@@ -96,8 +96,7 @@ TEST(pool_sizes, bad_ones_are_named) {
     world w;
     rm_error error;
     size_t i;
-    world_init(&w, 8);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 8));
     for (i = 0; i < sizeof bad / sizeof *bad; ++i) {
         CHECK_EQ(RM_E_INVALID, rm_pool_resize(w.pool, &bad[i].sizes, &error));
         CHECK_EQ(RM_E_INVALID, error.status);
@@ -121,11 +120,8 @@ TEST(pool_sizes, bad_ones_are_named) {
 TEST(pool_sizes, shrinking_ends_the_idle_now_and_the_leased_at_their_release) {
     world w;
     rm_lease leases[4];
-    uint32_t i;
-    world_init(&w, 4);
-    REQUIRE(world_open(&w));
-    for (i = 0; i < 4; ++i)
-        CHECK_EQ(RM_OK, take(&w, &leases[i]));
+    REQUIRE(world_begin(&w, 4));
+    take_many(&w, leases, 4);
     give(&w, &leases[3], RM_RELEASE_OK);
     CHECK_EQ(RM_OK, resize(&w, 2, 0, 0, 0));
     CHECK_EQ(1, ended(&w, RM_POOL_CAUSE_SURPLUS)); /* the idle one; three are still above max */
@@ -175,8 +171,7 @@ TEST(pool_sizes, overflow_is_handed_to_those_who_wait) {
     w.desc.overflow = 1;
     w.desc.barge_ns = RM_STRICT;
     REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &x));
-    CHECK_EQ(RM_OK, take(&w, &y));
+    take_both(&w, &x, &y);
     caller_queue(&a, &w, RM_FOREVER, 1);
     give(&w, &y, RM_RELEASE_OK); /* not ended to be made again */
     CHECK_EQ(RM_OK, caller_join(&a));
@@ -235,12 +230,10 @@ TEST(pool_sizes, overflow_is_not_used_for_min_idle) {
     w.desc.overflow = 2;
     w.desc.min_idle = 1;
     REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    take_both(&w, &a, &b);
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(2, w.creates);
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_OK);
+    give_both(&w, &a, &b);
     world_end(&w);
 }
 
@@ -252,10 +245,7 @@ TEST(pool_sizes, max_creating_bounds_the_creates_at_once) {
     world_init(&w, 4);
     w.desc.max_creating = 1;
     REQUIRE(world_open(&w));
-    gate_init(&g);
-    w.at_create = &g;
-    caller_start(&a, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    caller_at_gate(&a, &w, &w.at_create, &g);
     caller_queue(&b, &w, RM_FOREVER, 1); /* there is room, but one is being made */
     CHECK_EQ(RM_E_BUSY, take(&w, &lease));
     CHECK_EQ(1, GET(w.creates));
@@ -263,8 +253,7 @@ TEST(pool_sizes, max_creating_bounds_the_creates_at_once) {
     CHECK_EQ(RM_OK, caller_join(&a));
     CHECK_EQ(RM_OK, caller_join(&b)); /* a is not given back: it made one of its own */
     CHECK_EQ(2, w.creates);
-    give(&w, &a.lease, RM_RELEASE_OK);
-    give(&w, &b.lease, RM_RELEASE_OK);
+    give_both(&w, &a.lease, &b.lease);
     gate_done(&g);
     world_end(&w);
 }
@@ -290,8 +279,7 @@ TEST(pool_sizes, it_grows_only_after_an_acquire_has_waited) {
     give(&w, &a.lease, RM_RELEASE_OK);  /* a burst is ridden out */
     CHECK_EQ(RM_OK, caller_join(&b));
     CHECK_EQ(2, w.creates);
-    give(&w, &b.lease, RM_RELEASE_OK);
-    give(&w, &lease, RM_RELEASE_OK);
+    give_both(&w, &b.lease, &lease);
     world_end(&w);
 }
 
@@ -327,11 +315,9 @@ TEST(pool_sizes, up_to_min_idle_it_grows_at_once) {
     w.desc.grow_after_ns = RM_MS(5);
     w.desc.min_idle = 2;
     REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    take_both(&w, &a, &b);
     CHECK_EQ(RM_E_BUSY, take(&w, &c));
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_OK);
+    give_both(&w, &a, &b);
     world_end(&w);
 }
 
@@ -398,14 +384,12 @@ TEST(pool_maintain, checks_nothing_without_keepalive) {
 
 TEST(pool_maintain, clears_with_its_check_what_was_under_suspicion) {
     world w;
-    rm_lease lease;
     world_init(&w, 2);
     w.desc.validate_fn = thing_validate;
     w.desc.keepalive_ns = RM_SEC(1);
     REQUIRE(world_open(&w));
     fill(&w, 2);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    give(&w, &lease, RM_RELEASE_BROKEN);
+    release_one(&w, RM_RELEASE_BROKEN);
     pass(&w, RM_SEC(1));
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(1, w.validates);
@@ -426,13 +410,11 @@ static void suspend_inside(world *w) {
 
 TEST(pool_acquire, that_meets_a_suspension_tells_the_guard_of_the_endpoint) {
     watch seen;
-    rm_pool_endpoint endpoint = {"one", watch_init(&seen), NULL};
+    rm_pool_endpoint endpoint;
     rm_lease lease;
     world w;
     world_init(&w, 1);
-    endpoint.user = &w;
-    w.desc.endpoints = &endpoint;
-    w.desc.endpoint_count = 1;
+    desc_guard_endpoint(&w.desc, &endpoint, &seen);
     w.inside_all = suspend_inside; /* while it is made */
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_E_BUSY, take(&w, &lease));
@@ -648,6 +630,13 @@ TEST(pool_age, the_old_are_ended_by_maintain) {
     world_end(&w);
 }
 
+/* A hundred things that end by their age only. */
+static void world_init_to_age(world *w) {
+    world_init(w, 100);
+    w->desc.max_lifetime_ns = RM_MINUTES(30);
+    w->desc.idle_timeout_ns = RM_NONE;
+}
+
 /* The ages in percent of a lifetime at which the things of a pool end, of all that were made
    together; leased once a step if `used`. */
 static void ages(world *w, bool used, uint32_t at[101]) {
@@ -678,10 +667,8 @@ TEST(pool_age, what_was_born_together_does_not_end_together) {
     for (i = 0; i < sizeof lucks / sizeof *lucks; ++i) {
         world w;
         uint32_t at[101], slice;
-        world_init(&w, 100);
+        world_init_to_age(&w);
         w.luck = lucks[i];
-        w.desc.max_lifetime_ns = RM_MINUTES(30);
-        w.desc.idle_timeout_ns = RM_NONE;
         REQUIRE(world_open(&w));
         ages(&w, false, at);
         for (slice = 0; slice <= 100; ++slice) {
@@ -695,15 +682,11 @@ TEST(pool_age, what_was_born_together_does_not_end_together) {
 TEST(pool_age, a_lifetime_is_drawn_once) {
     world w;
     uint32_t unused[101], used[101];
-    world_init(&w, 100);
-    w.desc.max_lifetime_ns = RM_MINUTES(30);
-    w.desc.idle_timeout_ns = RM_NONE;
+    world_init_to_age(&w);
     REQUIRE(world_open(&w));
     ages(&w, false, unused);
     world_end(&w);
-    world_init(&w, 100);
-    w.desc.max_lifetime_ns = RM_MINUTES(30);
-    w.desc.idle_timeout_ns = RM_NONE;
+    world_init_to_age(&w);
     w.desc.reset_fn = thing_reset; /* a release has something to do */
     REQUIRE(world_open(&w));
     ages(&w, true, used);
@@ -736,17 +719,13 @@ TEST(pool_age, the_time_to_end_the_old_is_of_the_acquire) {
 TEST(pool_age, jitter_can_be_none_or_all) {
     world w;
     uint32_t at[101], slice, first = 0;
-    world_init(&w, 100);
-    w.desc.max_lifetime_ns = RM_MINUTES(30);
-    w.desc.idle_timeout_ns = RM_NONE;
+    world_init_to_age(&w);
     w.desc.lifetime_jitter = (int32_t)RM_NONE;
     REQUIRE(world_open(&w));
     ages(&w, false, at);
     CHECK_EQ(100, at[100]);
     world_end(&w);
-    world_init(&w, 100);
-    w.desc.max_lifetime_ns = RM_MINUTES(30);
-    w.desc.idle_timeout_ns = RM_NONE;
+    world_init_to_age(&w);
     w.desc.lifetime_jitter = 100;
     REQUIRE(world_open(&w));
     ages(&w, false, at);
@@ -780,7 +759,6 @@ TEST(pool_check, runs_after_a_time_without_use) {
 
 TEST(pool_check, runs_every_time_or_only_after_failures) {
     world w;
-    rm_lease lease;
     world_init(&w, 1);
     w.desc.validate_fn = thing_validate;
     w.desc.validate_after_ns = RM_STRICT;
@@ -798,8 +776,7 @@ TEST(pool_check, runs_every_time_or_only_after_failures) {
     pass(&w, RM_MINUTES(100));
     fill(&w, 2);
     CHECK_EQ(0, w.validates);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    give(&w, &lease, RM_RELEASE_BROKEN);
+    release_one(&w, RM_RELEASE_BROKEN);
     CHECK(borrow(&w) != 0);
     CHECK_EQ(1, w.validates);
     world_end(&w);
@@ -826,8 +803,7 @@ TEST(pool_check, runs_on_release_when_asked_to) {
     give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(1, ended(&w, RM_POOL_CAUSE_INVALID));
     CHECK_EQ(0, stats_of(&w).idle);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    give(&w, &lease, RM_RELEASE_BROKEN); /* nor is what is broken */
+    release_one(&w, RM_RELEASE_BROKEN); /* nor is what is broken */
     CHECK_EQ(2, w.validates);
     CHECK_EQ(3, w.resets);
     world_end(&w);
@@ -851,9 +827,7 @@ TEST(pool_check, no_reset_for_what_will_not_be_lent_again) {
 
 /* How a resource turns out to be bad. */
 static void breaks(world *w) {
-    rm_lease lease;
-    CHECK_EQ(RM_OK, take(w, &lease));
-    give(w, &lease, RM_RELEASE_BROKEN);
+    release_one(w, RM_RELEASE_BROKEN);
 }
 
 static void fails_its_reset(world *w) {
@@ -893,16 +867,12 @@ TEST(pool_check, after_one_failure_all_are_checked_once_however_fresh) {
         {
             rm_lease leases[4];
             uint32_t at;
-            for (at = 0; at < 4; ++at)
-                CHECK_EQ(RM_OK, take(&w, &leases[at]));
+            take_many(&w, leases, 4);
             /* the two that were idle, and the one that was lent unless its release checked it; not
                the one that was made since */
             CHECK_EQ(failures[i] == fails_its_check_on_release ? 2 : 3, w.validates - before);
             for (at = 0; at < 4; ++at)
-                CHECK_EQ(RM_OK, rm_pool_detach(w.pool, &leases[at], &leases[at].resource));
-            for (at = 0; at < 4; ++at)
-                free(leases[at].resource);
-            w.leaves = 4;
+                detach(&w, &leases[at]);
         }
         world_end(&w);
     }
@@ -961,10 +931,7 @@ TEST(pool_check, what_was_being_made_when_another_failed_is_of_that_age) {
     w.desc.validate_fn = thing_validate;
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, take(&w, &lease));
-    gate_init(&g);
-    SET(w.at_create, &g);
-    caller_start(&a, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    caller_at_gate(&a, &w, &w.at_create, &g);
     give(&w, &lease, RM_RELEASE_BROKEN);
     gate_open(&g);
     CHECK_EQ(RM_OK, caller_join(&a));
@@ -978,13 +945,11 @@ TEST(pool_check, what_was_being_made_when_another_failed_is_of_that_age) {
 
 TEST(pool_check, a_failed_operation_raises_no_doubt) {
     world w;
-    rm_lease lease;
     world_init(&w, 2);
     w.desc.validate_fn = thing_validate;
     REQUIRE(world_open(&w));
     fill(&w, 2);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    give(&w, &lease, RM_RELEASE_FAILED);
+    release_one(&w, RM_RELEASE_FAILED);
     fill(&w, 2);
     CHECK_EQ(0, w.validates);
     CHECK_EQ(2, w.created);
@@ -1091,11 +1056,8 @@ TEST(pool_backoff, lets_one_call_at_a_time_find_out) {
     REQUIRE(failing(&w, 4, RM_MS(10), RM_SEC(1)));
     CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
     pass(&w, RM_MS(10));
-    gate_init(&g);
     SET(w.create_status, RM_OK);
-    SET(w.at_create, &g);
-    caller_start(&a, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    caller_at_gate(&a, &w, &w.at_create, &g);
     caller_queue(&b, &w, RM_FOREVER, 1); /* waits for what comes out */
     CHECK_EQ(RM_E_BUSY, take(&w, &lease));
     CHECK_EQ(2, GET(w.creates));
@@ -1103,8 +1065,7 @@ TEST(pool_backoff, lets_one_call_at_a_time_find_out) {
     CHECK_EQ(RM_OK, caller_join(&a));
     CHECK_EQ(RM_OK, caller_join(&b)); /* well again: all may create */
     CHECK_EQ(3, w.creates);
-    give(&w, &a.lease, RM_RELEASE_OK);
-    give(&w, &b.lease, RM_RELEASE_OK);
+    give_both(&w, &a.lease, &b.lease);
     gate_done(&g);
     world_end(&w);
 }
@@ -1117,10 +1078,7 @@ TEST(pool_backoff, tells_those_who_wait_for_one_that_fails_again) {
     REQUIRE(failing(&w, 4, RM_MS(10), RM_SEC(1)));
     CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
     pass(&w, RM_MS(10));
-    gate_init(&g);
-    SET(w.at_create, &g);
-    caller_start(&a, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    caller_at_gate(&a, &w, &w.at_create, &g);
     caller_queue(&b, &w, RM_FOREVER, 1);
     gate_open(&g);
     CHECK_EQ(RM_E_REFUSED, caller_join(&a));
@@ -1175,8 +1133,7 @@ TEST(pool_backoff, those_who_wait_try_again_by_themselves) {
     pass(&w, 1);
     CHECK_EQ(RM_OK, caller_join(&b));
     CHECK_EQ(4, w.creates);
-    give(&w, &b.lease, RM_RELEASE_OK);
-    give(&w, &lease, RM_RELEASE_OK);
+    give_both(&w, &b.lease, &lease);
     world_end(&w);
 }
 
@@ -1322,8 +1279,7 @@ TEST(pool_hang, tells_who_waits_that_none_will_come_back) {
     gate g;
     job j;
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     CHECK_EQ(RM_OK, take(&w, &lease));
     SET(w.create_status, RM_E_REFUSED);
     CHECK_EQ(RM_E_REFUSED, take(&w, &other)); /* it backs off */
@@ -1349,8 +1305,7 @@ TEST(pool_health, is_degraded_for_a_minute_after_a_failed_create_that_hurts_nobo
     rm_lease lease, more;
     rm_error reason;
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     CHECK_EQ(RM_OK, take(&w, &lease));
     w.create_status = RM_E_REFUSED;
     CHECK_EQ(RM_E_REFUSED, take(&w, &more));
@@ -1427,8 +1382,7 @@ TEST(pool_prewarm, makes_all_at_once) {
     world w;
     gate g;
     warming m;
-    world_init(&w, 20);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 20));
     gate_init(&g);
     w.at_create = &g;
     warming_start(&m, &w, 20);
@@ -1533,8 +1487,7 @@ TEST(pool_prewarm, serves_those_who_wait) {
     CHECK_EQ(RM_OK, take(&w, &lease));
     caller_queue(&a, &w, RM_FOREVER, 1);
     CHECK_EQ(RM_OK, rm_pool_prewarm(w.pool, 1, never, NULL, NULL));
-    CHECK_EQ(RM_OK, caller_join(&a));
-    give(&w, &a.lease, RM_RELEASE_OK);
+    caller_served(&a);
     give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
@@ -1544,8 +1497,7 @@ TEST(pool_prewarm, counts_what_another_one_makes) {
     gate g;
     warming m;
     uint32_t made = 7;
-    world_init(&w, 6);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 6));
     gate_init(&g);
     w.at_create = &g;
     warming_start(&m, &w, 4);
@@ -1564,12 +1516,10 @@ TEST(pool_prewarm, counts_what_another_one_makes) {
 TEST(pool_prewarm, tells_the_guard_of_an_endpoint_how_it_went) {
     rm_error error;
     watch seen;
-    rm_pool_endpoint endpoint = {"one", watch_init(&seen), NULL};
+    rm_pool_endpoint endpoint;
     world w;
     world_init(&w, 1);
-    endpoint.user = &w;
-    w.desc.endpoints = &endpoint;
-    w.desc.endpoint_count = 1;
+    desc_guard_endpoint(&w.desc, &endpoint, &seen);
     w.create_status = RM_E_REFUSED;
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_E_REFUSED, rm_pool_prewarm(w.pool, 1, never, NULL, &error));
@@ -1585,15 +1535,12 @@ TEST(pool_prewarm, of_a_full_pool_is_done_whenever) {
     rm_lease a, b;
     uint32_t made = 7;
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    REQUIRE(world_begin(&w, 2));
+    take_both(&w, &a, &b);
     CHECK_EQ(RM_OK,
              rm_pool_prewarm(w.pool, 2, rm_deadline_after(&w.clock, RM_NOWAIT), &made, NULL));
     CHECK_EQ(0, made);
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_OK);
+    give_both(&w, &a, &b);
     world_end(&w);
 }
 
@@ -1605,11 +1552,7 @@ TEST(pool_prewarm, is_no_acquire_that_failed) {
     world w;
     world_init(&w, 2);
     w.desc.min_idle = 1;
-    endpoint.name = "one";
-    endpoint.guard = watch_init(&seen);
-    endpoint.user = &w;
-    w.desc.endpoints = &endpoint;
-    w.desc.endpoint_count = 1;
+    desc_guard_endpoint(&w.desc, &endpoint, &seen);
     REQUIRE(world_open(&w));
     w.create_status = RM_E_REFUSED;
     CHECK_EQ(RM_E_REFUSED, maintain(&w)); /* it tries, ... */
@@ -1636,8 +1579,7 @@ TEST(pool_prewarm, is_no_acquire_that_failed) {
 TEST(pool_evict, all_ends_the_idle_now_and_the_leased_at_release) {
     world w;
     rm_lease a, b;
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 3));
     fill(&w, 3);
     CHECK_EQ(RM_OK, take(&w, &a));
     CHECK_EQ(RM_OK, rm_pool_evict_all(w.pool));
@@ -1658,12 +1600,8 @@ TEST(pool_evict, all_makes_what_is_being_made_once_more) {
     world w;
     gate g;
     caller a;
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
-    gate_init(&g);
-    w.at_create = &g;
-    caller_start(&a, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    REQUIRE(world_begin(&w, 3));
+    caller_at_gate(&a, &w, &w.at_create, &g);
     CHECK_EQ(RM_OK, rm_pool_evict_all(w.pool));
     gate_open(&g);
     CHECK_EQ(RM_OK, caller_join(&a));
@@ -1679,13 +1617,10 @@ TEST(pool_evict, one_that_is_idle_ends_now) {
     world w;
     rm_lease a, b;
     const void *resource;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    REQUIRE(world_begin(&w, 2));
+    take_both(&w, &a, &b);
     resource = b.resource;
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_OK);
+    give_both(&w, &a, &b);
     CHECK_EQ(RM_OK, rm_pool_evict(w.pool, resource));
     CHECK_EQ(1, ended(&w, RM_POOL_CAUSE_EVICTED));
     CHECK_EQ(RM_E_NOT_FOUND, rm_pool_evict(w.pool, resource));
@@ -1700,10 +1635,8 @@ TEST(pool_evict, one_that_is_idle_ends_now) {
 TEST(pool_evict, one_that_is_lent_ends_at_its_release) {
     world w;
     rm_lease a, b;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    REQUIRE(world_begin(&w, 2));
+    take_both(&w, &a, &b);
     CHECK_EQ(RM_OK, rm_pool_evict(w.pool, a.resource));
     CHECK_EQ(RM_OK, rm_pool_evict(w.pool, a.resource));
     CHECK_EQ(0, w.destroyed);
@@ -1738,8 +1671,7 @@ TEST(pool_suspend, lets_acquires_wait_and_leaves_the_leases) {
     caller a, b;
     rm_lease lease, other;
     rm_error error;
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 3));
     fill(&w, 3);
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
@@ -1773,8 +1705,7 @@ TEST(pool_suspend, serves_all_who_waited_when_it_is_over) {
     world w;
     caller callers[3];
     uint32_t i;
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 3));
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     for (i = 0; i < 3; ++i)
         caller_queue(&callers[i], &w, RM_FOREVER, i + 1);
@@ -1800,10 +1731,7 @@ TEST(pool_suspend, keeps_what_is_made_or_checked_meanwhile) {
         w.desc.validate_after_ns = RM_STRICT;
         REQUIRE(world_open(&w));
         if (checks[i]) fill(&w, 1);
-        gate_init(&g);
-        SET(*(checks[i] ? &w.at_validate : &w.at_create), &g);
-        caller_start(&a, &w, RM_FOREVER);
-        gate_await(&g, 1);
+        caller_at_gate(&a, &w, checks[i] ? &w.at_validate : &w.at_create, &g);
         CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
         gate_open(&g);
         rm_virtual_clock_await(&w.time, 1); /* it is not lent */
@@ -1823,18 +1751,15 @@ TEST(pool_suspend, can_be_closed_and_is_degraded) {
     world w;
     caller a;
     rm_error reason;
-    rm_resource resource;
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
-    resource = rm_pool_resource(w.pool);
-    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
+    REQUIRE(world_begin(&w, 3));
+    CHECK_EQ(RM_HEALTH_HEALTHY, health_of(&w, &reason));
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     caller_queue(&a, &w, RM_FOREVER, 1);
-    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_HEALTH_DEGRADED, health_of(&w, &reason));
     CHECK_STR("the pool is suspended, 1 wait", reason.message);
     CHECK_EQ(RM_OK, rm_pool_close(w.pool, RM_NOWAIT, NULL));
     CHECK_EQ(RM_E_CLOSED, caller_join(&a));
-    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, health_of(&w, &reason));
     world_end(&w);
 }
 
@@ -1844,9 +1769,7 @@ TEST(pool_detach, leaves_the_resource_to_its_holder) {
     caller a;
     rm_lease lease, copied;
     void *mine = NULL;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     CHECK_EQ(RM_OK, take(&w, &lease));
     copied = lease;
     caller_queue(&a, &w, RM_FOREVER, 1);
@@ -1893,8 +1816,7 @@ TEST(pool_detach, leaves_nothing_that_is_too_much_behind) {
     w.desc.overflow = 1;
     w.desc.event_fn = event_detached;
     REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    CHECK_EQ(RM_OK, take(&w, &other));
+    take_both(&w, &lease, &other);
     comes_back = &other;
     CHECK_EQ(RM_OK, rm_pool_detach(w.pool, &lease, &mine));
     CHECK(comes_back == NULL);
@@ -1946,11 +1868,9 @@ TEST(pool_leases, are_listed_with_their_holders) {
     world w;
     rm_lease a, b, c;
     listing l = {0, 9, {{0}}};
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 3));
     CHECK_EQ(0, rm_pool_leases(w.pool, listing_add, &l));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    take_both(&w, &a, &b);
     CHECK_EQ(RM_OK, rm_pool_note(w.pool, &b, "report"));
     pass(&w, RM_MS(30));
     CHECK_EQ(RM_OK, take(&w, &c));
@@ -1975,8 +1895,7 @@ TEST(pool_leases, are_listed_with_their_holders) {
     l.most = 9;
     CHECK_EQ(2, rm_pool_leases(w.pool, listing_add, &l));
     CHECK_STR("", l.lines[1].where); /* a note is of one lease */
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_OK);
+    give_both(&w, &a, &b);
     world_end(&w);
 }
 
@@ -2015,8 +1934,7 @@ TEST(pool_leases, data_stays_with_the_resource) {
     world w;
     rm_lease lease;
     int session;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK(rm_pool_data_get(w.pool, &lease) == NULL); /* zero at birth */
     CHECK_EQ(RM_OK, rm_pool_data_set(w.pool, &lease, &session));
@@ -2028,9 +1946,7 @@ TEST(pool_leases, data_stays_with_the_resource) {
     CHECK_EQ(RM_OK, take(&w, &lease)); /* another in the same slot */
     CHECK(rm_pool_data_get(w.pool, &lease) == NULL);
     CHECK_EQ(RM_OK, rm_pool_data_set(w.pool, &lease, &session));
-    CHECK_EQ(RM_OK, rm_pool_detach(w.pool, &lease, &lease.resource));
-    free(lease.resource);
-    w.leaves = 1;
+    detach(&w, &lease);
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK(rm_pool_data_get(w.pool, &lease) == NULL);
     give(&w, &lease, RM_RELEASE_OK);
@@ -2121,10 +2037,8 @@ TEST(pool_leases, close_names_the_oldest_and_where_it_is) {
     rm_lease a, b, c;
     rm_error error;
     char expected[160];
-    world_init(&w, 3);
-    REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    REQUIRE(world_begin(&w, 3));
+    take_both(&w, &a, &b);
     give(&w, &a, RM_RELEASE_OK);
     pass(&w, RM_MS(20));
     CHECK_EQ(RM_OK, take(&w, &a)); /* one in a lower slot, one in a higher, both younger */
@@ -2151,12 +2065,8 @@ TEST(pool_close, says_that_something_is_being_made) {
     caller c;
     rm_error error;
     gate g;
-    world_init(&w, 2);
-    gate_init(&g);
-    w.at_create = &g;
-    REQUIRE(world_open(&w));
-    caller_start(&c, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    REQUIRE(world_begin(&w, 2));
+    caller_at_gate(&c, &w, &w.at_create, &g);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, &error));
     CHECK_STR("closed, but 1 resources are still being made or ended; close again to wait on",
               error.message);
@@ -2179,13 +2089,11 @@ TEST(pool_leak, without_event_fn_is_no_hook_call) {
         w.desc.leak_after_ns = RM_SEC(30);
         w.desc.event_fn = i == 0 ? NULL : world_event;
         REQUIRE(world_open(&w));
-        CHECK_EQ(RM_OK, take(&w, &a));
-        CHECK_EQ(RM_OK, take(&w, &b));
+        take_both(&w, &a, &b);
         pass(&w, RM_SEC(30));
         CHECK_EQ(RM_OK, rm_pool_maintain(w.pool, 1, never, NULL));
         CHECK_EQ(2 - i, stats_of(&w).leaks);
-        give(&w, &a, RM_RELEASE_OK);
-        give(&w, &b, RM_RELEASE_OK);
+        give_both(&w, &a, &b);
         world_end(&w);
     }
 }
@@ -2332,9 +2240,7 @@ TEST(pool_events, tell_each_step_in_order) {
     give(&w, &lease, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_OK, rm_pool_data_set(w.pool, &lease, &session));
-    CHECK_EQ(RM_OK, rm_pool_detach(w.pool, &lease, &lease.resource));
-    free(lease.resource);
-    w.leaves = 1;
+    detach(&w, &lease);
 
     check_note(n, RM_POOL_EVENT_CREATE_FAILED, 0, NULL, RM_MS(3));
     CHECK_EQ(RM_E_REFUSED, n->status);
@@ -2494,8 +2400,7 @@ TEST(pool_nested, is_refused_only_where_it_would_wait) {
     CHECK_EQ(RM_OK, caller_join(&a));
     give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, RM_FOREVER, &lease, &error));
-    give(&w, &lease, RM_RELEASE_OK);
-    give(&w, &a.lease, RM_RELEASE_OK);
+    give_both(&w, &lease, &a.lease);
     world_end(&w);
 }
 
@@ -2503,8 +2408,7 @@ TEST(pool_nested, is_allowed_by_default) {
     world w;
     rm_lease lease, other;
     rm_error error;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, rm_deadline_after(&w.clock, RM_NOWAIT),
                                                  NULL, &other, &error));
@@ -2516,15 +2420,11 @@ TEST(pool_release, failed_is_a_failure_for_the_guard_and_keeps_the_resource) {
     world w;
     watch seen;
     rm_lease lease;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    give(&w, &lease, RM_RELEASE_FAILED);
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
+    release_one(&w, RM_RELEASE_FAILED);
     CHECK_REPORTS(seen, 0, 1, 0);
     CHECK_EQ(1, stats_of(&w).idle);
-    CHECK_EQ(RM_OK, take(&w, &lease));
-    give(&w, &lease, RM_RELEASE_BROKEN);
+    release_one(&w, RM_RELEASE_BROKEN);
     CHECK_REPORTS(seen, 0, 2, 0);
     CHECK_EQ(1, ended(&w, RM_POOL_CAUSE_BROKEN));
     CHECK_EQ(RM_OK, take(&w, &lease));
@@ -2542,9 +2442,7 @@ TEST(pool_release, by_result_knows_which_statuses_break_a_resource) {
     world w;
     watch seen;
     int status;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     for (status = RM_OK; status <= RM_E_INTERNAL; ++status) {
         const uint64_t before = ended(&w, RM_POOL_CAUSE_BROKEN);
         const uint32_t failures = seen.failures;
@@ -2571,9 +2469,7 @@ TEST(pool_release, by_result_takes_nothing_for_a_success) {
     world w;
     watch seen;
     rm_lease lease, copied;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     CHECK_EQ(RM_OK, take(&w, &lease));
     copied = lease;
     CHECK_EQ(RM_OK, rm_pool_release_result(w.pool, &lease, NULL));
@@ -2633,8 +2529,7 @@ TEST(pool_with, uses_and_gives_back) {
     rm_error error;
     rm_status status = RM_OK;
     rm_lease lease;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, rm_pool_with(w.pool, never, use, &error, &status));
     CHECK_EQ(1, stats_of(&w).idle);
     status = RM_E_NOT_FOUND; /* which breaks nothing */
@@ -2662,8 +2557,7 @@ TEST(pool_scope, gives_back_at_its_end) {
     world w;
     rm_error error;
     uint32_t runs = 0;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     RM_POOL_SCOPE(scope, w.pool, RM_NOWAIT, &error) {
         CHECK_EQ(1, number_of(&scope.lease));
         CHECK_EQ(1, stats_of(&w).in_use);
@@ -2684,8 +2578,7 @@ TEST(pool_scope, is_not_entered_without_a_resource) {
     rm_lease lease;
     rm_error error;
     uint32_t runs = 0;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     RM_POOL_SCOPE(scope, w.pool, RM_NOWAIT, &error)
     ++runs;
@@ -2699,8 +2592,7 @@ TEST(pool_scope, closes_once) {
     world w;
     rm_pool_scope scope;
     rm_error error;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     scope = rm_pool_scope_open(w.pool, RM_NOWAIT, &error);
     CHECK_EQ(RM_OK, scope.status);
     CHECK_EQ(RM_RELEASE_OK, scope.how);
@@ -2736,8 +2628,7 @@ out:
 TEST(pool_scope, gives_back_on_every_way_out) {
     world w;
     uint32_t at;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     for (at = 1; at <= 4; ++at) {
         CHECK_EQ(1, returns_early(&w, at));
         CHECK_EQ(1, stats_of(&w).idle);
@@ -2848,8 +2739,7 @@ TEST(pool_stats, say_everything) {
     w.desc.time_uses = true;
     w.create_takes_ns = RM_MS(2);
     REQUIRE(world_open(&w));
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    take_both(&w, &a, &b);
     pass(&w, RM_MS(50));
     give(&w, &a, RM_RELEASE_OK);
     s = stats_of(&w);
@@ -2880,8 +2770,7 @@ TEST(pool_stats, say_everything) {
 
 TEST(pool_stats, say_whether_it_lends) {
     world w;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK(!stats_of(&w).suspended && !stats_of(&w).closed);
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     CHECK(stats_of(&w).suspended && !stats_of(&w).closed);
@@ -2935,8 +2824,7 @@ TEST(pool_stats, count_every_way_a_wait_can_end) {
     CHECK_EQ(RM_E_CANCELLED, rm_pool_acquire_until(w.pool, never, &token, &other, &error));
     caller_queue(&b, &w, RM_FOREVER, 1);
     give(&w, &lease, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, caller_join(&b));
-    give(&w, &b.lease, RM_RELEASE_OK);
+    caller_served(&b);
     s = stats_of(&w);
     CHECK_EQ(2, s.waits);
     CHECK_EQ(1, s.timeouts);
