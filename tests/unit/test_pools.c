@@ -10,6 +10,8 @@
 
 #include "pool_fixture.h"
 
+static const rm_deadline never = {0};
+
 /* ---- endpoints ---- */
 
 /* One server, as the hooks see it. */
@@ -102,6 +104,18 @@ static void cluster_guard(cluster *c, uint32_t count) {
         c->endpoints[i].guard = watch_init(&c->servers[i].seen);
 }
 
+/* Without guards, and nothing else that is special; open. */
+static bool cluster_begin(cluster *c, uint32_t count, uint32_t max) {
+    cluster_init(c, count, max);
+    return world_open(&c->w);
+}
+
+static bool cluster_begin_guarded(cluster *c, uint32_t count, uint32_t max) {
+    cluster_init(c, count, max);
+    cluster_guard(c, count);
+    return world_open(&c->w);
+}
+
 /* Each permit has come back, once. */
 static void check_permits(cluster *c, uint32_t count) {
     uint32_t i;
@@ -132,28 +146,27 @@ static uint32_t slot_server(cluster *c, const rm_lease *lease) {
     return i;
 }
 
+/* Takes one, which must be of this server. */
+static void take_at(cluster *c, rm_lease *lease, uint32_t which) {
+    CHECK_EQ(RM_OK, take(&c->w, lease));
+    CHECK_EQ(which, slot_server(c, lease));
+}
+
 TEST(endpoints, lend_where_the_least_is_in_use) {
     static const uint32_t order[] = {0, 1, 2, 0, 1, 2};
     rm_lease leases[6];
     uint32_t i;
     cluster c;
-    cluster_init(&c, 3, 6);
-    REQUIRE(world_open(&c.w));
-    for (i = 0; i < 6; ++i) {
-        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
-        CHECK_EQ(order[i], slot_server(&c, &leases[i]));
-    }
+    REQUIRE(cluster_begin(&c, 3, 6));
+    for (i = 0; i < 6; ++i)
+        take_at(&c, &leases[i], order[i]);
     give(&c.w, &leases[4], RM_RELEASE_OK); /* two of the second server are idle now */
     give(&c.w, &leases[1], RM_RELEASE_OK);
     give(&c.w, &leases[5], RM_RELEASE_OK); /* and one of the third */
-    CHECK_EQ(RM_OK, take(&c.w, &leases[1]));
-    CHECK_EQ(1, slot_server(&c, &leases[1])); /* 2, 0 and 1 in use */
-    CHECK_EQ(RM_OK, take(&c.w, &leases[4]));
-    CHECK_EQ(2, slot_server(&c, &leases[4])); /* 2, 1 and 1: of equal ones the next in turn */
-    CHECK_EQ(RM_OK, take(&c.w, &leases[5]));
-    CHECK_EQ(1, slot_server(&c, &leases[5]));
-    for (i = 0; i < 6; ++i)
-        give(&c.w, &leases[i], RM_RELEASE_OK);
+    take_at(&c, &leases[1], 1);            /* 2, 0 and 1 in use */
+    take_at(&c, &leases[4], 2);            /* 2, 1 and 1: of equal ones the next in turn */
+    take_at(&c, &leases[5], 1);
+    give_many(&c.w, leases, 6);
     world_end(&c.w);
     CHECK_EQ(2, c.servers[0].destroyed);
     CHECK_EQ(2, c.servers[1].destroyed);
@@ -163,10 +176,8 @@ TEST(endpoints, lend_where_the_least_is_in_use) {
 TEST(endpoints, make_where_the_fewest_are_among_those_with_equal_use) {
     rm_lease a, b;
     cluster c;
-    cluster_init(&c, 2, 3);
-    REQUIRE(world_open(&c.w));
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    REQUIRE(cluster_begin(&c, 2, 3));
+    take_both(&c.w, &a, &b);
     give(&c.w, &b, RM_RELEASE_BROKEN); /* one in use at the first, nothing at the second */
     give(&c.w, &a, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_pool_prewarm(c.w.pool, 2, rm_deadline_after(NULL, RM_FOREVER), NULL, NULL));
@@ -190,8 +201,7 @@ TEST(endpoints, take_turns) {
         }
         for (i = 0; i < count; ++i)
             CHECK_EQ(2, got[i]); /* made in turn */
-        for (i = 0; i < 2 * count; ++i)
-            give(&c.w, &leases[i], RM_RELEASE_OK);
+        give_many(&c.w, leases, 2 * count);
         memset(got, 0, sizeof got);
         for (i = 0; i < 30; ++i) {
             CHECK_EQ(RM_OK, take(&c.w, &leases[0]));
@@ -214,12 +224,9 @@ TEST(endpoints, take_turns_past_one_that_refuses) {
     c.w.desc.balance = RM_POOL_ROUND_ROBIN;
     REQUIRE(world_open(&c.w));
     c.servers[0].seen.refuses = true;
-    for (i = 0; i < 4; ++i) {
-        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
-        CHECK_EQ(order[i], slot_server(&c, &leases[i]));
-    }
     for (i = 0; i < 4; ++i)
-        give(&c.w, &leases[i], RM_RELEASE_OK);
+        take_at(&c, &leases[i], order[i]);
+    give_many(&c.w, leases, 4);
     world_end(&c.w);
 }
 
@@ -232,8 +239,7 @@ TEST(endpoints, rotate_for_one_user_although_something_is_idle) {
     c.w.desc.balance = RM_POOL_ROUND_ROBIN;
     REQUIRE(world_open(&c.w));
     for (i = 0; i < 7; ++i) {
-        CHECK_EQ(RM_OK, take(&c.w, &lease));
-        CHECK_EQ(order[i], slot_server(&c, &lease));
+        take_at(&c, &lease, order[i]);
         give(&c.w, &lease, RM_RELEASE_OK);
     }
     CHECK_EQ(3, c.w.created);
@@ -244,23 +250,18 @@ TEST(endpoints, rotate_for_one_user_although_something_is_idle) {
 TEST(endpoints, break_ties_by_what_is_idle_then_by_what_is_kept) {
     rm_lease a, b, d;
     cluster c;
-    cluster_init(&c, 3, 6);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin(&c, 3, 6));
     CHECK_EQ(RM_OK, take(&c.w, &a));
     CHECK_EQ(RM_OK, take(&c.w, &b));
     CHECK_EQ(RM_OK, take(&c.w, &d));
     give(&c.w, &a, RM_RELEASE_BROKEN);
     give(&c.w, &d, RM_RELEASE_BROKEN);
     give(&c.w, &b, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, take(&c.w, &b)); /* nothing in use: the second has something idle */
-    CHECK_EQ(1, slot_server(&c, &b));
-    CHECK_EQ(RM_OK, take(&c.w, &a)); /* then the next in turn of those without any */
-    CHECK_EQ(2, slot_server(&c, &a));
+    take_at(&c, &b, 1); /* nothing in use: the second has something idle */
+    take_at(&c, &a, 2); /* then the next in turn of those without any */
     give(&c.w, &a, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, take(&c.w, &a)); /* the first and the third are not in use: what is idle */
-    CHECK_EQ(2, slot_server(&c, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &d));
-    CHECK_EQ(0, slot_server(&c, &d));
+    take_at(&c, &a, 2); /* the first and the third are not in use: what is idle */
+    take_at(&c, &d, 0);
     CHECK_EQ(5, c.w.created);
     give(&c.w, &a, RM_RELEASE_OK);
     give(&c.w, &b, RM_RELEASE_OK);
@@ -279,13 +280,11 @@ TEST(endpoints, make_anew_where_the_balance_says_what_is_not_fit) {
         c.w.desc.validate_after_ns = RM_STRICT;
         c.w.desc.max_lifetime_ns = RM_SEC(10);
         REQUIRE(world_open(&c.w));
-        CHECK_EQ(RM_OK, take(&c.w, &a));
-        CHECK_EQ(0, slot_server(&c, &a));
+        take_at(&c, &a, 0);
         thing_of(&a)->sick = old == 0;
         give(&c.w, &a, RM_RELEASE_OK);
         if (old != 0) pass(&c.w, RM_SEC(10));
-        CHECK_EQ(RM_OK, take(&c.w, &a)); /* it is found at the first, and not replaced there */
-        CHECK_EQ(1, slot_server(&c, &a));
+        take_at(&c, &a, 1); /* it is found at the first, and not replaced there */
         CHECK_EQ(1, c.servers[0].destroyed);
         CHECK_EQ(1, c.servers[0].creates);
         give(&c.w, &a, RM_RELEASE_OK);
@@ -294,7 +293,7 @@ TEST(endpoints, make_anew_where_the_balance_says_what_is_not_fit) {
 }
 
 TEST(endpoints, get_new_resources_when_they_recover) {
-    uint32_t balance, i;
+    uint32_t balance;
     for (balance = 0; balance < 2; ++balance) {
         rm_lease leases[4], more;
         cluster c;
@@ -310,12 +309,10 @@ TEST(endpoints, get_new_resources_when_they_recover) {
         give(&c.w, &leases[1], RM_RELEASE_OK);
         c.servers[0].status = RM_OK;
         pass(&c.w, RM_MS(10));
-        for (i = 0; i < 4; ++i)
-            CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        take_many(&c.w, leases, 4);
         CHECK_EQ(2, c.servers[0].created); /* although two were idle at the other */
         CHECK_EQ(2, c.servers[1].created);
-        for (i = 0; i < 4; ++i)
-            give(&c.w, &leases[i], RM_RELEASE_OK);
+        give_many(&c.w, leases, 4);
         world_end(&c.w);
     }
 }
@@ -328,16 +325,14 @@ TEST(endpoints, are_passed_over_for_a_millisecond_without_a_backoff) {
     c.w.desc.create_backoff_ns = RM_NONE;
     REQUIRE(world_open(&c.w));
     c.servers[0].seen.refuses = true;
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(1, slot_server(&c, &a));
+    take_at(&c, &a, 1);
     give(&c.w, &a, RM_RELEASE_BROKEN);
     c.servers[0].seen.refuses = false;
     pass(&c.w, RM_MS(1) - 1);
     c.servers[1].seen.refuses = true;
     CHECK_EQ(RM_E_REJECTED, take(&c.w, &a));
     pass(&c.w, 1);
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(0, slot_server(&c, &a));
+    take_at(&c, &a, 0);
     give(&c.w, &a, RM_RELEASE_OK);
     world_end(&c.w);
 }
@@ -346,24 +341,18 @@ TEST(endpoints, are_passed_over_while_their_creates_fail) {
     rm_lease leases[4], more;
     uint32_t i;
     cluster c;
-    cluster_init(&c, 2, 4);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin(&c, 2, 4));
     c.servers[0].status = RM_E_REFUSED;
     CHECK_EQ(RM_E_REFUSED, take(&c.w, &leases[0])); /* the first to find out */
-    for (i = 0; i < 2; ++i) {
-        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
-        CHECK_EQ(1, slot_server(&c, &leases[i]));
-    }
+    for (i = 0; i < 2; ++i)
+        take_at(&c, &leases[i], 1);
     CHECK_EQ(1, c.servers[0].creates);
     pass(&c.w, RM_MS(20)); /* 10 ms, doubled, less some */
     c.servers[0].status = RM_OK;
-    for (; i < 4; ++i) {
-        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
-        CHECK_EQ(0, slot_server(&c, &leases[i])); /* it is back, and has the least in use */
-    }
+    for (; i < 4; ++i)
+        take_at(&c, &leases[i], 0); /* it is back, and has the least in use */
     CHECK_EQ(RM_E_BUSY, take(&c.w, &more));
-    for (i = 0; i < 4; ++i)
-        give(&c.w, &leases[i], RM_RELEASE_OK);
+    give_many(&c.w, leases, 4);
     world_end(&c.w);
 }
 
@@ -381,8 +370,7 @@ TEST(endpoints, that_fail_without_a_backoff_are_passed_over_by_an_acquire) {
     c.w.desc.create_fn = server_create_in_a_while;
     c.w.desc.create_backoff_ns = RM_NONE;
     REQUIRE(world_open(&c.w));
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    take_both(&c.w, &a, &b);
     give(&c.w, &a, RM_RELEASE_BROKEN); /* of the first, which has the least in use now */
     c.servers[0].status = RM_E_REFUSED;
     CHECK_EQ(RM_OK, take_for(&c.w, RM_MS(100), &a));
@@ -417,7 +405,6 @@ TEST(endpoints, that_are_well_get_the_minimum_beside_others) {
 }
 
 TEST(endpoints, that_are_well_are_prewarmed_beside_others) {
-    const rm_deadline never = {0};
     uint32_t guarded, count;
     for (guarded = 0; guarded < 2; ++guarded) {
         for (count = 1; count <= 4; ++count) {
@@ -460,7 +447,6 @@ static void note_in_vain(rm_status status, const rm_lease *lease, const rm_error
 }
 
 static rm_status take_async(cluster *c) {
-    const rm_deadline never = {0};
     rm_pool_request request;
     took_in_vain = RM_E_INTERNAL;
     CHECK_EQ(RM_OK,
@@ -469,7 +455,6 @@ static rm_status take_async(cluster *c) {
 }
 
 TEST(endpoints, are_asked_twice_each_at_most_however_long_their_guards_take) {
-    const rm_deadline never = {0};
     uint32_t i, how;
     for (how = 0; how < 5; ++how) {
         sluggard guards[2];
@@ -513,7 +498,6 @@ static void note_lease(rm_status status, const rm_lease *lease, const rm_error *
 
 /* The first refuses; what is idle at the second is not fit, which takes its time to show. */
 TEST(endpoints, that_refuse_are_not_all_while_others_end_what_is_not_fit) {
-    const rm_deadline never = {0};
     uint32_t i, how;
     for (how = 0; how < 2; ++how) {
         rm_pool_request request;
@@ -525,8 +509,7 @@ TEST(endpoints, that_refuse_are_not_all_while_others_end_what_is_not_fit) {
         c.w.desc.validate_after_ns = RM_MS(1);
         REQUIRE(world_open(&c.w));
         c.servers[0].seen.refuses = true;
-        for (i = 0; i < 7; ++i)
-            CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        take_many(&c.w, leases, 7);
         for (i = 1; i < 7; ++i) {
             thing_of(&leases[i])->sick = true;
             give(&c.w, &leases[i], RM_RELEASE_OK);
@@ -551,7 +534,6 @@ static rm_status late_create(void **resource, rm_deadline deadline, rm_error *er
 
 /* Not that the time was over then, nor what the next one said. */
 TEST(endpoints, that_fail_are_told_by_prewarm_as_the_first_of_them_did) {
-    const rm_deadline never = {0};
     uint32_t i;
     for (i = 0; i < 2; ++i) {
         rm_error error;
@@ -575,8 +557,7 @@ TEST(endpoints, that_fail_are_told_by_prewarm_as_the_first_of_them_did) {
 TEST(endpoints, fail_together_only_when_none_is_left) {
     rm_lease lease;
     cluster c;
-    cluster_init(&c, 2, 4);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin(&c, 2, 4));
     c.servers[0].status = RM_E_REFUSED;
     c.servers[1].status = RM_E_SYSTEM;
     CHECK_EQ(RM_E_REFUSED, take(&c.w, &lease));
@@ -591,19 +572,14 @@ TEST(endpoints, fail_together_only_when_none_is_left) {
 TEST(endpoints, are_passed_over_while_their_guard_refuses) {
     rm_lease a, b, d;
     cluster c;
-    cluster_init(&c, 2, 4);
-    cluster_guard(&c, 2);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin_guarded(&c, 2, 4));
     c.servers[0].seen.refuses = true;
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(1, slot_server(&c, &a));
+    take_at(&c, &a, 1);
     c.servers[0].seen.refuses = false;
     pass(&c.w, RM_MS(10) - 1); /* create_backoff_ns */
-    CHECK_EQ(RM_OK, take(&c.w, &b));
-    CHECK_EQ(1, slot_server(&c, &b)); /* it is not asked again yet */
+    take_at(&c, &b, 1);        /* it is not asked again yet */
     pass(&c.w, 1);
-    CHECK_EQ(RM_OK, take(&c.w, &d));
-    CHECK_EQ(0, slot_server(&c, &d));
+    take_at(&c, &d, 0);
     give(&c.w, &a, RM_RELEASE_OK);
     give(&c.w, &b, RM_RELEASE_OK);
     give(&c.w, &d, RM_RELEASE_OK);
@@ -615,9 +591,7 @@ TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
     rm_lease a, b;
     caller waiter;
     cluster c;
-    cluster_init(&c, 2, 2);
-    cluster_guard(&c, 2);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin_guarded(&c, 2, 2));
     CHECK_EQ(RM_OK, take(&c.w, &a));
     c.servers[1].status = RM_E_REFUSED; /* from now on nothing is made there */
     CHECK_EQ(RM_OK, rm_pool_acquire(c.w.pool, RM_SEC(1), &b, NULL));
@@ -631,8 +605,7 @@ TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
     pass(&c.w, 1); /* nobody tells it: it looks by itself */
     CHECK_EQ(RM_OK, caller_join(&waiter));
     CHECK_EQ(0, slot_server(&c, &waiter.lease));
-    give(&c.w, &waiter.lease, RM_RELEASE_OK);
-    give(&c.w, &b, RM_RELEASE_OK);
+    give_both(&c.w, &waiter.lease, &b);
     check_permits(&c, 2);
     world_end(&c.w);
 }
@@ -640,19 +613,15 @@ TEST(endpoints, wake_who_waits_when_a_guard_may_admit_again) {
 /* The first of two that are as good refuses, once: it is passed over for create_backoff_ns. */
 static void lend_past_a_refusal(cluster *c, rm_lease *lease) {
     c->servers[0].seen.refuses = true;
-    CHECK_EQ(RM_OK, take(&c->w, lease));
-    CHECK_EQ(1, slot_server(c, lease));
+    take_at(c, lease, 1);
     c->servers[0].seen.refuses = false;
 }
 
 TEST(endpoints, are_tried_long_after_a_refusal_when_another_fails) {
     rm_lease a, b, d;
     cluster c;
-    cluster_init(&c, 2, 3);
-    cluster_guard(&c, 2);
-    REQUIRE(world_open(&c.w));
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    REQUIRE(cluster_begin_guarded(&c, 2, 3));
+    take_both(&c.w, &a, &b);
     lend_past_a_refusal(&c, &d);
     give(&c.w, &b, RM_RELEASE_BROKEN);
     give(&c.w, &d, RM_RELEASE_BROKEN); /* the first has more in use from now on */
@@ -661,8 +630,7 @@ TEST(endpoints, are_tried_long_after_a_refusal_when_another_fails) {
     REQUIRE(take_for(&c.w, RM_SEC(1), &b) == RM_OK); /* nobody has asked the first since */
     CHECK_EQ(0, slot_server(&c, &b));
     CHECK_EQ(3, c.servers[1].creates); /* the last one failed */
-    give(&c.w, &a, RM_RELEASE_OK);
-    give(&c.w, &b, RM_RELEASE_OK);
+    give_both(&c.w, &a, &b);
     check_permits(&c, 2);
     world_end(&c.w);
 }
@@ -670,9 +638,7 @@ TEST(endpoints, are_tried_long_after_a_refusal_when_another_fails) {
 TEST(endpoints, have_way_made_for_them_long_after_a_refusal) {
     rm_lease a;
     cluster c;
-    cluster_init(&c, 2, 1);
-    cluster_guard(&c, 2);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin_guarded(&c, 2, 1));
     lend_past_a_refusal(&c, &a);
     give(&c.w, &a, RM_RELEASE_OK);
     pass(&c.w, RM_MINUTES(9));
@@ -701,9 +667,7 @@ static int64_t first_is_up(cluster *c) {
 TEST(endpoints, are_up_when_they_may_be_asked_again) {
     rm_lease a;
     cluster c;
-    cluster_init(&c, 2, 1);
-    cluster_guard(&c, 2);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin_guarded(&c, 2, 1));
     CHECK_EQ(1, first_is_up(&c));
     lend_past_a_refusal(&c, &a);
     CHECK_EQ(0, first_is_up(&c));
@@ -719,9 +683,7 @@ TEST(endpoints, reject_when_all_their_guards_refuse) {
     rm_lease lease;
     rm_error error;
     cluster c;
-    cluster_init(&c, 2, 2);
-    cluster_guard(&c, 2);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin_guarded(&c, 2, 2));
     c.servers[0].seen.refuses = c.servers[1].seen.refuses = true;
     CHECK_EQ(RM_E_REJECTED, rm_pool_acquire(c.w.pool, RM_FOREVER, &lease, &error));
     CHECK_STR("db", error.where);
@@ -740,9 +702,7 @@ TEST(endpoints, reject_also_who_waits_already) {
     rm_lease a, b;
     caller waiter;
     cluster c;
-    cluster_init(&c, 1, 1);
-    cluster_guard(&c, 1);
-    REQUIRE(world_open(&c.w));
+    REQUIRE(cluster_begin_guarded(&c, 1, 1));
     CHECK_EQ(RM_OK, take(&c.w, &a));
     caller_queue(&waiter, &c.w, RM_FOREVER, 1);
     c.servers[0].seen.refuses = true;
@@ -756,12 +716,10 @@ TEST(endpoints, reject_also_who_waits_already) {
 /* Released fit, failed, dirty, broken; replaced after a check, or not. */
 static void permits_of_releases(cluster *c) {
     rm_lease a, b;
-    CHECK_EQ(RM_OK, take(&c->w, &a));
-    CHECK_EQ(RM_OK, take(&c->w, &b));
+    take_both(&c->w, &a, &b);
     give(&c->w, &a, RM_RELEASE_OK);
     give(&c->w, &b, RM_RELEASE_FAILED);
-    CHECK_EQ(RM_OK, take(&c->w, &a));
-    CHECK_EQ(RM_OK, take(&c->w, &b));
+    take_both(&c->w, &a, &b);
     thing_of(&a)->dirty = true;
     give(&c->w, &a, RM_RELEASE_OK);
     give(&c->w, &b, RM_RELEASE_BROKEN);
@@ -779,8 +737,6 @@ static void permits_of_releases(cluster *c) {
 
 /* Evicted, detached, reclaimed, prewarmed, released by result. */
 static void permits_of_others(cluster *c) {
-    const rm_deadline none = {0};
-    void *resource = NULL;
     rm_error failed;
     rm_lease a, b;
     pass(&c->w, RM_SEC(5));
@@ -788,18 +744,14 @@ static void permits_of_others(cluster *c) {
     CHECK_EQ(RM_OK, rm_pool_evict_all(c->w.pool));
     give(&c->w, &a, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, take(&c->w, &a));
-    CHECK_EQ(RM_OK, rm_pool_detach(c->w.pool, &a, &resource));
-    free(resource);
-    ++c->w.leaves;
-    CHECK_EQ(RM_OK, take(&c->w, &a));
-    CHECK_EQ(RM_OK, take(&c->w, &b));
+    detach(&c->w, &a);
+    take_both(&c->w, &a, &b);
     pass(&c->w, RM_SEC(10));
     CHECK_EQ(RM_OK, maintain(&c->w)); /* takes both */
     CHECK_EQ(RM_E_STALE, rm_pool_release(c->w.pool, &a, RM_RELEASE_OK));
     CHECK_EQ(RM_E_STALE, rm_pool_release(c->w.pool, &b, RM_RELEASE_OK));
-    CHECK_EQ(RM_OK, rm_pool_prewarm(c->w.pool, 2, none, NULL, NULL));
-    CHECK_EQ(RM_OK, take(&c->w, &a));
-    CHECK_EQ(RM_OK, take(&c->w, &b));
+    CHECK_EQ(RM_OK, rm_pool_prewarm(c->w.pool, 2, never, NULL, NULL));
+    take_both(&c->w, &a, &b);
     (void)rm_error_set(&failed, RM_E_TIMEOUT, 0, "server", "no answer");
     CHECK_EQ(RM_OK, rm_pool_release_result(c->w.pool, &a, &failed));
     CHECK_EQ(RM_OK, rm_pool_release_result(c->w.pool, &b, NULL));
@@ -866,12 +818,10 @@ TEST(endpoints, give_their_user_to_the_hooks) {
     c.w.desc.reclaim_after_ns = RM_SEC(10);
     REQUIRE(world_open(&c.w));
     (void)rm_error_set(&failed, RM_E_TIMEOUT, 0, "server", "no answer");
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    take_both(&c.w, &a, &b);
     CHECK_EQ(RM_OK, rm_pool_release_result(c.w.pool, &a, &failed));
     CHECK_EQ(RM_OK, rm_pool_release_result(c.w.pool, &b, &failed));
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    take_both(&c.w, &a, &b);
     for (i = 0; i < 2; ++i) {
         CHECK_EQ(1, c.servers[i].created);
         CHECK_EQ(1, c.servers[i].resets);
@@ -882,8 +832,7 @@ TEST(endpoints, give_their_user_to_the_hooks) {
     CHECK_EQ(RM_OK, maintain(&c.w));
     CHECK_EQ(1, c.servers[0].reclaimed);
     CHECK_EQ(1, c.servers[1].reclaimed);
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    take_both(&c.w, &a, &b);
     give(&c.w, &a, RM_RELEASE_BROKEN);
     CHECK_EQ(1, c.servers[0].destroyed);
     CHECK_EQ(0, c.servers[1].destroyed);
@@ -909,8 +858,7 @@ TEST(endpoints, are_named_in_events_and_leases) {
     c.w.desc.leak_after_ns = RM_SEC(1);
     REQUIRE(world_open(&c.w));
     c.endpoints[0].name = c.endpoints[1].name = "gone"; /* they were copied */
-    CHECK_EQ(RM_OK, take(&c.w, &a));
-    CHECK_EQ(RM_OK, take(&c.w, &b));
+    take_both(&c.w, &a, &b);
     CHECK_EQ(2, rm_pool_leases(c.w.pool, sees_lease, names));
     CHECK_STR("one;two;", names);
     pass(&c.w, RM_SEC(1));
@@ -1009,6 +957,11 @@ static bool house_open(house *h) {
     return CHECK_EQ(RM_OK, rm_pools_create(&h->desc, &h->pools, &error));
 }
 
+static bool house_begin(house *h, uint32_t max, uint32_t max_total) {
+    house_init(h, max, max_total);
+    return house_open(h);
+}
+
 static void house_end(house *h) {
     CHECK_EQ(RM_OK, rm_pools_destroy(h->pools));
     CHECK_EQ(h->w.created, h->w.destroyed + h->w.leaves);
@@ -1037,6 +990,15 @@ static void back(house *h, rm_pools_lease *lease, rm_release how) {
     CHECK(lease->pool == NULL && lease->lease.resource == NULL && lease->ref.value == NULL);
 }
 
+static void back_both(house *h, rm_pools_lease *a, rm_pools_lease *b) {
+    back(h, a, RM_RELEASE_OK);
+    back(h, b, RM_RELEASE_OK);
+}
+
+static rm_status maintain_all(house *h) {
+    return rm_pools_maintain(h->pools, 0, never, NULL);
+}
+
 /* Takes and gives back: the number of the thing that was lent; 0 = none. */
 static uint32_t visit(house *h, const char *key) {
     rm_pools_lease lease;
@@ -1049,12 +1011,10 @@ static uint32_t visit(house *h, const char *key) {
 
 TEST(pools, keep_one_pool_for_each_key) {
     static const char zeros[] = {0, 0, 0};
-    const rm_deadline none = {0};
     rm_pools_lease a, b, c, d;
     rm_error error;
     house h;
-    house_init(&h, 2, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 0));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_OK, lend(&h, "b", &b));
     CHECK_EQ(RM_OK, lend(&h, "a", &c));
@@ -1065,9 +1025,9 @@ TEST(pools, keep_one_pool_for_each_key) {
     back(&h, &a, RM_RELEASE_OK);
     back(&h, &c, RM_RELEASE_BROKEN);
     CHECK_EQ(1, visit(&h, "a"));
-    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, zeros, 2, none, NULL, &a, &error));
-    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, zeros, 3, none, NULL, &b, &error));
-    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, NULL, 0, none, NULL, &c, &error));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, zeros, 2, never, NULL, &a, &error));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, zeros, 3, never, NULL, &b, &error));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, NULL, 0, never, NULL, &c, &error));
     CHECK(a.pool != b.pool && a.pool != c.pool && b.pool != c.pool);
     back(&h, &a, RM_RELEASE_OK);
     back(&h, &b, RM_RELEASE_OK);
@@ -1115,8 +1075,7 @@ TEST(pools, let_open_fn_change_what_is_made_for_a_key) {
     REQUIRE(house_open(&h));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_OK, lend(&h, "a", &b));
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     h.open_status = RM_E_FAILED;
     CHECK_EQ(RM_E_FAILED, get(&h, "b", RM_NOWAIT, &b, &error));
     CHECK_EQ(RM_E_FAILED, error.status);
@@ -1146,8 +1105,7 @@ TEST(pools, make_room_for_a_key_by_ending_an_unused_one) {
     CHECK_EQ(RM_E_FULL, error.status);
     back(&h, &a, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, lend(&h, "b", &b));
-    back(&h, &b, RM_RELEASE_OK);
-    back(&h, &c, RM_RELEASE_OK);
+    back_both(&h, &b, &c);
     house_end(&h);
 }
 
@@ -1176,6 +1134,12 @@ static void visitor_start(visitor *v, house *h, const char *key, int64_t timeout
     CHECK_EQ(RM_OK, rm_thread_start(&v->thread, visitor_run, v));
 }
 
+/* Starts a visitor that will wait, as the nth on the clock. */
+static void visitor_queue(visitor *v, house *h, const char *key, int64_t timeout_ns, uint32_t nth) {
+    visitor_start(v, h, key, timeout_ns);
+    rm_virtual_clock_await(&h->w.time, nth);
+}
+
 static rm_status visitor_join(visitor *v) {
     rm_thread_join(&v->thread);
     return v->status;
@@ -1184,8 +1148,7 @@ static rm_status visitor_join(visitor *v) {
 TEST(pools, never_have_more_than_all_may_together) {
     rm_pools_lease a, b, c;
     house h;
-    house_init(&h, 2, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 2));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_OK, lend(&h, "b", &b));
     CHECK_EQ(RM_E_TIMEOUT, lend(&h, "a", &c));
@@ -1193,8 +1156,7 @@ TEST(pools, never_have_more_than_all_may_together) {
     CHECK_EQ(2, h.w.creates);
     back(&h, &a, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, lend(&h, "c", &c));
-    back(&h, &b, RM_RELEASE_OK);
-    back(&h, &c, RM_RELEASE_OK);
+    back_both(&h, &b, &c);
     house_end(&h);
 }
 
@@ -1209,8 +1171,7 @@ TEST(pools, make_room_at_once_for_who_may_wait) {
     rm_pool_stats s;
     rm_error error;
     house h;
-    house_init(&h, 2, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 2));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(2, visit(&h, "b"));
     rm_pools_each(h.pools, remember_pool, &of_b);
@@ -1218,8 +1179,7 @@ TEST(pools, make_room_at_once_for_who_may_wait) {
     CHECK_EQ(RM_OK, rm_pool_stats_get(of_b, &s));
     CHECK_EQ(1, s.ended[RM_POOL_CAUSE_SURPLUS]);
     CHECK_EQ(1, h.w.destroyed);
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     house_end(&h);
 }
 
@@ -1227,11 +1187,9 @@ TEST(pools, yield_what_is_released_to_who_waits_under_another_key) {
     rm_pools_lease a;
     visitor v;
     house h;
-    house_init(&h, 1, 1);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 1));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
-    visitor_start(&v, &h, "b", RM_FOREVER);
-    rm_virtual_clock_await(&h.w.time, 1);
+    visitor_queue(&v, &h, "b", RM_FOREVER, 1);
     back(&h, &a, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, visitor_join(&v));
     CHECK_EQ(2, number_of(&v.lease.lease));
@@ -1247,13 +1205,10 @@ TEST(pools, serve_in_turn_where_more_keys_wait_than_there_are_places) {
         rm_pools_lease a;
         visitor v[2];
         house h;
-        house_init(&h, 1, 1);
-        REQUIRE(house_open(&h));
+        REQUIRE(house_begin(&h, 1, 1));
         CHECK_EQ(RM_OK, lend(&h, "a", &a));
-        visitor_start(&v[0], &h, keys[first], RM_FOREVER);
-        rm_virtual_clock_await(&h.w.time, 1);
-        visitor_start(&v[1], &h, keys[1 - first], RM_FOREVER);
-        rm_virtual_clock_await(&h.w.time, 2);
+        visitor_queue(&v[0], &h, keys[first], RM_FOREVER, 1);
+        visitor_queue(&v[1], &h, keys[1 - first], RM_FOREVER, 2);
         back(&h, &a, RM_RELEASE_OK);
         CHECK_EQ(RM_OK, visitor_join(&v[0]));
         CHECK_EQ(1 + first, number_of(&v[0].lease.lease)); /* under "a" the same one */
@@ -1270,34 +1225,28 @@ TEST(pools, starve_nobody_whose_own_resource_broke) {
     rm_error error;
     visitor v;
     house h;
-    house_init(&h, 1, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 2));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(2, visit(&h, "b"));
-    visitor_start(&v, &h, "a", RM_FOREVER);
-    rm_virtual_clock_await(&h.w.time, 1);
+    visitor_queue(&v, &h, "a", RM_FOREVER, 1);
     CHECK_EQ(0, h.w.destroyed); /* no place would help it now */
     back(&h, &a, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, visitor_join(&v));
     CHECK_EQ(RM_OK, get(&h, "c", RM_SEC(1), &b, &error));
     CHECK_EQ(2, h.w.created - h.w.destroyed);
-    back(&h, &b, RM_RELEASE_OK);
-    back(&h, &v.lease, RM_RELEASE_OK);
+    back_both(&h, &b, &v.lease);
     house_end(&h);
 }
 
 TEST(pools, pass_on_timeouts_and_cancellation) {
-    const rm_deadline never = {0};
     rm_pools_lease a, b;
     rm_error error;
     rm_cancel token;
     visitor v;
     house h;
-    house_init(&h, 1, 1);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 1));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
-    visitor_start(&v, &h, "b", RM_MS(5));
-    rm_virtual_clock_await(&h.w.time, 1);
+    visitor_queue(&v, &h, "b", RM_MS(5), 1);
     pass(&h.w, RM_MS(5));
     CHECK_EQ(RM_E_TIMEOUT, visitor_join(&v));
     CHECK_STR("b", v.error.where);
@@ -1317,8 +1266,7 @@ TEST(pools, close_says_what_is_out_under_whichever_key) {
         rm_pools_lease lease[3];
         rm_error error;
         house h;
-        house_init(&h, 1, 0);
-        REQUIRE(house_open(&h));
+        REQUIRE(house_begin(&h, 1, 0));
         for (i = 0; i < 3; ++i)
             CHECK_EQ(RM_OK, lend(&h, keys[i], &lease[i]));
         for (i = 0; i < 3; ++i)
@@ -1336,12 +1284,10 @@ TEST(pools, close_all_and_make_no_more) {
     rm_error error;
     visitor v;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(2, visit(&h, "b"));
-    visitor_start(&v, &h, "a", RM_FOREVER);
-    rm_virtual_clock_await(&h.w.time, 1);
+    visitor_queue(&v, &h, "a", RM_FOREVER, 1);
     CHECK_EQ(RM_E_BUSY, rm_pools_close(h.pools, RM_NOWAIT, &error));
     CHECK_EQ(RM_E_BUSY, error.status);
     CHECK_STR("a", error.where);
@@ -1366,8 +1312,7 @@ TEST(pools, close_in_one_time_for_all) {
     rm_pools_lease a, b;
     visitor v;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_OK, lend(&h, "b", &b));
     memset(&v, 0, sizeof v);
@@ -1377,8 +1322,7 @@ TEST(pools, close_in_one_time_for_all) {
     pass(&h.w, RM_SEC(8));
     CHECK_EQ(RM_E_TIMEOUT, visitor_join(&v)); /* not 8 s for each */
     CHECK(strstr(v.error.message, "still out") != NULL);
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     house_end(&h);
 }
 
@@ -1390,8 +1334,7 @@ TEST(pools, close_without_a_rest_of_time_for_what_is_out) {
     rm_pools_lease a;
     rm_error error;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(2, visit(&h, "b"));
     h.w.inside_all = takes_5_s; /* the destroy_fn of "b" */
@@ -1407,8 +1350,7 @@ TEST(pools, close_without_a_rest_of_time_for_what_is_out) {
 TEST(pools, release_once) {
     rm_pools_lease a;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_INVALID, rm_pools_release(h.pools, &a, (rm_release)3));
     CHECK(a.pool != NULL);
@@ -1420,7 +1362,6 @@ TEST(pools, release_once) {
 
 /* However a lease ends, its key is free; and a copy of it is stale, also when its pool is gone. */
 TEST(pools, give_a_key_back_whose_resource_left_otherwise) {
-    const rm_deadline none = {0};
     void *resource = NULL;
     rm_pools_lease a, b, copy, old;
     house h;
@@ -1442,7 +1383,7 @@ TEST(pools, give_a_key_back_whose_resource_left_otherwise) {
     CHECK_EQ(RM_OK, lend(&h, "c", &a));
     copy = a;
     pass(&h.w, RM_SEC(10));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK_EQ(1, h.w.reclaims);
     free(copy.lease.resource);
     ++h.w.leaves;
@@ -1502,7 +1443,6 @@ TEST(pools, end_what_is_released_with_a_result_that_breaks_it) {
 }
 
 TEST(pools, take_no_result_of_what_was_reclaimed_once_its_key_went) {
-    const rm_deadline none = {0};
     rm_pools_lease a, b, before;
     void *reclaimed;
     house h;
@@ -1515,7 +1455,7 @@ TEST(pools, take_no_result_of_what_was_reclaimed_once_its_key_went) {
     before = a;
     reclaimed = a.lease.resource;
     pass(&h.w, RM_SEC(10));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     free(reclaimed);
     ++h.w.leaves;
     CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* the pool of "a" goes */
@@ -1528,7 +1468,6 @@ TEST(pools, take_no_result_of_what_was_reclaimed_once_its_key_went) {
 }
 
 TEST(pools, maintain_every_one_of_them) {
-    const rm_deadline none = {0};
     rm_pools_lease a, b;
     rm_error error;
     house h;
@@ -1538,18 +1477,17 @@ TEST(pools, maintain_every_one_of_them) {
     REQUIRE(house_open(&h));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_OK, lend(&h, "b", &b));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, &error));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, never, &error));
     CHECK_EQ(4, h.w.created);
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     pass(&h.w, RM_SEC(1));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, &error));
+    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, never, &error));
     CHECK_EQ(2, h.w.destroyed);
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     h.w.create_status = RM_E_REFUSED;
-    CHECK_EQ(RM_E_REFUSED, rm_pools_maintain(h.pools, 0, none, &error));
+    CHECK_EQ(RM_E_REFUSED, rm_pools_maintain(h.pools, 0, never, &error));
     CHECK_EQ(RM_E_REFUSED, error.status);
-    CHECK_EQ(RM_E_REFUSED, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_E_REFUSED, rm_pools_maintain(h.pools, 0, never, NULL));
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
 }
@@ -1571,8 +1509,7 @@ static bool tour_visit(const void *key, size_t size, rm_pool *pool, void *user) 
 TEST(pools, show_each_key) {
     tour t;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     memset(&t, 0, sizeof t);
     rm_pools_each(h.pools, tour_visit, &t);
     CHECK_EQ(0, t.count);
@@ -1606,22 +1543,19 @@ static void show(const rm_stat *stat, void *user) {
 }
 
 TEST(pools, are_one_resource) {
-    const rm_deadline none = {0};
     rm_pools_lease a;
     rm_resource resource;
     rm_error reason;
     visitor v;
     shown s;
     house h;
-    house_init(&h, 1, 1);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 1));
     resource = rm_pools_resource(h.pools);
     CHECK_STR("tenants", resource.name);
     CHECK_STR("pool", resource.kind);
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &reason));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
-    visitor_start(&v, &h, "b", RM_FOREVER);
-    rm_virtual_clock_await(&h.w.time, 1);
+    visitor_queue(&v, &h, "b", RM_FOREVER, 1);
     CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, &reason));
     CHECK_STR("b", reason.where);
     memset(&s, 0, sizeof s);
@@ -1634,7 +1568,7 @@ TEST(pools, are_one_resource) {
     back(&h, &a, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, visitor_join(&v));
     back(&h, &v.lease, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &reason));
+    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, never, &reason));
     CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &reason));
     CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, NULL));
     CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &a));
@@ -1678,28 +1612,26 @@ TEST(pools, are_checked_when_they_are_made) {
 
 TEST(pools, refuse_what_makes_no_sense) {
     static const char key[256];
-    const rm_deadline none = {0};
     rm_pools_lease lease, before;
     rm_error error;
     house h;
     CHECK_EQ(RM_OK, rm_pools_destroy(NULL));
     CHECK_EQ(RM_E_INVALID, rm_pools_close(NULL, 0, &error));
-    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(NULL, "a", 1, none, NULL, &lease, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(NULL, "a", 1, never, NULL, &lease, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_release(NULL, &lease, RM_RELEASE_OK));
     CHECK_EQ(RM_E_INVALID, rm_pools_release_result(NULL, &lease, NULL));
     CHECK_EQ(RM_E_INVALID, rm_pools_request_cancel(NULL));
-    CHECK_EQ(RM_E_INVALID, rm_pools_maintain(NULL, 0, none, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_maintain(NULL, 0, never, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_after_fork_child(NULL));
     rm_pools_each(NULL, tour_visit, NULL);
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
-    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(h.pools, "a", 1, none, NULL, NULL, &error));
-    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(h.pools, NULL, 1, none, NULL, &lease, &error));
+    REQUIRE(house_begin(&h, 1, 0));
+    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(h.pools, "a", 1, never, NULL, NULL, &error));
+    CHECK_EQ(RM_E_INVALID, rm_pools_acquire(h.pools, NULL, 1, never, NULL, &lease, &error));
     memset(&before, 0x55, sizeof before);
     lease = before;
-    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_acquire(h.pools, key, 256, none, NULL, &lease, &error));
+    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_acquire(h.pools, key, 256, never, NULL, &lease, &error));
     CHECK(memcmp(&lease, &before, sizeof lease) == 0);
-    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, key, 255, none, NULL, &lease, &error));
+    CHECK_EQ(RM_OK, rm_pools_acquire(h.pools, key, 255, never, NULL, &lease, &error));
     CHECK_EQ(RM_E_INVALID, rm_pools_release(h.pools, NULL, RM_RELEASE_OK));
     CHECK_EQ(RM_E_INVALID, rm_pools_release_result(h.pools, NULL, NULL));
     back(&h, &lease, RM_RELEASE_OK);
@@ -1797,6 +1729,11 @@ static void ask(guest *g) {
     CHECK_EQ(RM_OK, ask_for(g, RM_FOREVER, NULL, NULL));
 }
 
+static void guest_ask(guest *g, house *h, const char *key) {
+    guest_init(g, h, key);
+    ask(g);
+}
+
 static void leave(guest *g) {
     if (!CHECK(g->holds)) return;
     g->holds = false;
@@ -1847,11 +1784,9 @@ TEST(pools, serve_who_waits_with_nothing_before_a_busy_key) {
     for (places = 1; places <= 4; ++places) {
         guest busy[8], other;
         house h;
-        house_init(&h, 8, places);
-        REQUIRE(house_open(&h));
+        REQUIRE(house_begin(&h, 8, places));
         for (i = 0; i < 8; ++i) {
-            guest_init(&busy[i], &h, "busy");
-            ask(&busy[i]);
+            guest_ask(&busy[i], &h, "busy");
         }
         go_round(busy, 8, 10);
         guest_init(&other, &h, "other");
@@ -1879,11 +1814,9 @@ TEST(pools, converge_to_equal_shares_and_stay_there) {
         guest guests[33];
         uint32_t creates, share[3];
         house h;
-        house_init(&h, 11, places);
-        REQUIRE(house_open(&h));
+        REQUIRE(house_begin(&h, 11, places));
         for (i = 0; i < 33; ++i) { /* the first key has all places when the others come */
-            guest_init(&guests[i], &h, keys[i / 11]);
-            ask(&guests[i]);
+            guest_ask(&guests[i], &h, keys[i / 11]);
         }
         CHECK_EQ(places, share_of(guests, 33, "a"));
         go_round(guests, 33, 10 * places);
@@ -1908,11 +1841,9 @@ TEST(pools, take_turns_where_keys_are_more_than_places) {
     guest guests[40];
     uint32_t round, i;
     house h;
-    house_init(&h, 10, 10);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 10, 10));
     for (i = 0; i < 40; ++i) {
-        guest_init(&guests[i], &h, keys[i % 20]);
-        ask(&guests[i]);
+        guest_ask(&guests[i], &h, keys[i % 20]);
     }
     for (round = 1; round <= 10; ++round) {
         uint32_t least = UINT32_MAX, most = 0;
@@ -1933,11 +1864,9 @@ TEST(pools, lend_what_who_waits_could_not_use) {
     rm_pools_lease a, b;
     guest own_max, failing;
     house h;
-    house_init(&h, 1, 3);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 3));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
-    guest_init(&own_max, &h, "a");
-    ask(&own_max);
+    guest_ask(&own_max, &h, "a");
     CHECK(own_max.waits);
     CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* "a" may have one only */
     back(&h, &b, RM_RELEASE_OK);
@@ -1945,14 +1874,12 @@ TEST(pools, lend_what_who_waits_could_not_use) {
     back(&h, &a, RM_RELEASE_OK);
     leave(&own_max);
     house_end(&h);
-    house_init(&h, 2, 3);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 3));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     h.w.create_status = RM_E_REFUSED;
     CHECK_EQ(RM_E_REFUSED, lend(&h, "a", &b));
     h.w.create_status = RM_OK;
-    guest_init(&failing, &h, "a");
-    ask(&failing);
+    guest_ask(&failing, &h, "a");
     CHECK(failing.waits);
     CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* "a" backs off */
     back(&h, &b, RM_RELEASE_BROKEN);
@@ -1964,13 +1891,11 @@ TEST(pools, lend_what_who_waits_could_not_use) {
 
 /* Nor does one that will be allowed to grow, while its time has not come. */
 TEST(pools, lend_a_place_that_who_waits_may_not_use_yet) {
-    const rm_deadline none = {0};
     rm_pools_lease x, y[3];
     guest first, next;
     uint32_t i;
     house h;
-    house_init(&h, 3, 5);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 3, 5));
     h.open_grow_after_ns = RM_SEC(10);
     CHECK_EQ(RM_OK, lend(&h, "x", &x));
     h.open_grow_after_ns = 0;
@@ -1983,7 +1908,7 @@ TEST(pools, lend_a_place_that_who_waits_may_not_use_yet) {
     pass(&h.w, RM_SEC(9));
     ask(&next);
     pass(&h.w, RM_SEC(1));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK(first.holds && next.waits); /* the time of the first has come */
     CHECK_EQ(1, h.w.destroyed);
     back(&h, &y[0], RM_RELEASE_OK); /* it does not end for the next, ... */
@@ -1992,7 +1917,7 @@ TEST(pools, lend_a_place_that_who_waits_may_not_use_yet) {
     back(&h, &y[0], RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, lend(&h, "y", &y[0])); /* ... nor is a free place kept for it ... */
     pass(&h.w, RM_SEC(9));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK(next.waits);
     back(&h, &y[0], RM_RELEASE_OK); /* ... until its time has come, too */
     CHECK(next.holds);
@@ -2007,14 +1932,12 @@ TEST(pools, lend_a_place_that_who_waits_may_not_use_yet) {
 
 /* Nor does one whose first waiter gave up when its time had come: the next speaks for itself. */
 TEST(pools, lend_a_place_past_a_key_whose_next_may_not_use_it_yet) {
-    const rm_deadline none = {0};
     uint32_t cancelled;
     for (cancelled = 0; cancelled < 2; ++cancelled) {
         rm_pools_lease a, b, c;
         guest gives_up, next, other;
         house h;
-        house_init(&h, 2, 3);
-        REQUIRE(house_open(&h));
+        REQUIRE(house_begin(&h, 2, 3));
         h.open_grow_after_ns = RM_SEC(10);
         CHECK_EQ(RM_OK, lend(&h, "a", &a));
         h.open_grow_after_ns = 0;
@@ -2027,19 +1950,18 @@ TEST(pools, lend_a_place_past_a_key_whose_next_may_not_use_it_yet) {
         pass(&h.w, RM_SEC(9));
         ask(&next);
         pass(&h.w, RM_SEC(1));
-        CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL)); /* it may use a place, ... */
+        CHECK_EQ(RM_OK, maintain_all(&h)); /* it may use a place, ... */
         ask(&other);
         if (cancelled != 0) CHECK_EQ(RM_OK, rm_pools_request_cancel(&gives_up.request));
         pass(&h.w, RM_SEC(1));
-        CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL)); /* ... and has given up */
+        CHECK_EQ(RM_OK, maintain_all(&h)); /* ... and has given up */
         CHECK_EQ(cancelled != 0 ? RM_E_CANCELLED : RM_E_TIMEOUT, gives_up.status);
         CHECK(next.waits && other.waits);
         back(&h, &c, RM_RELEASE_BROKEN);
         CHECK(next.waits && other.holds);
         all_leave(&next, 1);
         all_leave(&other, 1);
-        back(&h, &a, RM_RELEASE_OK);
-        back(&h, &b, RM_RELEASE_OK);
+        back_both(&h, &a, &b);
         house_end(&h);
     }
 }
@@ -2066,16 +1988,13 @@ TEST(pools, end_one_resource_for_one_that_waits) {
     ending_in = &h;
     h.open_max = 1;
     for (i = 0; i < 3; ++i) {
-        guest_init(&full[i], &h, "full"); /* two wait for what their key may have */
-        ask(&full[i]);
+        guest_ask(&full[i], &h, "full"); /* two wait for what their key may have */
     }
     h.open_max = 3;
     for (i = 0; i < 3; ++i) {
-        guest_init(&busy[i], &h, "busy");
-        ask(&busy[i]);
+        guest_ask(&busy[i], &h, "busy");
     }
-    guest_init(&other, &h, "other");
-    ask(&other);
+    guest_ask(&other, &h, "other");
     comes_back = &busy[1]; /* while the first is being ended */
     leave(&busy[0]);
     CHECK(other.holds);
@@ -2136,7 +2055,6 @@ static void two_come_back(rm_status status, const rm_pools_lease *lease, const r
 
 /* Who has been served needs nothing any more, although it does not know yet. */
 TEST(pools, end_nothing_for_one_that_was_served) {
-    const rm_deadline none = {0};
     rm_pools_request request;
     guest busy[3], other;
     uint32_t i;
@@ -2145,13 +2063,11 @@ TEST(pools, end_nothing_for_one_that_was_served) {
     house_init(&elsewhere, 1, 1);
     REQUIRE(house_open(&h) && house_open(&elsewhere));
     for (i = 0; i < 2; ++i) {
-        guest_init(&busy[i], &h, "busy");
-        ask(&busy[i]);
+        guest_ask(&busy[i], &h, "busy");
     }
-    guest_init(&other, &h, "other");
-    ask(&other);
+    guest_ask(&other, &h, "other");
     CHECK(other.waits);
-    CHECK_EQ(RM_OK, rm_pools_acquire_async(elsewhere.pools, &request, "x", 1, none, NULL,
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(elsewhere.pools, &request, "x", 1, never, NULL,
                                            two_come_back, NULL, busy));
     CHECK(other.holds);
     CHECK_EQ(1, h.w.destroyed);
@@ -2165,8 +2081,7 @@ TEST(pools, end_nothing_elsewhere_for_who_finds_something_idle) {
     guest g;
     uint32_t i;
     house h;
-    house_init(&h, 2, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 2));
     CHECK(visit(&h, "a") == 1 && visit(&h, "b") == 2);
     guest_init(&g, &h, "a");
     for (i = 0; i < 3; ++i) {
@@ -2181,24 +2096,21 @@ TEST(pools, end_nothing_elsewhere_for_who_finds_something_idle) {
 
 /* A key that fails has no use for a place until its backoff is over. */
 TEST(pools, make_room_for_who_may_create_again) {
-    const rm_deadline none = {0};
     rm_pools_lease a, b;
     guest g;
     house h;
-    house_init(&h, 2, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 2));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     h.w.create_status = RM_E_REFUSED;
     CHECK_EQ(RM_E_REFUSED, lend(&h, "a", &b));
     h.w.create_status = RM_OK;
     CHECK_EQ(2, visit(&h, "b"));
-    guest_init(&g, &h, "a");
-    ask(&g);
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    guest_ask(&g, &h, "a");
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK(g.waits);
     CHECK_EQ(0, h.w.destroyed);
     pass(&h.w, RM_MS(10));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK(g.holds);
     CHECK_EQ(1, h.w.destroyed);
     back(&h, &a, RM_RELEASE_OK);
@@ -2242,14 +2154,12 @@ TEST(pools, have_what_is_idle_make_way_while_a_destroy_fn_hangs) {
     visitor v;
     gate g;
     house h;
-    house_init(&h, 2, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 2));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_OK, lend(&h, "c", &c));
     back(&h, &c, RM_RELEASE_OK);
     up_to_a_gate(&v, &h, &a, &g, breaks_a_lease);
-    guest_init(&other, &h, "b");
-    ask(&other);
+    guest_ask(&other, &h, "b");
     CHECK(other.holds); /* in the place of what was idle under "c" */
     CHECK_EQ(1, GET(h.w.destroyed));
     through_the_gate(&v, &g);
@@ -2265,16 +2175,14 @@ TEST(pools, have_what_is_idle_make_way_while_a_resize_hangs) {
     visitor v;
     gate g;
     house h;
-    house_init(&h, 3, 3);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 3, 3));
     for (i = 0; i < 3; ++i)
         CHECK_EQ(RM_OK, lend(&h, "a", &a[i]));
     first = a[0];
     for (i = 0; i < 3; ++i)
         back(&h, &a[i], RM_RELEASE_OK);
     up_to_a_gate(&v, &h, &first, &g, shrinks_to_one);
-    guest_init(&other, &h, "b");
-    ask(&other);
+    guest_ask(&other, &h, "b");
     CHECK(other.holds); /* in the place of the one that stayed idle */
     through_the_gate(&v, &g);
     leave(&other);
@@ -2285,8 +2193,7 @@ TEST(pools, say_that_the_common_bound_is_reached) {
     rm_pools_lease a, b;
     rm_error error;
     house h;
-    house_init(&h, 2, 1);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 2, 1));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_TIMEOUT, get(&h, "b", RM_NOWAIT, &b, &error));
     CHECK_STR("no resource: 0 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 2; all 1 of "
@@ -2294,8 +2201,7 @@ TEST(pools, say_that_the_common_bound_is_reached) {
               error.message);
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
-    house_init(&h, 1, 2);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 2));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_TIMEOUT, get(&h, "a", RM_NOWAIT, &b, &error)); /* its own, not the common one */
     CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 1",
@@ -2338,16 +2244,13 @@ enum { MANY_KEYS = 100 };
 static uint32_t readings_of_a_release(uint32_t keys) {
     static char names[MANY_KEYS][12];
     static visitor visitors[MANY_KEYS];
-    rm_pool_endpoint endpoint = {"one", NULL, NULL};
+    rm_pool_endpoint endpoint;
     rm_pools_lease held;
     uint32_t i;
     watch seen;
     house h;
     house_init(&h, 1, 1);
-    endpoint.guard = watch_init(&seen);
-    endpoint.user = &h.w;
-    h.desc.pool.endpoints = &endpoint;
-    h.desc.pool.endpoint_count = 1;
+    desc_guard_endpoint(&h.desc.pool, &endpoint, &seen);
     uncounted_now = h.w.clock.now_fn;
     uncounted_wait = h.w.clock.wait_fn;
     h.w.clock.now_fn = counted_now;
@@ -2392,8 +2295,7 @@ TEST(pools, lend_asynchronously) {
     guest a, b;
     rm_pools_lease copy;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     guest_init(&a, &h, "a");
     guest_init(&b, &h, "a");
     ask(&a);
@@ -2443,7 +2345,6 @@ static void counting_free(void *pointer, size_t size, void *user) {
 }
 
 TEST(pools, free_a_key_that_goes_inside_its_own_acquired_fn) {
-    const rm_deadline none = {0};
     uint32_t blocks = 0;
     rm_allocator counting = {counting_alloc, counting_free, NULL};
     rm_pools_request request;
@@ -2453,7 +2354,7 @@ TEST(pools, free_a_key_that_goes_inside_its_own_acquired_fn) {
     h.w.env.allocator = &counting;
     h.desc.max_keys = 1;
     REQUIRE(house_open(&h));
-    CHECK_EQ(RM_OK, rm_pools_acquire_async(h.pools, &request, "a", 1, none, NULL,
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(h.pools, &request, "a", 1, never, NULL,
                                            goes_on_to_another, NULL, &h));
     CHECK(blocks != 0);
     house_end(&h);
@@ -2462,14 +2363,12 @@ TEST(pools, free_a_key_that_goes_inside_its_own_acquired_fn) {
 
 #ifndef RM_NO_TLS /* without it nobody knows who destroys from inside */
 TEST(pools, are_busy_inside_an_acquired_fn) {
-    const rm_deadline none = {0};
     rm_pools_request request;
     rm_pools_lease lease;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
-    CHECK_EQ(RM_OK,
-             rm_pools_acquire_async(h.pools, &request, "a", 1, none, NULL, destroys_all, NULL, &h));
+    REQUIRE(house_begin(&h, 1, 0));
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(h.pools, &request, "a", 1, never, NULL, destroys_all,
+                                           NULL, &h));
     REQUIRE(destroy_inside == RM_E_BUSY); /* closed, but not gone */
     CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &lease));
     CHECK_EQ(0, h.shut);
@@ -2484,7 +2383,6 @@ static void check_key_is_free(house *h) {
 }
 
 TEST(pools, give_the_key_back_when_an_asynchronous_acquire_fails) {
-    const rm_deadline none = {0};
     rm_pools_lease held, other;
     rm_cancel token;
     rm_error error;
@@ -2500,7 +2398,7 @@ TEST(pools, give_the_key_back_when_an_asynchronous_acquire_fails) {
     CHECK_EQ(RM_OK, lend(&h, "a", &held));
     CHECK_EQ(RM_OK, ask_for(&g, RM_MS(5), NULL, &error)); /* it times out, ... */
     pass(&h.w, RM_MS(5));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK_EQ(RM_E_TIMEOUT, g.status);
     CHECK_EQ(RM_OK, ask_for(&g, RM_FOREVER, NULL, &error)); /* ... is given up, ... */
     CHECK_EQ(RM_OK, rm_pools_request_cancel(&g.request));
@@ -2528,7 +2426,6 @@ TEST(pools, give_the_key_back_when_an_asynchronous_acquire_fails) {
 }
 
 TEST(pools, cancel_a_request_until_it_has_ended) {
-    const rm_deadline none = {0};
     rm_pools_lease held, other;
     guest g;
     house h;
@@ -2536,15 +2433,14 @@ TEST(pools, cancel_a_request_until_it_has_ended) {
     h.desc.max_keys = 1;
     REQUIRE(house_open(&h));
     CHECK_EQ(RM_OK, lend(&h, "a", &held));
-    guest_init(&g, &h, "a");
-    ask(&g);
+    guest_ask(&g, &h, "a");
     CHECK_EQ(RM_OK, rm_pools_request_cancel(&g.request));
     CHECK(!g.waits && !g.holds);
     CHECK_EQ(RM_E_CANCELLED, g.status);
     CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&g.request));
     CHECK_EQ(RM_OK, ask_for(&g, RM_SEC(1), NULL, NULL));
     pass(&h.w, RM_SEC(1));
-    CHECK_EQ(RM_OK, rm_pools_maintain(h.pools, 0, none, NULL));
+    CHECK_EQ(RM_OK, maintain_all(&h));
     CHECK_EQ(RM_E_TIMEOUT, g.status);
     CHECK_EQ(RM_E_STALE, rm_pools_request_cancel(&g.request));
     back(&h, &held, RM_RELEASE_OK);
@@ -2564,8 +2460,7 @@ TEST(pools, keep_a_key_that_somebody_waits_for) {
     h.desc.max_keys = 2;
     REQUIRE(house_open(&h));
     CHECK_EQ(RM_OK, lend(&h, "a", &held));
-    guest_init(&g, &h, "b");
-    ask(&g);
+    guest_ask(&g, &h, "b");
     CHECK(g.waits);
     CHECK_EQ(RM_E_FULL, lend(&h, "c", &other)); /* neither makes room */
     back(&h, &held, RM_RELEASE_OK);
@@ -2578,22 +2473,20 @@ TEST(pools, keep_a_key_that_somebody_waits_for) {
 
 TEST(pools, refuse_asynchronous_acquires_that_make_no_sense) {
     static const char key[256];
-    const rm_deadline none = {0};
     rm_pools_request request;
     rm_error error;
     guest g;
     house h;
-    house_init(&h, 1, 0);
-    REQUIRE(house_open(&h));
+    REQUIRE(house_begin(&h, 1, 0));
     guest_init(&g, &h, "a");
     CHECK_EQ(RM_E_INVALID,
-             rm_pools_acquire_async(NULL, &request, "a", 1, none, NULL, guest_got, &error, &g));
+             rm_pools_acquire_async(NULL, &request, "a", 1, never, NULL, guest_got, &error, &g));
     CHECK_STR("pools", error.where);
     CHECK_EQ(RM_E_INVALID,
-             rm_pools_acquire_async(h.pools, NULL, "a", 1, none, NULL, guest_got, &error, &g));
+             rm_pools_acquire_async(h.pools, NULL, "a", 1, never, NULL, guest_got, &error, &g));
     CHECK_EQ(RM_E_INVALID,
-             rm_pools_acquire_async(h.pools, &request, "a", 1, none, NULL, NULL, &error, &g));
-    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_acquire_async(h.pools, &request, key, 256, none, NULL,
+             rm_pools_acquire_async(h.pools, &request, "a", 1, never, NULL, NULL, &error, &g));
+    CHECK_EQ(RM_E_TOO_LARGE, rm_pools_acquire_async(h.pools, &request, key, 256, never, NULL,
                                                     guest_got, &error, &g));
     CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, NULL));
     CHECK_EQ(RM_E_CLOSED, ask_for(&g, RM_FOREVER, NULL, &error));
@@ -2617,8 +2510,7 @@ TEST(pools, have_one_thread_for_all_keys) {
     pass(&h.w, RM_SEC(1));
     rm_virtual_clock_await(&h.w.time, 1); /* it sleeps again, and no other does */
     CHECK_EQ(4, GET(h.w.creates));
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     pass(&h.w, RM_MINUTES(10));
     rm_virtual_clock_await(&h.w.time, 1);
     CHECK_EQ(2, GET(h.w.destroyed));
@@ -2626,7 +2518,6 @@ TEST(pools, have_one_thread_for_all_keys) {
 }
 
 TEST(pools, open_again_after_a_stop) {
-    const rm_deadline none = {0};
     rm_pools_lease a, b;
     rm_resource resource;
     rm_error error;
@@ -2638,20 +2529,19 @@ TEST(pools, open_again_after_a_stop) {
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_BUSY,
              resource.stop_fn(resource.user, rm_deadline_after(&h.w.clock, RM_NOWAIT), &error));
-    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, none, &error)); /* it is still out */
+    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, never, &error)); /* it is still out */
     CHECK_STR("a", error.where);
-    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, none, NULL));
+    CHECK_EQ(RM_E_BUSY, resource.start_fn(resource.user, never, NULL));
     back(&h, &a, RM_RELEASE_OK);
-    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, none, &error));
+    CHECK_EQ(RM_OK, resource.stop_fn(resource.user, never, &error));
     CHECK_EQ(RM_E_CLOSED, lend(&h, "a", &a));
-    CHECK_EQ(RM_OK, resource.start_fn(resource.user, none, &error));
+    CHECK_EQ(RM_OK, resource.start_fn(resource.user, never, &error));
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
     CHECK_EQ(2, h.w.creates); /* min_idle of "a" */
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(2, number_of(&a.lease));
     CHECK_EQ(RM_OK, lend(&h, "b", &b)); /* the bound is free again, and new keys open */
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     house_end(&h);
 }
 
@@ -2679,10 +2569,8 @@ static uint32_t until(world *w, int64_t timeout_ns) {
 /* Two are idle, and this thread used the second last. */
 static void prefer_second(world *w) {
     rm_lease a, b;
-    CHECK_EQ(RM_OK, take(w, &a));
-    CHECK_EQ(RM_OK, take(w, &b));
-    give(w, &a, RM_RELEASE_OK);
-    give(w, &b, RM_RELEASE_OK);
+    take_both(w, &a, &b);
+    give_both(w, &a, &b);
 }
 
 TEST(hints, hold_for_deadlines_that_are_far_off) {
@@ -2694,8 +2582,7 @@ TEST(hints, hold_for_deadlines_that_are_far_off) {
     size_t i;
     for (i = 0; i < sizeof cases / sizeof *cases; ++i) {
         world w;
-        world_init(&w, 2);
-        REQUIRE(world_open(&w));
+        REQUIRE(world_begin(&w, 2));
         prefer_second(&w);
         CHECK_EQ(cases[i].number, until(&w, cases[i].timeout_ns));
         world_end(&w);
@@ -2703,13 +2590,11 @@ TEST(hints, hold_for_deadlines_that_are_far_off) {
 }
 
 TEST(hints, do_not_hold_for_what_was_cancelled) {
-    const rm_deadline never = {0};
     rm_cancel token;
     rm_lease lease;
     rm_error error;
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     prefer_second(&w);
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
     CHECK_EQ(RM_OK, rm_pool_acquire_until(w.pool, never, &token, &lease, &error));
@@ -2732,8 +2617,7 @@ TEST(hints, hold_for_keys) {
     REQUIRE(house_open(&h));
     CHECK_EQ(RM_OK, get(&h, "a", RM_FOREVER, &a, &error));
     CHECK_EQ(RM_OK, get(&h, "a", RM_FOREVER, &b, &error));
-    back(&h, &a, RM_RELEASE_OK);
-    back(&h, &b, RM_RELEASE_OK);
+    back_both(&h, &a, &b);
     CHECK_EQ(RM_OK, get(&h, "a", RM_FOREVER, &a, &error));
     CHECK_EQ(2, number_of(&a.lease));
     CHECK_EQ(RM_E_FULL, lend(&h, "b", &c)); /* the key is in use */
