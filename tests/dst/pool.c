@@ -4,45 +4,25 @@
 
 #include "dst.h"
 #include "queue.h"
+#include "resources.h"
 
-/* The hooks' atomics are relaxed, so that they order nothing which the pool must order. */
-#define LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
-#define STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+/* ---- the hooks, and the guard */
 
-/* ---- resources whose holders must be alone with them, and a guard whose permits come back once */
+enum { FAR = 1000000 };
 
-enum { RESOURCES = 32, PERMITS = 32, FAR = 1000000 };
-
-static struct resource { int holders, alive, late; } resources[RESOURCES];
 static rm_pool *pool;
-static uint32_t made, alive, admitted, reported[PERMITS];
-static uint32_t creates_fail, checks_fail, resets_fail, guard_refuses; /* how many of the next */
-static uint32_t sealed;                                                /* no more creates */
-static uint32_t least;                                                 /* alive at any time */
-static int64_t end_takes_ns;                                           /* each destroy_fn */
-
-static bool one_of(uint32_t *left) {
-    uint32_t n = LOAD(left);
-    while (n > 0)
-        if (__atomic_compare_exchange_n(left, &n, n - 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            return true;
-    return false;
-}
+static uint32_t checks_fail, resets_fail, guard_refuses; /* how many of the next */
+static uint32_t least;                                   /* alive at any time */
+static int64_t end_takes_ns;                             /* each destroy_fn */
 
 static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
-    uint32_t number;
+    struct resource *r;
     (void)deadline, (void)user;
     DST_CHECK(!LOAD(&sealed));
     if (dst_fault("create_fn") || one_of(&creates_fail))
         return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
-    number = ADD(&made, 1);
-    DST_CHECK(number < RESOURCES);
-    DST_CHECK(ADD(&alive, 1) < pool->desc.max + pool->desc.overflow);
-    resources[number].alive = 1;
-    resources[number].late =
-        (__atomic_load_n(&pool->epoch, __ATOMIC_SEQ_CST) & 1) != 0; /* then nobody may get it */
-    *resource = &resources[number];
+    *resource = r = make_one(pool->desc.max + pool->desc.overflow);
+    r->late = (__atomic_load_n(&pool->epoch, __ATOMIC_SEQ_CST) & 1) != 0; /* it is closed */
     return RM_OK;
 }
 
@@ -73,15 +53,7 @@ static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
     (void)user;
     if (dst_fault("admit_fn") || one_of(&guard_refuses))
         return rm_error_set(error, RM_E_REJECTED, 0, "guard", "open");
-    permit->word = ADD(&admitted, 1) + 1;
-    DST_CHECK(permit->word <= PERMITS);
-    return RM_OK;
-}
-
-static void report(rm_permit *permit, rm_outcome outcome, void *user) {
-    (void)outcome, (void)user;
-    DST_CHECK(permit->word >= 1 && permit->word <= LOAD(&admitted));
-    DST_CHECK(ADD(&reported[permit->word - 1], 1) == 0);
+    return admit_one(permit);
 }
 
 static const rm_guard guard = {admit, report, NULL};
@@ -130,7 +102,6 @@ static void begin_plain(uint32_t max) {
 
 static void finish(void) {
     rm_pool_stats stats;
-    uint32_t i;
     DST_CHECK(overslept(NULL) == NULL);
     DST_CHECK(rm_pool_stats_get(pool, &stats) == RM_OK);
     DST_CHECK(stats.in_use == 0 && stats.creating == 0 && stats.closing == 0 &&
@@ -139,16 +110,7 @@ static void finish(void) {
     DST_CHECK(stats.created == made && stats.destroyed + stats.reclaimed == made - alive);
     DST_CHECK(rm_pool_destroy(pool) == RM_OK);
     DST_CHECK(alive == 0);
-    for (i = 0; i < admitted; ++i)
-        DST_CHECK(reported[i] == 1);
-}
-
-static void use(const rm_lease *lease) {
-    struct resource *r = (struct resource *)lease->resource;
-    DST_CHECK(r->alive == 1 && r->holders == 0 && !r->late);
-    r->holders = 1; /* plain: a second holder is a race too */
-    dst_point();
-    r->holders = 0;
+    check_permits();
 }
 
 static rm_status use_once(int64_t timeout_ns, rm_release how) {

@@ -5,40 +5,17 @@
 
 #include "dst.h"
 #include "queue.h"
+#include "resources.h"
 
-/* The hooks' atomics are relaxed, so that they order nothing which the pool must order. */
-#define LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
-#define STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+/* ---- the hooks */
 
-/* ---- resources whose holders must be alone with them */
-
-enum { RESOURCES = 64 };
-
-static struct resource { uint32_t alive, holders; } resources[RESOURCES];
-
-static uint32_t made, alive, most; /* alive at once: at most so many */
-static uint32_t sealed;            /* no more creates */
-static uint32_t creates_fail;      /* how many of the next */
-
-static bool one_of(uint32_t *left) {
-    uint32_t n = LOAD(left);
-    while (n > 0)
-        if (__atomic_compare_exchange_n(left, &n, n - 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            return true;
-    return false;
-}
+static uint32_t most; /* alive at once */
 
 static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
-    uint32_t number;
     (void)deadline, (void)user;
     DST_CHECK(LOAD(&sealed) == 0);
     if (one_of(&creates_fail)) return rm_error_set(error, RM_E_REFUSED, 0, "db", "refused");
-    number = ADD(&made, 1);
-    DST_CHECK(number < RESOURCES);
-    DST_CHECK(ADD(&alive, 1) < most);
-    resources[number].alive = 1;
-    *resource = &resources[number];
+    *resource = make_one(most);
     return RM_OK;
 }
 
@@ -48,14 +25,6 @@ static void end(void *resource, void *user) {
     DST_CHECK(r->alive == 1 && r->holders == 0);
     r->alive = 0;
     (void)ADD(&alive, UINT32_MAX);
-}
-
-static void use(const rm_lease *lease) {
-    struct resource *r = (struct resource *)lease->resource;
-    DST_CHECK(r->alive == 1 && r->holders == 0);
-    r->holders = 1; /* plain: a second holder is a race too */
-    dst_point();
-    r->holders = 0;
 }
 
 /* ---- pools under a common bound */
@@ -700,25 +669,14 @@ DST(hungry, are_told_that_the_pools_are_closed) {
 
 /* ---- one pool: endpoints, creates that fail, prewarming */
 
-enum { PERMITS = 64 };
-
 static rm_pool *pool;
-static rm_lease lent; /* by the scenario, before its threads begin */
-static uint32_t admitted, reported[PERMITS];
+static rm_lease lent;       /* by the scenario, before its threads begin */
 static uint32_t refuses[2]; /* how many of the next, by endpoint */
 static uint32_t users[2];   /* their addresses are the endpoints' users */
 
 static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
     if (one_of((uint32_t *)user)) return rm_error_set(error, RM_E_REJECTED, 0, "guard", "open");
-    permit->word = ADD(&admitted, 1) + 1;
-    DST_CHECK(permit->word <= PERMITS);
-    return RM_OK;
-}
-
-static void report(rm_permit *permit, rm_outcome outcome, void *user) {
-    (void)outcome, (void)user;
-    DST_CHECK(permit->word >= 1 && permit->word <= LOAD(&admitted));
-    DST_CHECK(ADD(&reported[permit->word - 1], 1) == 0);
+    return admit_one(permit);
 }
 
 /* How far the head of the queue may sleep, for what a try would find. */
@@ -784,8 +742,7 @@ static void finish_pool(void) {
         DST_CHECK(pool->endpoints[i].retry_ns != RMI_POOL_PROBED);
     DST_CHECK(rm_pool_destroy(pool) == RM_OK);
     DST_CHECK(LOAD(&alive) == 0);
-    for (i = 0; i < admitted; ++i)
-        DST_CHECK(reported[i] == 1);
+    check_permits();
 }
 
 static void hold_one(void) {
