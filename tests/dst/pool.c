@@ -10,6 +10,8 @@
 
 enum { FAR = 1000000 };
 
+static const rm_deadline never = {0};
+
 static rm_pool *pool;
 static uint32_t checks_fail, resets_fail, guard_refuses; /* how many of the next */
 static uint32_t least;                                   /* alive at any time */
@@ -171,7 +173,6 @@ static void waits_for_50_us(int index) {
 }
 
 static void waits_for_a_token(int index) {
-    const rm_deadline never = {0};
     rm_lease lease;
     const rm_status status = rm_pool_acquire_until(pool, never, &token, &lease, NULL);
     (void)index;
@@ -205,7 +206,6 @@ static void tries_unless_closed(int index) {
 }
 
 static void maintains(int index) {
-    const rm_deadline never = {0};
     const rm_status status = rm_pool_maintain(pool, 0, never, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_BUSY || status == RM_E_CLOSED);
@@ -228,7 +228,6 @@ static void closes_at_once(int index) {
 
 static rm_status start(void) {
     const rm_resource resource = rm_pool_resource(pool);
-    const rm_deadline never = {0};
     return resource.start_fn(resource.user, never, NULL);
 }
 
@@ -560,7 +559,6 @@ static void destroys(int index) {
 
 DST(pool, destroy_meets_an_answer) {
     void (*const threads[])(int) = {cancels, destroys};
-    const rm_deadline never = {0};
     begin_plain(1);
     DST_CHECK(rm_cancel_init(&token) == RM_OK);
     DST_CHECK(rm_pool_suspend(pool) == RM_OK);
@@ -811,7 +809,6 @@ DST(pool, expiries_leave_the_minimum) {
 
 DST(pool, refill_meets_acquire_and_a_broken_release) {
     void (*const threads[])(int) = {uses, gives_back_broken, maintains, maintains};
-    const rm_deadline never = {0};
     begin_with_two_idle(2);
     hold();
     dst_go(4, threads);
@@ -870,7 +867,6 @@ static void uses_what_came(rm_status status, const rm_lease *lease, const rm_err
    all of them. */
 DST(pool, releases_above_max_walk_past_nobody) {
     void (*const threads[])(int) = {gives_back, gives_second_back};
-    const rm_deadline never = {0};
     const uint32_t count = dst_choose(100) == 0 ? 250 : 3;
     rm_pool_request *waiting = (rm_pool_request *)malloc(count * sizeof *waiting);
     rm_pool_desc desc = with_max(1);
@@ -1096,6 +1092,23 @@ DST(pool, tries_beside_broken_releases_have_one_but_for_busy) {
 
 /* ---- torture */
 
+/* Did it go well, or was there a failure since? */
+static bool fine(rm_status status, uint64_t before) {
+    return status == RM_OK || dst_faults() > before;
+}
+
+static bool begin_or_not(const rm_pool_desc *desc) {
+    const rm_status status = rm_pool_create(desc, &pool, NULL);
+    DST_CHECK(fine(status, 0));
+    return status == RM_OK;
+}
+
+static bool hold_or_not(int64_t timeout_ns) {
+    const rm_status status = rm_pool_acquire(pool, timeout_ns, &held, NULL);
+    DST_CHECK(fine(status, 0));
+    return status == RM_OK;
+}
+
 /* A life of a pool in which each status may be a failure that was injected, and nothing else. */
 DST_TORTURE(pool, survives_every_failure_of_its_life) {
     rm_pool_desc desc = with_max(2);
@@ -1104,19 +1117,17 @@ DST_TORTURE(pool, survives_every_failure_of_its_life) {
     rm_status status;
     int i;
     desc.min_idle = 1;
-    status = rm_pool_create(&desc, &pool, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status != RM_OK) {
+    if (!begin_or_not(&desc)) {
         DST_CHECK(pool == NULL);
         return;
     }
     soon = rm_deadline_after(NULL, RM_SEC(1));
     status = rm_pool_maintain(pool, 0, soon, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    DST_CHECK(fine(status, 0));
     for (i = 0; i < 3; ++i) {
         const uint64_t before = dst_faults();
         status = rm_pool_acquire(pool, RM_SEC(1), &lease, NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > before);
+        DST_CHECK(fine(status, before));
         if (status != RM_OK) continue;
         use(&lease);
         DST_CHECK(rm_pool_release(pool, &lease, i == 1 ? RM_RELEASE_BROKEN : RM_RELEASE_OK) ==
@@ -1128,13 +1139,12 @@ DST_TORTURE(pool, survives_every_failure_of_its_life) {
 static void uses_within_a_second(void *user) {
     const rm_status status = use_once(RM_SEC(1), RM_RELEASE_OK);
     (void)user;
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    DST_CHECK(fine(status, 0));
 }
 
 static void waits_for_the_token(void *user) {
-    const rm_deadline forever = {0};
     rm_lease lease;
-    const rm_status status = rm_pool_acquire_until(pool, forever, &token, &lease, NULL);
+    const rm_status status = rm_pool_acquire_until(pool, never, &token, &lease, NULL);
     (void)user;
     DST_CHECK(status == RM_E_CANCELLED || dst_faults() > 0);
     if (status == RM_OK) DST_CHECK(rm_pool_release(pool, &lease, RM_RELEASE_BROKEN) == RM_OK);
@@ -1143,12 +1153,9 @@ static void waits_for_the_token(void *user) {
 /* Two threads wait, one for its turn and one for its token; threads, waits and hooks may fail. */
 static void live_through_waits(void) {
     rm_thread threads[2];
-    const rm_status status = rm_pool_acquire(pool, RM_SEC(1), &held, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status != RM_OK) return;
-    DST_CHECK(rm_thread_start(&threads[0], uses_within_a_second, NULL) == RM_OK ||
-              dst_faults() > 0);
-    DST_CHECK(rm_thread_start(&threads[1], waits_for_the_token, NULL) == RM_OK || dst_faults() > 0);
+    if (!hold_or_not(RM_SEC(1))) return;
+    DST_CHECK(fine(rm_thread_start(&threads[0], uses_within_a_second, NULL), 0));
+    DST_CHECK(fine(rm_thread_start(&threads[1], waits_for_the_token, NULL), 0));
     (void)rm_sleep(NULL, RM_MS(1), NULL); /* lets them wait */
     cancels(0);
     gives_back(0);
@@ -1165,13 +1172,13 @@ static void live_under_a_manager(rm_manager *manager) {
     for (i = 0; i < 2; ++i) {
         const uint64_t before = dst_faults();
         rm_status status = rm_manager_start(manager, RM_SEC(1), NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > before);
+        DST_CHECK(fine(status, before));
         if (status == RM_OK) live_through_waits();
         soon = rm_deadline_after(NULL, RM_SEC(1));
         status = rm_pool_maintain(pool, 0, soon, NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > before);
+        DST_CHECK(fine(status, before));
         status = rm_manager_stop(manager, RM_SEC(1), NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > before);
+        DST_CHECK(fine(status, before));
         if (status != RM_OK) DST_CHECK(rm_manager_stop(manager, RM_SEC(1), NULL) == RM_OK);
     }
 }
@@ -1180,7 +1187,7 @@ DST_TORTURE(pool, survives_every_failure_under_a_manager) {
     rm_pool_desc desc = with_max(1);
     rm_manager *manager = NULL;
     rm_status status = rm_cancel_init(&token);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    DST_CHECK(fine(status, 0));
     if (status != RM_OK) return;
     desc.min_idle = 1;
     desc.guard = &guard;
@@ -1188,10 +1195,10 @@ DST_TORTURE(pool, survives_every_failure_under_a_manager) {
     desc.validate_after_ns = RM_STRICT;
     desc.reset_fn = reset;
     status = rm_manager_create(NULL, &manager, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    DST_CHECK(fine(status, 0));
     if (status == RM_OK) {
         status = rm_pool_create(&desc, &pool, NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        DST_CHECK(fine(status, 0));
     }
     if (status == RM_OK) {
         dst_when_idle(overslept, NULL);
@@ -1218,21 +1225,17 @@ static void uses_unless_closed_or_failing(void *user) {
 DST_TORTURE(pool, survives_every_failure_of_its_close) {
     const rm_pool_desc desc = with_max(1);
     rm_thread holder, waiter;
-    rm_status status = rm_pool_create(&desc, &pool, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status != RM_OK) return;
+    rm_status status;
+    if (!begin_or_not(&desc)) return;
     dst_when_idle(overslept, NULL);
-    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status == RM_OK) {
-        DST_CHECK(rm_thread_start(&waiter, uses_unless_closed_or_failing, NULL) == RM_OK ||
-                  dst_faults() > 0);
+    if (hold_or_not(RM_NOWAIT)) {
+        DST_CHECK(fine(rm_thread_start(&waiter, uses_unless_closed_or_failing, NULL), 0));
         status = rm_thread_start(&holder, gives_back_in_a_ms, NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        DST_CHECK(fine(status, 0));
         if (status != RM_OK) gives_back(0);
         (void)rm_sleep(NULL, RM_US(10), NULL); /* lets the other wait */
         status = rm_pool_close(pool, RM_SEC(1), NULL);
-        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        DST_CHECK(fine(status, 0));
         rm_thread_join(&holder);
         rm_thread_join(&waiter);
         DST_CHECK(rm_pool_close(pool, RM_NOWAIT, NULL) == RM_OK && alive == 0);
@@ -1243,20 +1246,19 @@ DST_TORTURE(pool, survives_every_failure_of_its_close) {
 /* Nobody has forked here, and nothing was made. Without its locks not even the destroy works. */
 DST_TORTURE(pool, survives_every_failure_after_a_fork) {
     const rm_pool_desc desc = with_max(1);
-    rm_status status = rm_pool_create(&desc, &pool, NULL);
+    rm_status status;
     int i;
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status != RM_OK) return;
+    if (!begin_or_not(&desc)) return;
     for (i = 0; i < 3; ++i) {
         dst_forked();
         status = rm_pool_after_fork_child(pool);
-        DST_CHECK(status == RM_OK || dst_faults() > 0);
+        DST_CHECK(fine(status, 0));
         if (status == RM_OK) break;
     }
     if (status == RM_OK) {
         const uint64_t before = dst_faults();
         status = use_once(RM_NOWAIT, RM_RELEASE_OK);
-        DST_CHECK(status == RM_OK || dst_faults() > before);
+        DST_CHECK(fine(status, before));
         finish();
     } else {
         rm_free(pool->env.allocator, pool->memory, pool->size);
@@ -1271,15 +1273,11 @@ DST_TORTURE(pool, survives_every_failure_of_its_upkeep) {
     rm_status status;
     desc.validate_fn = validate;
     desc.validate_after_ns = desc.idle_timeout_ns = RM_MS(1);
-    status = rm_pool_create(&desc, &pool, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status != RM_OK) return;
+    if (!begin_or_not(&desc)) return;
     status = use_once(RM_SEC(1), RM_RELEASE_OK);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    DST_CHECK(fine(status, 0));
     dst_pass(RM_SEC(1));
-    status = rm_pool_acquire(pool, RM_SEC(1), &held, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
-    if (status == RM_OK) {
+    if (hold_or_not(RM_SEC(1))) {
         rm_lease lease;
         status = rm_pool_acquire(pool, RM_NOWAIT, &lease, &error);
         DST_CHECK(status == RM_E_BUSY && error.status == RM_E_BUSY);
@@ -1312,10 +1310,6 @@ static bool see_lease(const rm_pool_lease_info *lease, void *user) {
     return !dst_fault("leases_fn");
 }
 
-static bool fine(rm_status status, uint64_t before) {
-    return status == RM_OK || dst_faults() > before;
-}
-
 static rm_pool_desc with_all(uint32_t max) {
     rm_pool_desc desc = with_max(max);
     desc.validate_fn = validate;
@@ -1329,12 +1323,6 @@ static rm_pool_desc with_all(uint32_t max) {
     desc.leak_after_ns = RM_SEC(1);
     desc.keepalive_ns = RM_MS(1);
     return desc;
-}
-
-static bool begin_or_not(const rm_pool_desc *desc) {
-    const rm_status status = rm_pool_create(desc, &pool, NULL);
-    DST_CHECK(fine(status, 0));
-    return status == RM_OK;
 }
 
 static void upkeep(void) {
@@ -1352,12 +1340,9 @@ static rm_status use_lease(void *resource, rm_error *error, void *user) {
 /* Leaks, looks, checks on release and in the upkeep, scoped use, eviction. */
 DST_TORTURE(pool, survives_every_failure_with_every_hook) {
     const rm_pool_desc desc = with_all(2);
-    const rm_deadline never = {0};
     rm_status status;
     if (!begin_or_not(&desc)) return;
-    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status == RM_OK) {
+    if (hold_or_not(RM_NOWAIT)) {
         DST_CHECK(rm_pool_note(pool, &held, "here") == RM_OK);
         dst_pass(RM_SEC(2));
         upkeep();
@@ -1418,11 +1403,8 @@ static void waits_scoped(void *user) {
 DST_TORTURE(pool, survives_every_failure_of_a_wait) {
     const rm_pool_desc desc = with_max(1);
     rm_thread waiter;
-    rm_status status;
     if (!begin_or_not(&desc)) return;
-    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status == RM_OK) {
+    if (hold_or_not(RM_NOWAIT)) {
         DST_CHECK(fine(rm_thread_start(&waiter, waits_scoped, NULL), 0));
         (void)rm_sleep(NULL, RM_MS(1), NULL);
         gives_back(0);
@@ -1440,9 +1422,7 @@ DST_TORTURE(pool, survives_every_failure_of_overflow_and_age) {
     desc.overflow = 1;
     desc.max_lifetime_ns = RM_SEC(1);
     if (!begin_or_not(&desc)) return;
-    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status == RM_OK) {
+    if (hold_or_not(RM_NOWAIT)) {
         status = rm_pool_acquire(pool, RM_NOWAIT, &over, NULL);
         DST_CHECK(fine(status, 0));
         DST_CHECK(fine(rm_thread_start(&waiter, waits_scoped, NULL), 0));
@@ -1474,7 +1454,6 @@ static void expect_no_more(rm_status status, const rm_lease *lease, const rm_err
 
 /* Somebody has queued while nothing was lent, and now there is nothing to be had. */
 static void ask_a_suspended_pool(void) {
-    const rm_deadline never = {0};
     rm_status status;
     answered = 0;
     DST_CHECK(rm_pool_suspend(pool) == RM_OK);
@@ -1507,7 +1486,6 @@ static rm_status make_slowly(void **resource, rm_deadline deadline, rm_error *er
 /* All threads that fill it fail side by side; the next ones are not let through. */
 DST_TORTURE(pool, survives_every_failure_when_filling_backs_off) {
     rm_pool_desc desc = with_max(2);
-    const rm_deadline never = {0};
     desc.create_fn = make_slowly;
     desc.create_backoff_ns = RM_SEC(100);
     if (!begin_or_not(&desc)) return;
@@ -1544,9 +1522,7 @@ DST_TORTURE(pool, survives_every_failure_while_it_grows) {
     desc.grow_after_ns = RM_US(500);
     desc.create_backoff_ns = RM_MS(1);
     if (!begin_or_not(&desc)) return;
-    status = rm_pool_acquire(pool, RM_SEC(1), &held, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status == RM_OK) {
+    if (hold_or_not(RM_SEC(1))) {
         status = rm_thread_start(&holder, breaks_after_a_ms, NULL);
         DST_CHECK(fine(status, 0));
         if (status != RM_OK) gives_back_broken(0);
@@ -1620,7 +1596,6 @@ static void acquired_to_keep(rm_status status, const rm_lease *lease, const rm_e
 }
 
 static void cancel_one(void) {
-    const rm_deadline never = {0};
     rm_status status;
     answered = 0;
     DST_CHECK(rm_pool_suspend(pool) == RM_OK);
@@ -1634,7 +1609,6 @@ static void cancel_one(void) {
 DST_TORTURE(pool, survives_every_failure_of_what_a_callback_does) {
     static const rm_pool_endpoint endpoint = {"one", &guard, NULL};
     rm_pool_desc desc = with_all(1);
-    const rm_deadline never = {0};
     rm_status status;
     desc.endpoints = &endpoint;
     desc.endpoint_count = 1;
@@ -1652,13 +1626,12 @@ DST_TORTURE(pool, survives_every_failure_of_what_a_callback_does) {
 /* The first to fail is a create for a callback; then nothing can be made in advance either. */
 DST_TORTURE(pool, survives_every_failure_when_a_callback_backs_off) {
     rm_pool_desc desc = with_max(1);
-    const rm_deadline never = {0};
     rm_status status;
     desc.create_backoff_ns = RM_SEC(1);
     if (!begin_or_not(&desc)) return;
     creates_fail = 1;
     status = rm_pool_acquire_async(pool, &requests[0], never, NULL, expect_no_more, NULL, NULL);
-    DST_CHECK(status == RM_OK || dst_faults() > 0);
+    DST_CHECK(fine(status, 0));
     creates_fail = 0;
     DST_CHECK(rm_pool_prewarm(pool, 1, never, NULL, NULL) != RM_OK || dst_faults() > 0);
     finish();
@@ -1680,9 +1653,7 @@ DST_TORTURE(pool, survives_every_failure_of_a_cancel_while_it_queues) {
         DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
         return;
     }
-    status = rm_pool_acquire(pool, RM_NOWAIT, &held, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status == RM_OK) {
+    if (hold_or_not(RM_NOWAIT)) {
         const rm_deadline soon = rm_deadline_after(NULL, RM_MS(1));
         const rm_deadline late = rm_deadline_after(NULL, RM_SEC(100));
         rm_lease lease;
@@ -1748,6 +1719,21 @@ static rm_status open_key(const void *key, size_t size, rm_pool_desc *desc, rm_e
     return dst_fault("open_fn") ? rm_error_set(error, RM_E_REFUSED, 0, "key", "unknown") : RM_OK;
 }
 
+static rm_pools_desc with_keys(void) {
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.create_fn = make_for_key;
+    desc.pool.destroy_fn = end_for_key;
+    desc.pool.create_backoff_ns = RM_NONE;
+    return desc;
+}
+
+static bool begin_keys_or_not(const rm_pools_desc *desc) {
+    const rm_status status = rm_pools_create(desc, &pools, NULL);
+    DST_CHECK(fine(status, 0));
+    return status == RM_OK;
+}
+
 static bool see_key(const void *key, size_t size, rm_pool *one, void *user) {
     (void)key, (void)size, (void)user;
     DST_CHECK(one != NULL);
@@ -1768,21 +1754,13 @@ static void shut_key(void *pool_user, void *user) {
 }
 
 DST_TORTURE(pools, survive_every_failure) {
-    const rm_deadline never = {0};
-    rm_pools_desc desc;
-    rm_status status;
-    memset(&desc, 0, sizeof desc);
-    desc.pool.create_fn = make_for_key;
-    desc.pool.destroy_fn = end_for_key;
-    desc.pool.create_backoff_ns = RM_NONE;
+    rm_pools_desc desc = with_keys();
     desc.pool.min_idle = 1;
     desc.open_fn = open_key;
     desc.shut_fn = shut_key;
     desc.max_keys = 2;
     desc.max_total = 1;
-    status = rm_pools_create(&desc, &pools, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status != RM_OK) return;
+    if (!begin_keys_or_not(&desc)) return;
     use_key("a");
     use_key("b"); /* ends what is idle under the other */
     use_key("c"); /* and that pool */
@@ -1807,17 +1785,11 @@ static void key_answered(rm_status status, const rm_pools_lease *lease, const rm
 
 /* One key waits for the place of another. */
 DST_TORTURE(pools, survive_every_failure_of_a_wait) {
-    const rm_deadline never = {0};
     rm_pools_lease lease;
-    rm_pools_desc desc;
+    rm_pools_desc desc = with_keys();
     rm_status lent, asked;
-    memset(&desc, 0, sizeof desc);
-    desc.pool.create_fn = make_for_key;
-    desc.pool.destroy_fn = end_for_key;
-    desc.pool.create_backoff_ns = RM_NONE;
     desc.max_total = 1;
-    DST_CHECK(fine(rm_pools_create(&desc, &pools, NULL), 0));
-    if (pools == NULL) return;
+    if (!begin_keys_or_not(&desc)) return;
     lent = rm_pools_acquire(pools, "a", 1, rm_deadline_after(NULL, RM_SEC(1)), NULL, &lease, NULL);
     asked = rm_pools_acquire_async(pools, &key_request, "b", 1, rm_deadline_after(NULL, RM_SEC(1)),
                                    NULL, key_answered, NULL, NULL);
@@ -1832,17 +1804,11 @@ DST_TORTURE(pools, survive_every_failure_of_a_wait) {
 
 /* Nobody has forked here, and nothing was made. */
 DST_TORTURE(pools, survive_every_failure_after_a_fork) {
-    rm_pools_desc desc;
+    rm_pools_desc desc = with_keys();
     rm_status status;
     int i;
-    memset(&desc, 0, sizeof desc);
-    desc.pool.create_fn = make_for_key;
-    desc.pool.destroy_fn = end_for_key;
-    desc.pool.create_backoff_ns = RM_NONE;
     desc.max_total = 1;
-    status = rm_pools_create(&desc, &pools, NULL);
-    DST_CHECK(fine(status, 0));
-    if (status != RM_OK) return;
+    if (!begin_keys_or_not(&desc)) return;
     for (i = 0; i < 3; ++i) {
         dst_forked();
         status = rm_pools_after_fork_child(pools);
@@ -1868,15 +1834,10 @@ static void fail_key(const char *key) {
 
 /* The only key's pool backs off. */
 DST_TORTURE(pools, survive_every_failure_of_their_upkeep) {
-    const rm_deadline never = {0};
-    rm_pools_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.pool.create_fn = make_for_key;
-    desc.pool.destroy_fn = end_for_key;
+    rm_pools_desc desc = with_keys();
     desc.pool.create_backoff_ns = RM_SEC(1);
     desc.pool.min_idle = 1;
-    DST_CHECK(fine(rm_pools_create(&desc, &pools, NULL), 0));
-    if (pools == NULL) return;
+    if (!begin_keys_or_not(&desc)) return;
     creates_fail = 1;
     fail_key("a");
     creates_fail = 0;

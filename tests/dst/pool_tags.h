@@ -126,8 +126,8 @@ static rm_status place_pool(const void *key, size_t size, rm_pool_desc *desc, rm
 }
 
 static rm_status lend_key(const char *key, rm_pools_lease *lease) {
-    const rm_deadline never = {0};
-    return rm_pools_acquire(places, key, 1, never, NULL, lease, NULL);
+    const rm_deadline forever = {0};
+    return rm_pools_acquire(places, key, 1, forever, NULL, lease, NULL);
 }
 
 static void lends_a_key(int index) {

@@ -9,6 +9,7 @@
 
 /* ---- the hooks */
 
+static const rm_deadline never = {0};
 static uint32_t most; /* alive at once */
 
 static rm_status make(void **resource, rm_deadline deadline, rm_error *error, void *user) {
@@ -86,7 +87,6 @@ static const char *overslept(void *user) {
 }
 
 static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint32_t keys) {
-    const rm_deadline never = {0};
     rm_pools_lease none;
     rm_cancel token;
     uint32_t i;
@@ -176,33 +176,30 @@ static void gives_back_broken(int index) {
     give(&held, RM_RELEASE_BROKEN);
 }
 
-static void waits_for_50_us(const char *key) {
+/* Uses one, or ends with this status. */
+static void uses_key_unless(rm_status otherwise, const char *key, int64_t timeout_ns) {
     rm_pools_lease lease;
-    const rm_status status = acquire(key, RM_US(50), &lease);
-    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT);
+    const rm_status status = acquire(key, timeout_ns, &lease);
+    DST_CHECK(status == RM_OK || status == otherwise);
     if (status == RM_OK) give(&lease, RM_RELEASE_OK);
 }
 
 static void gives_up_a(int index) {
     (void)index;
-    waits_for_50_us("a");
+    uses_key_unless(RM_E_TIMEOUT, "a", RM_US(50));
 }
 
 static void gives_up_b(int index) {
     (void)index;
-    waits_for_50_us("b");
+    uses_key_unless(RM_E_TIMEOUT, "b", RM_US(50));
 }
 
 static void tries_b(int index) {
-    rm_pools_lease lease;
-    const rm_status status = acquire("b", RM_NOWAIT, &lease);
     (void)index;
-    DST_CHECK(status == RM_OK || status == RM_E_TIMEOUT);
-    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+    uses_key_unless(RM_E_TIMEOUT, "b", RM_NOWAIT);
 }
 
 static void maintains_keys(int index) {
-    const rm_deadline never = {0};
     (void)index;
     DST_CHECK(rm_pools_maintain(pools, 0, never, NULL) == RM_OK);
 }
@@ -215,17 +212,11 @@ static void resizes_a(int index) {
 }
 
 static void uses_a_unless_full(int index) {
-    rm_pools_lease lease;
-    const rm_status status = acquire(index % 2 == 0 ? "a" : "b", RM_FOREVER, &lease);
-    DST_CHECK(status == RM_OK || status == RM_E_FULL);
-    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+    uses_key_unless(RM_E_FULL, index % 2 == 0 ? "a" : "b", RM_FOREVER);
 }
 
 static void uses_any_unless_closed(int index) {
-    rm_pools_lease lease;
-    const rm_status status = acquire(index % 2 == 0 ? "a" : "b", RM_FOREVER, &lease);
-    DST_CHECK(status == RM_OK || status == RM_E_CLOSED);
-    if (status == RM_OK) give(&lease, RM_RELEASE_OK);
+    uses_key_unless(RM_E_CLOSED, index % 2 == 0 ? "a" : "b", RM_FOREVER);
 }
 
 static void closes_keys(int index) {
@@ -241,14 +232,17 @@ static void closes_keys(int index) {
         alike[dst_choose(sizeof alike / sizeof *alike)]();  \
     }
 
-#define KEYS(name, max, max_total, keys, prepare, ...)     \
+/* One of them: what it begins with, what it ends with, and its threads. */
+#define THREADS(name, begin, finish, ...)                  \
     static void name(void) {                               \
         void (*const threads[])(int) = {__VA_ARGS__};      \
-        begin_keys(max, max_total, keys, keys);            \
-        prepare;                                           \
+        begin;                                             \
         dst_go(sizeof threads / sizeof *threads, threads); \
-        finish_keys();                                     \
+        finish;                                            \
     }
+
+#define KEYS(name, max, max_total, keys, prepare, ...) \
+    THREADS(name, (begin_keys(max, max_total, keys, keys), prepare), finish_keys(), __VA_ARGS__)
 
 KEYS(one_place_for_two_keys, 1, 1, 2, (void)0, uses_a, uses_b, uses_a)
 KEYS(one_place_that_is_given_back, 2, 1, 2, hold_a(), gives_back, uses_b, uses_a)
@@ -361,21 +355,19 @@ static void pauses_a(int index) {
     DST_CHECK(rm_pool_resume(held_pool) == RM_OK);
 }
 
+static void begin_hard_times(uint32_t max, uint32_t max_total, uint32_t keys) {
+    grow_after_ns = dst_choose(3) == 0 ? 0 : RM_US(10 + 10 * dst_choose(3));
+    backoff_ns = dst_choose(2) == 0 ? 0 : RM_US(20);
+    begin_keys(max, max_total, keys, keys);
+}
+
 static void some_creates_fail(void) {
     creates_fail = dst_choose(3);
 }
 
-#define HARD_TIMES(name, max, max_total, keys, prepare, ...)                     \
-    static void name(void) {                                                     \
-        void (*const threads[])(int) = {__VA_ARGS__};                            \
-        grow_after_ns = dst_choose(3) == 0 ? 0 : RM_US(10 + 10 * dst_choose(3)); \
-        backoff_ns = dst_choose(2) == 0 ? 0 : RM_US(20);                         \
-        begin_keys(max, max_total, keys, keys);                                  \
-        prepare;                                                                 \
-        some_creates_fail();                                                     \
-        dst_go(sizeof threads / sizeof *threads, threads);                       \
-        finish_keys();                                                           \
-    }
+#define HARD_TIMES(name, max, max_total, keys, prepare, ...)                              \
+    THREADS(name, (begin_hard_times(max, max_total, keys), prepare, some_creates_fail()), \
+            finish_keys(), __VA_ARGS__)
 
 HARD_TIMES(one_place_and_two_keys, 1, 1, 2, (void)0, a_if_it_can, a_if_it_can, b_if_it_can)
 HARD_TIMES(two_places_and_two_keys, 2, 2, 2, hold_a(), gives_back, a_if_it_can, a_if_it_can,
@@ -440,7 +432,6 @@ static void answered(rm_status status, const rm_pools_lease *lease, const rm_err
 }
 
 static void asks(const char *key, struct asked *a, rm_cancel *cancel) {
-    const rm_deadline never = {0};
     const rm_status status =
         rm_pools_acquire_async(pools, &a->request, key, 1, never, cancel, answered, NULL, a);
     DST_CHECK(status == RM_OK || status == RM_E_CLOSED || (status == RM_E_CANCELLED && cancel));
@@ -460,7 +451,6 @@ static void asks_b_until_cancelled(int index) {
 }
 
 static void uses_b_until_cancelled(int index) {
-    const rm_deadline never = {0};
     rm_pools_lease lease;
     const rm_status status = rm_pools_acquire(pools, "b", 1, never, &giving_up, &lease, NULL);
     (void)index;
@@ -515,15 +505,9 @@ static void closes_all(int index) {
     DST_CHECK(rm_pools_close(pools, RM_FOREVER, NULL) == RM_OK);
 }
 
-#define WAITING(name, max, max_total, keys, prepare, ...)  \
-    static void name(void) {                               \
-        void (*const threads[])(int) = {__VA_ARGS__};      \
-        token();                                           \
-        begin_keys(max, max_total, keys, keys);            \
-        prepare;                                           \
-        dst_go(sizeof threads / sizeof *threads, threads); \
-        finish_token();                                    \
-    }
+#define WAITING(name, max, max_total, keys, prepare, ...)                                     \
+    THREADS(name, (token(), begin_keys(max, max_total, keys, keys), prepare), finish_token(), \
+            __VA_ARGS__)
 
 WAITING(one_times_out, 1, 1, 3, hold_a(), gives_back, gives_up_b, uses_c, uses_a)
 WAITING(one_is_cancelled, 1, 1, 3, hold_a(), gives_back, uses_b_until_cancelled, uses_c, cancels)
@@ -552,7 +536,6 @@ static void gives_second_later(int index) {
 }
 
 static void warms_a_later(int index) {
-    const rm_deadline never = {0};
     rm_status status;
     (void)index;
     dst_pass(RM_MS(20));
@@ -591,7 +574,6 @@ static void two_come_back_for_one(void) {
 }
 
 static void maintains_beside_another(int index) {
-    const rm_deadline never = {0};
     const rm_status status = rm_pools_maintain(pools, 0, never, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_BUSY);
@@ -720,6 +702,17 @@ static void begin_pool(const rm_pool_desc *desc) {
     dst_when_idle(pool_overslept, NULL);
 }
 
+static void begin_plain(uint32_t max) {
+    const rm_pool_desc desc = pool_desc(max);
+    begin_pool(&desc);
+}
+
+static void begin_warming(uint32_t max, uint32_t max_creating) {
+    rm_pool_desc desc = pool_desc(max);
+    desc.max_creating = max_creating;
+    begin_pool(&desc);
+}
+
 static void begin_endpoints(uint32_t max) {
     const rm_guard guards[] = {{admit, report, &refuses[0]}, {admit, report, &refuses[1]}};
     const rm_pool_endpoint endpoints[] = {{"one", &guards[0], &users[0]},
@@ -802,7 +795,6 @@ static void uses_in_a_while(int index) {
 }
 
 static void warms(int index) {
-    const rm_deadline never = {0};
     const rm_status status = rm_pool_prewarm(pool, 2, never, NULL, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
@@ -810,7 +802,6 @@ static void warms(int index) {
 }
 
 static void maintains(int index) {
-    const rm_deadline never = {0};
     const rm_status status = rm_pool_maintain(pool, 0, never, NULL);
     (void)index;
     DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
@@ -823,14 +814,8 @@ static void closes(int index) {
     STORE(&sealed, 1);
 }
 
-#define ENDPOINTS(name, max, prepare, ...)                 \
-    static void name(void) {                               \
-        void (*const threads[])(int) = {__VA_ARGS__};      \
-        begin_endpoints(max);                              \
-        prepare;                                           \
-        dst_go(sizeof threads / sizeof *threads, threads); \
-        finish_pool();                                     \
-    }
+#define ENDPOINTS(name, max, prepare, ...) \
+    THREADS(name, (begin_endpoints(max), prepare), finish_pool(), __VA_ARGS__)
 
 ENDPOINTS(acquires_beside_releases, 2, (void)0, uses, uses, breaks, uses)
 ENDPOINTS(a_create_fails, 2, creates_fail = 1, uses, uses, breaks, uses)
@@ -851,15 +836,8 @@ ONE_OF(endpoints, refuse, a_guard_refuses, a_guard_refuses_beside_a_lease, both_
 ONE_OF(endpoints, fail, acquires_beside_releases, a_create_fails, creates_fail_at_both,
        a_create_fails_beside_a_lease)
 
-#define FAILING(name, max, prepare, ...)                   \
-    static void name(void) {                               \
-        void (*const threads[])(int) = {__VA_ARGS__};      \
-        const rm_pool_desc desc = pool_desc(max);          \
-        begin_pool(&desc);                                 \
-        prepare;                                           \
-        dst_go(sizeof threads / sizeof *threads, threads); \
-        finish_pool();                                     \
-    }
+#define FAILING(name, max, prepare, ...) \
+    THREADS(name, (begin_plain(max), prepare), finish_pool(), __VA_ARGS__)
 
 FAILING(create_beside_waiters, 1, creates_fail = 1, uses, uses, uses)
 FAILING(create_and_the_next, 1, creates_fail = 2, uses, uses, uses_in_a_while)
@@ -875,16 +853,8 @@ ONE_OF(failing, creates_beside_others, create_beside_waiters, create_and_the_nex
        create_beside_a_lease, create_beside_a_lease_that_breaks, create_beside_a_lease_that_leaves,
        create_beside_little_time, create_beside_upkeep, create_beside_close)
 
-#define WARMING(name, max, max_creating_, prepare, ...)    \
-    static void name(void) {                               \
-        void (*const threads[])(int) = {__VA_ARGS__};      \
-        rm_pool_desc desc = pool_desc(max);                \
-        desc.max_creating = max_creating_;                 \
-        begin_pool(&desc);                                 \
-        prepare;                                           \
-        dst_go(sizeof threads / sizeof *threads, threads); \
-        finish_pool();                                     \
-    }
+#define WARMING(name, max, max_creating, prepare, ...) \
+    THREADS(name, (begin_warming(max, max_creating), prepare), finish_pool(), __VA_ARGS__)
 
 WARMING(beside_acquires, 2, 0, (void)0, warms, uses, uses)
 WARMING(one_at_a_time, 2, 1, (void)0, warms, uses, uses)
