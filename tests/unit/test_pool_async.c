@@ -73,8 +73,7 @@ static void answer(request *r) {
 TEST(pool_async, is_served_before_it_returns_when_there_is_one) {
     world w;
     request a, b;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     ask(&a, &w); /* which makes one */
     CHECK_EQ(1, a.calls);
     CHECK_EQ(RM_OK, a.status);
@@ -95,8 +94,7 @@ TEST(pool_async, is_served_before_it_returns_when_there_is_one) {
 TEST(pool_async, hands_its_deadline_to_create) {
     world w;
     request a;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     request_init(&a, &w);
     CHECK_EQ(RM_OK, request_start(&a, rm_deadline_after(&w.clock, RM_SEC(7)), NULL));
     CHECK_EQ(RM_SEC(1007), w.deadline.at_ns);
@@ -108,8 +106,7 @@ TEST(pool_async, is_served_by_a_release) {
     world w;
     rm_lease lease;
     request a, b;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     ask(&a, &w);
     ask(&b, &w);
@@ -254,8 +251,7 @@ TEST(pool_async, its_deadline_is_kept_by_a_release) {
     world w;
     rm_lease lease;
     request a, b;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     request_init(&a, &w);
     CHECK_EQ(RM_OK, request_start(&a, rm_deadline_after(&w.clock, RM_SEC(1)), NULL));
@@ -275,9 +271,7 @@ TEST(pool_async, its_token_ends_it) {
     rm_lease lease;
     rm_cancel token;
     request a, b;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     CHECK_EQ(RM_OK, rm_cancel_init(&token));
     CHECK_EQ(RM_OK, take(&w, &lease));
     request_init(&a, &w);
@@ -301,8 +295,7 @@ TEST(pool_async, can_be_given_up_until_it_is_served) {
     world w;
     rm_lease lease;
     request a, b;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     ask(&a, &w);
     ask(&b, &w);
@@ -325,9 +318,7 @@ TEST(pool_async, reports_a_failed_create_whatever_its_status) {
     world w;
     watch seen;
     request a;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     w.create_status = RM_E_CLOSED; /* of the server, not of the pool */
     ask(&a, &w);
     CHECK_EQ(RM_E_CLOSED, a.status);
@@ -340,9 +331,7 @@ TEST(pool_async, gets_the_error_of_a_create_that_fails) {
     watch seen;
     rm_lease lease;
     request a, b, c;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     CHECK_EQ(RM_OK, take(&w, &lease));
     ask(&a, &w);
     ask(&b, &w);
@@ -366,8 +355,7 @@ TEST(pool_async, tries_again_when_the_backoff_is_over) {
     world w;
     rm_lease lease;
     request a, b;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     CHECK_EQ(RM_OK, take(&w, &lease));
     w.create_status = RM_E_REFUSED;
     ask(&a, &w);
@@ -442,10 +430,7 @@ TEST(pool_async, waits_again_when_another_may_not_be_made_now) {
     w.desc.guard = watch_init(&seen);
     REQUIRE(world_open(&w));
     CHECK_EQ(RM_OK, take(&w, &lease));
-    gate_init(&g);
-    SET(w.at_create, &g);
-    caller_start(&c, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    caller_at_gate(&c, &w, &w.at_create, &g);
     thing_of(&lease)->sick = true;
     give(&w, &lease, RM_RELEASE_OK);
     pass(&w, RM_SEC(1));
@@ -470,9 +455,7 @@ TEST(pool_async, is_told_when_the_pool_closes) {
     watch seen;
     rm_lease lease;
     request a, b;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     CHECK_EQ(RM_OK, take(&w, &lease));
     ask(&a, &w);
     CHECK_EQ(RM_E_BUSY, rm_pool_close(w.pool, RM_NOWAIT, NULL));
@@ -489,8 +472,7 @@ TEST(pool_async, is_told_when_the_pool_closes) {
 TEST(pool_async, waits_while_the_pool_is_suspended) {
     world w;
     request a, b;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     fill(&w, 1);
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     ask(&a, &w);
@@ -509,9 +491,7 @@ TEST(pool_async, is_refused_by_the_guard_or_reported_once) {
     world w;
     watch seen;
     request a;
-    world_init(&w, 1);
-    w.desc.guard = watch_init(&seen);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin_guarded(&w, 1, &seen));
     seen.refuses = true;
     request_init(&a, &w);
     CHECK_EQ(RM_E_REJECTED, request_start(&a, never, NULL));
@@ -552,8 +532,7 @@ TEST(pool_async, needs_all_its_arguments) {
     world w;
     request a;
     rm_error error;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_E_INVALID,
              rm_pool_acquire_async(NULL, &a.pending, never, NULL, request_done, &error, &a));
     CHECK_EQ(RM_E_INVALID,
@@ -590,8 +569,7 @@ TEST(pool_async, a_callback_may_wait) {
     helper h;
     rm_lease lease;
     request a;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     CHECK_EQ(RM_OK, take(&w, &lease));
     h.w = &w;
     h.lease = &lease;
@@ -633,8 +611,7 @@ static void chain_done(rm_status status, const rm_lease *lease, const rm_error *
 TEST(pool_async, a_chain_of_callbacks_does_not_grow_the_stack) {
     world w;
     chain c;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     memset(&c, 0, sizeof c);
     c.r.w = &w;
     c.left = 100000;
@@ -653,8 +630,7 @@ static void ask_other(request *r) {
 TEST(pool_async, what_is_due_inside_a_callback_comes_after_it) {
     world w;
     request a, b;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     request_init(&a, &w);
     a.then = ask_other;
     a.other = &b;
@@ -676,8 +652,7 @@ static void ask_other_and_acquire(request *r) {
 TEST(pool_async, what_is_due_comes_before_the_thread_waits) {
     world w;
     request a, b;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     request_init(&b, &w);
     request_init(&a, &w);
     places = 0;
@@ -699,8 +674,7 @@ TEST(pool_async, a_callback_cannot_destroy_its_pool) {
     world w;
     rm_lease lease;
     request a;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     request_init(&a, &w);
     a.then = destroy_inside;
@@ -710,8 +684,7 @@ TEST(pool_async, a_callback_cannot_destroy_its_pool) {
     CHECK_EQ(RM_E_BUSY, destroy_status); /* a resource is out */
     give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     request_init(&a, &w);
     a.then = destroy_inside;
@@ -759,8 +732,7 @@ static void cancel_the_other(request *r) {
 TEST(pool_async, a_token_may_go_once_it_has_ended_its_requests) {
     world w;
     request a, b, c;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     token_of_other = (rm_cancel *)malloc(sizeof *token_of_other);
     REQUIRE(token_of_other != NULL);
@@ -971,8 +943,7 @@ TEST(pool_on, a_thread_keeps_its_place_while_an_endpoint_backs_off) {
     CHECK_EQ(RM_OK, caller_join(&second));
     CHECK_EQ(4, number_of(&second.lease));
     CHECK_EQ(2, stats_of(&w).waits);
-    give(&w, &first.lease, RM_RELEASE_OK);
-    give(&w, &second.lease, RM_RELEASE_OK);
+    give_both(&w, &first.lease, &second.lease);
     give(&w, &leases[1], RM_RELEASE_OK);
     gate_done(&check);
     world_end(&w);
@@ -1099,8 +1070,7 @@ TEST(pool_look, a_thread_wakes_when_the_backoff_of_a_request_before_it_is_over) 
     CHECK_EQ(RM_OK, first.status);
     CHECK_EQ(3, number_of(&first.lease));
     answer(&first);
-    CHECK_EQ(RM_OK, caller_join(&thread));
-    give(&w, &thread.lease, RM_RELEASE_OK);
+    caller_served(&thread);
     thing_of(&leases[0])->sick = false;
     give(&w, &leases[0], RM_RELEASE_OK);
     give(&w, &leases[1], RM_RELEASE_OK);
@@ -1134,8 +1104,7 @@ TEST(pool_look, a_thread_wakes_when_the_pool_may_grow_for_a_request_before_it) {
     CHECK_EQ(RM_OK, caller_join(&thread));
     CHECK_EQ(3, number_of(&thread.lease));
     answer(&first);
-    give(&w, &thread.lease, RM_RELEASE_OK);
-    give(&w, &lease, RM_RELEASE_OK);
+    give_both(&w, &thread.lease, &lease);
     gate_done(&g);
     world_end(&w);
 }

@@ -151,8 +151,7 @@ TEST(pool_cases, connection_pool_max_active) {
         world_init(&w, max);
         w.watches = true;
         REQUIRE(world_open(&w));
-        for (i = 0; i < max; ++i)
-            CHECK_EQ(RM_OK, take(&w, &leases[i]));
+        take_many(&w, leases, max);
         CHECK_EQ(RM_E_BUSY, take(&w, &other));
         caller_queue(&c, &w, RM_MS(5), 1);
         pass(&w, RM_MS(5));
@@ -989,10 +988,8 @@ static void cohort(uint64_t luck, bool used, uint32_t ended[101]) {
     w.desc.max_lifetime_ns = RM_SEC(100);
     w.desc.idle_timeout_ns = RM_NONE;
     REQUIRE(world_open(&w));
-    for (i = 0; i < COHORT; ++i)
-        CHECK_EQ(RM_OK, take(&w, &leases[i]));
-    for (i = 0; i < COHORT; ++i)
-        give(&w, &leases[i], RM_RELEASE_OK);
+    take_many(&w, leases, COHORT);
+    give_many(&w, leases, COHORT);
     for (slice = 0; slice <= 100; ++slice) {
         (void)maintain(&w);
         ended[slice] = (uint32_t)(stats_of(&w).ended[RM_POOL_CAUSE_LIFETIME] - before);
@@ -1055,8 +1052,7 @@ TEST(pool_cases, never_has_more_than_max_while_some_are_being_closed) {
     gate g;
     job back;
     rm_lease lease, other;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &lease));
     gate_init(&g);
     SET(w.next_destroy, &g);
@@ -1107,8 +1103,7 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
     rm_lease lease;
     caller c;
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     CHECK_EQ(RM_OK, take(&w, &lease));
     w.create_status = RM_E_REFUSED;
     caller_start(&c, &w, RM_MS(5)); /* it tries, and gets the error itself */
@@ -1139,10 +1134,7 @@ TEST(pool_cases, does_not_hide_a_failed_check_behind_a_timeout) {
     w.validate_status = RM_E_PROTOCOL;
     REQUIRE(world_open(&w));
     CHECK(borrow(&w) != 0);
-    gate_init(&g);
-    SET(w.at_create, &g);
-    caller_start(&finds, &w, RM_FOREVER);
-    gate_await(&g, 1);
+    caller_at_gate(&finds, &w, &w.at_create, &g);
     caller_queue(&waits, &w, RM_MS(5), 1);
     pass(&w, RM_MS(5));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&waits));
@@ -1348,8 +1340,7 @@ TEST(pool_cases, leaks_no_slot_when_a_request_is_cancelled) {
     static client clients[3];
     rm_lease out[2];
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     memset(clients, 0, sizeof clients);
     CHECK_EQ(RM_OK, take(&w, &out[0]));
     CHECK_EQ(RM_OK, take(&w, &out[1]));
@@ -1374,16 +1365,14 @@ TEST(pool_cases, checks_all_of_an_age_after_one_was_found_broken) {
     w.desc.validate_fn = thing_validate;
     REQUIRE(world_open(&w));
     fill(&w, 3);
-    CHECK_EQ(RM_OK, take(&w, &a));
-    CHECK_EQ(RM_OK, take(&w, &b));
+    take_both(&w, &a, &b);
     CHECK_EQ(0, w.validates); /* used a moment ago: no check in the window */
     give(&w, &b, RM_RELEASE_OK);
     give(&w, &a, RM_RELEASE_BROKEN);
     CHECK_EQ(RM_OK, take(&w, &a)); /* the same moment, and checked all the same */
     CHECK_EQ(RM_OK, take(&w, &b));
     CHECK_EQ(2, w.validates);
-    give(&w, &a, RM_RELEASE_OK);
-    give(&w, &b, RM_RELEASE_OK);
+    give_both(&w, &a, &b);
     fill(&w, 3);
     CHECK_EQ(2, w.validates); /* once: then they are trusted again */
     world_end(&w);
@@ -1568,8 +1557,7 @@ TEST(pool_cases, lends_to_two_at_once_after_no_double_release) {
     rm_lease a, b, copy;
     void *resource = NULL;
     world w;
-    world_init(&w, 1);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 1));
     CHECK_EQ(RM_OK, take(&w, &a));
     copy = a;
     give(&w, &a, RM_RELEASE_OK);
@@ -1654,8 +1642,7 @@ TEST(pool_cases, closes_in_time_whoever_still_has_a_resource) {
     rm_lease lease;
     job closing;
     world w;
-    world_init(&w, 2);
-    REQUIRE(world_open(&w));
+    REQUIRE(world_begin(&w, 2));
     CHECK_EQ(RM_OK, take(&w, &lease));
     CHECK_EQ(RM_OK, rm_pool_note(w.pool, &lease, "report.c:7"));
     job_start_close(&closing, &w, RM_SEC(1));
