@@ -102,8 +102,10 @@ CONCEPTS
     Endpoints Several servers behind one pool, each with its own guard, backoff and user pointer. A
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
-              room. One that fails, or whose guard refused within create_backoff_ns, is passed over;
-              what is idle there makes way, one in a backoff, if another is well but lacks room.
+              room. One that fails, or whose guard refused within create_backoff_ns, is passed over:
+              an acquire goes on to the others, once each, and then waits or has that error; with
+              RM_NOWAIT it makes no second try to create. What is idle at one that refuses makes
+              way, one in a backoff, if another is well but lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns. Whoever
@@ -517,9 +519,12 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 
 /* What an acquire wants of the queue. Private. */
 typedef struct rmi_pool_wish {
-    int64_t since_ns; /* when it began to wait; INT64_MAX = it did not */
-    uint32_t refused; /* how often guards of endpoints refused it, since it found nothing to ask */
-    bool counted;     /* among those that want a place under a common bound */
+    int64_t since_ns;    /* when it began to wait; INT64_MAX = it did not */
+    uint64_t refused_at; /* endpoints whose guard refused it, and ... */
+    uint64_t failed_at;  /* ... whose create failed, as bits: it passes them over ... */
+    int64_t again_ns;    /* ... until then, or until one goes well for somebody */
+    bool failed;         /* has a create for it failed? */
+    bool counted;        /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
@@ -555,7 +560,7 @@ RM_API rm_status rm_pool_acquire_async(rm_pool *pool, rm_pool_request *request,
    Returns: RM_E_STALE when it came too late; acquired_fn is called with RM_E_CANCELLED all the same
    if what it got just then is not fit; RM_E_INVALID for NULL.
    Threads: any, while request and pool live and request is not used again. Blocks: for a short
-   lock, in acquired_fn. Allocates: no. */
+   lock, in acquired_fn, and in hooks for the next in the queue. Allocates: no. */
 RM_API rm_status rm_pool_request_cancel(rm_pool_request *request);
 
 /* >>operations */
@@ -563,12 +568,13 @@ RM_API rm_status rm_pool_request_cancel(rm_pool_request *request);
 /* Ends what is idle now and, when it is released, what is in use: no acquire that begins after this
    returns gets a resource whose create_fn was called before. For new credentials or a failover.
    Returns: RM_E_INVALID for NULL.
-   Threads: any. Blocks: in destroy_fn. Allocates: no. Cost: O(capacity). */
+   Threads: any. Blocks: in destroy_fn, and in hooks for asynchronous acquires. Allocates: no.
+   Cost: O(capacity). */
 RM_API rm_status rm_pool_evict_all(rm_pool *pool);
 
 /* Ends one resource: now if it is idle, else when it is released.
    Returns: RM_E_NOT_FOUND; RM_E_BUSY while it is between two states: try again; RM_E_INVALID.
-   Threads: any. Blocks: in destroy_fn. Allocates: no. Cost: O(capacity). */
+   Threads: any. Blocks: as rm_pool_evict_all. Allocates: no. Cost: O(capacity). */
 RM_API rm_status rm_pool_evict(rm_pool *pool, const void *resource);
 
 /* Lends nothing from now on: acquires wait. Leases stay out.
@@ -584,17 +590,18 @@ RM_API rm_status rm_pool_resume(rm_pool *pool);
 /* Changes the sizes; zeros stand for defaults as in rm_pool_desc. What is idle above them is ended
    now, what is in use at its release.
    Returns: RM_E_INVALID naming the field, also when max + overflow is above capacity.
-   Threads: any. Blocks: in destroy_fn. Allocates: no. Cost: O(capacity), with max_idle below max
-   for each that it ends. */
+   Threads: any. Blocks: as rm_pool_evict_all. Allocates: no. Cost: O(capacity), with max_idle below
+   max for each that it ends. */
 RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_error *error);
 
 /* Makes idle resources until there are count of them (at most max in all), in up to 16 threads.
    *made (may be NULL) is how many it made, also on failure. What others are making or checking
    counts, also for an acquire; what is above max_idle ends at once; it makes what max_creating and
-   max_total leave room for.
-   Returns: the first failed create's status; RM_E_REJECTED by the guards of endpoints;
-   RM_E_TIMEOUT when the deadline passed first; RM_E_CLOSED; RM_E_SYSTEM; RM_E_INVALID.
-   Threads: any. Blocks: in create_fn. Allocates: what threads take. Cost: O(capacity) for each. */
+   max_total leave room for. While no endpoint is known to be well it makes the first one alone.
+   Returns: the first failed create's status, unless another endpoint made that one; RM_E_REJECTED
+   by the guards of endpoints; RM_E_TIMEOUT when the deadline passed first; RM_E_CLOSED;
+   RM_E_SYSTEM; RM_E_INVALID.
+   Threads: any. Blocks: in the hooks. Allocates: what threads take. Cost: O(capacity) for each. */
 RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline deadline,
                                  uint32_t *made, rm_error *error);
 
@@ -614,9 +621,10 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
 /* Makes a pool usable in the child of a fork(): open and empty, its statistics at zero, its own
    thread started again. What the parent's pool holds is the parent's: discard_fn drops the child's
    copy, destroy_fn is not called, which would say goodbye on a connection that the parent still
-   uses. Leases and requests from before are stale.
+   uses. Leases are stale, and acquired_fn is not called for requests from before.
    Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
-   Threads: the child's only one. Blocks: in discard_fn. Allocates: no. Cost: O(capacity). */
+   Threads: the child's only one, outside all hooks but acquired_fn. Blocks: in discard_fn.
+   Allocates: no. Cost: O(capacity). */
 RM_API rm_status rm_pool_after_fork_child(rm_pool *pool);
 
 /* >>insight */
@@ -1129,10 +1137,10 @@ static bool rmi_pool_spent(rm_pool *pool) {
     return pool->budget != NULL && (rmi_budget_spent(pool->budget) || rmi_pools_waits(pool));
 }
 
-/* May one be made for an acquire, or (NULL) to be kept: without overflow then? */
-static bool rmi_pool_has_room(rm_pool *pool, const rmi_pool_wish *wish, uint64_t population) {
+/* May one more be made, with overflow or without? */
+static bool rmi_pool_has_room(rm_pool *pool, bool overflow, uint64_t population) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
-    const uint32_t most = rmi_pool_size(sizes, 0) + (wish != NULL ? rmi_pool_size(sizes, 1) : 0);
+    const uint32_t most = rmi_pool_size(sizes, 0) + (overflow ? rmi_pool_size(sizes, 1) : 0);
     return RMI_POP_FIELD(population, RMI_POP_TOTAL) < most &&
            RMI_POP_FIELD(population, RMI_POP_CREATING) < pool->desc.max_creating;
 }
@@ -1143,10 +1151,10 @@ static uint32_t rmi_pool_kept(rm_pool *pool) {
 }
 
 /* Counts one that is being made, if there is room. */
-static bool rmi_pool_enter(rm_pool *pool, const rmi_pool_wish *wish) {
+static bool rmi_pool_enter(rm_pool *pool, bool overflow) {
     uint64_t seen = RMI_LOAD64(&pool->population, SEQ_CST);
     do {
-        if (!rmi_pool_has_room(pool, wish, seen)) return false;
+        if (!rmi_pool_has_room(pool, overflow, seen)) return false;
     } while (!RMI_CAS64(&pool->population, &seen,
                         seen + RMI_POP_TOTAL + RMI_POP_KEPT + RMI_POP_CREATING, SEQ_CST));
     return true;
@@ -1156,36 +1164,55 @@ static void rmi_pool_leave(rm_pool *pool, uint64_t population) {
     (void)RMI_ADD64(&pool->population, 0u - population, SEQ_CST);
 }
 
-/* Until when an endpoint's guard shall not be asked; INT64_MIN = it may. */
-static int64_t rmi_pool_shut_until(rmi_endpoint *endpoint) {
-    const int64_t shut = (int64_t)RMI_LOAD64(&endpoint->shut_ns, SEQ_CST);
-    return shut == 0 ? INT64_MIN : shut;
+/* The wish of one that waits since then; INT64_MIN = of upkeep, for nobody. */
+static rmi_pool_wish rmi_pool_wish_of(int64_t since_ns) {
+    rmi_pool_wish wish;
+    memset(&wish, 0, sizeof wish);
+    wish.since_ns = since_ns;
+    return wish;
+}
+
+/* A time from which on an endpoint may be used; an acquire that has it among these bits waits for
+   its own besides. */
+static int64_t rmi_pool_later(const rmi_pool_wish *wish, uint64_t bits, uint32_t endpoint,
+                              int64_t at) {
+    return (bits >> endpoint & 1u) != 0 && wish->again_ns > at ? wish->again_ns : at;
+}
+
+/* Until when an endpoint's guard shall not be asked for an acquire; INT64_MIN = it may. */
+static int64_t rmi_pool_shut_until(rm_pool *pool, uint32_t endpoint, const rmi_pool_wish *wish) {
+    const int64_t shut = (int64_t)RMI_LOAD64(&pool->endpoints[endpoint].shut_ns, SEQ_CST);
+    return shut == 0 ? INT64_MIN : rmi_pool_later(wish, wish->refused_at, endpoint, shut);
 }
 
 /* When creates may be tried at an endpoint: at once, or not before a time; INT64_MAX while another
    finds out whether it is well again. */
-static int64_t rmi_pool_open_at(rmi_endpoint *endpoint) {
-    const int64_t shut = rmi_pool_shut_until(endpoint);
+static int64_t rmi_pool_open_at(rm_pool *pool, uint32_t endpoint, const rmi_pool_wish *wish) {
+    const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
     int64_t retry;
-    if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return shut;
-    retry = (int64_t)RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
+    if (RMI_LOAD32(&pool->endpoints[endpoint].failures, SEQ_CST) == 0) return shut;
+    retry = (int64_t)RMI_LOAD64(&pool->endpoints[endpoint].retry_ns, SEQ_CST);
+    retry = rmi_pool_later(wish, wish->failed_at, endpoint, retry);
     return shut > retry ? shut : retry;
 }
 
 /* Is there nothing that keeps creates from an endpoint for a time? */
 static bool rmi_pool_well(rm_pool *pool, rmi_endpoint *endpoint) {
-    const int64_t shut = rmi_pool_shut_until(endpoint);
+    const int64_t shut = (int64_t)RMI_LOAD64(&endpoint->shut_ns, SEQ_CST);
     return RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0 &&
-           (shut == INT64_MIN || shut <= rm_now(pool->env.clock));
+           (shut == 0 || shut <= rm_now(pool->env.clock));
 }
 
 /* Takes leave to create at an endpoint; *probe: as the one that finds out whether it is well. */
-static bool rmi_pool_try_endpoint(rm_pool *pool, rmi_endpoint *endpoint, bool *probe) {
+static bool rmi_pool_try_endpoint(rm_pool *pool, uint32_t at, const rmi_pool_wish *wish,
+                                  bool *probe) {
+    rmi_endpoint *endpoint = &pool->endpoints[at];
     uint64_t retry;
     *probe = false;
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
     retry = RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
-    if ((int64_t)retry > rm_now(pool->env.clock)) return false;
+    if (rmi_pool_later(wish, wish->failed_at, at, (int64_t)retry) > rm_now(pool->env.clock))
+        return false;
     *probe = RMI_CAS64(&endpoint->retry_ns, &retry, RMI_POOL_PROBED, SEQ_CST);
     return *probe;
 }
@@ -1242,7 +1269,7 @@ typedef struct rmi_pool_ask {
     int64_t timeout_ns;
     rm_deadline deadline;
     rm_cancel *cancel;
-    rmi_pool_wish wish;
+    rmi_pool_wish *wish;
     int64_t now_ns; /* coarse, when it was last looked at */
     bool absolute;
     bool try_only; /* RM_NOWAIT as a timeout */
@@ -1251,7 +1278,7 @@ typedef struct rmi_pool_ask {
 /* When an acquire may make the pool grow; INT64_MIN = at once. */
 static int64_t rmi_pool_grow_at(rm_pool *pool, const rmi_pool_wish *wish, uint64_t population) {
     uint32_t enough = rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 2);
-    if (pool->desc.grow_after_ns == 0 || wish == NULL) return INT64_MIN;
+    if (pool->desc.grow_after_ns == 0) return INT64_MIN;
     if (enough == 0) enough = 1;
     if (RMI_POP_FIELD(population, RMI_POP_KEPT) < enough) return INT64_MIN;
     return rm_time_add(wish->since_ns, pool->desc.grow_after_ns);
@@ -1260,19 +1287,19 @@ static int64_t rmi_pool_grow_at(rm_pool *pool, const rmi_pool_wish *wish, uint64
 /* Claims an empty slot to make a resource of an endpoint in, if there is room for one. What is
    taken on the way is put back when the next step fails; then it looks again, since another may
    have been refused because of it. */
-static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, rmi_pool_wish *wish,
-                                 uint64_t *grant) {
+static bool rmi_pool_claim_empty(rm_pool *pool, uint32_t endpoint, bool overflow,
+                                 rmi_pool_wish *wish, uint64_t *grant) {
     uint32_t i;
     bool probe;
     for (;;) {
         const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
         int64_t grow_at;
-        if (!rmi_pool_has_room(pool, wish, population)) return false;
+        if (!rmi_pool_has_room(pool, overflow, population)) return false;
         grow_at = rmi_pool_grow_at(pool, wish, population);
         if (grow_at != INT64_MIN && grow_at > rm_now(pool->env.clock)) return false;
         if (rmi_pool_spent(pool)) return false;
-        if (!rmi_pool_try_endpoint(pool, &pool->endpoints[endpoint], &probe)) return false;
-        if (rmi_pool_enter(pool, wish)) {
+        if (!rmi_pool_try_endpoint(pool, endpoint, wish, &probe)) return false;
+        if (rmi_pool_enter(pool, overflow)) {
             if (pool->budget == NULL || rmi_budget_take(pool->budget, pool, wish))
                 break; /* last: other keys would not be told of the undoing */
             rmi_pool_leave(pool, RMI_POP_TOTAL + RMI_POP_KEPT + RMI_POP_CREATING);
@@ -1584,45 +1611,56 @@ static bool rmi_pool_claim_idle(rm_pool *pool, uint32_t endpoint, uint64_t *gran
     return false;
 }
 
+/* What will do besides an empty slot within max. */
+enum { RMI_CLAIM_IDLE = 1, RMI_CLAIM_OVERFLOW = 2 };
+
 /* Claims a slot of one endpoint: with an idle resource, if that will do, else an empty one. */
-static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, bool idle, rmi_pool_wish *wish,
+static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, uint32_t what, rmi_pool_wish *wish,
                               uint64_t *grant) {
-    const int64_t shut = rmi_pool_shut_until(&pool->endpoints[endpoint]);
+    const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
     if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
-    return (idle && rmi_pool_claim_idle(pool, endpoint, grant)) ||
-           rmi_pool_claim_empty(pool, endpoint, wish, grant);
+    return ((what & RMI_CLAIM_IDLE) != 0 && rmi_pool_claim_idle(pool, endpoint, grant)) ||
+           rmi_pool_claim_empty(pool, endpoint, (what & RMI_CLAIM_OVERFLOW) != 0, wish, grant);
 }
 
-/* Claims a slot of the best endpoint that has one. */
-static bool rmi_pool_claim_best(rm_pool *pool, bool idle, rmi_pool_wish *wish, uint64_t *grant) {
-    rmi_loads loads;
+static bool rmi_pool_claim_among(rm_pool *pool, const rmi_loads *loads, uint32_t what,
+                                 rmi_pool_wish *wish, uint64_t *grant) {
     uint64_t asked = 0;
-    uint32_t i, at;
-    if (!pool->balanced) return rmi_pool_claim_at(pool, 0, idle, wish, grant);
-    rmi_pool_loads(pool, idle, &loads);
+    uint32_t i;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        at = rmi_pool_next_endpoint(pool, &loads, &asked);
-        if (!rmi_pool_claim_at(pool, at, idle, wish, grant)) continue;
+        const uint32_t at = rmi_pool_next_endpoint(pool, loads, &asked);
+        if (!rmi_pool_claim_at(pool, at, what, wish, grant)) continue;
         RMI_STORE32(&pool->turn, at + 1, RELAXED);
         return true;
     }
     return false;
 }
 
+/* Claims a slot of the best endpoint that has one. Overflow is for when nothing is idle, wherever
+   it is. */
+static bool rmi_pool_claim_best(rm_pool *pool, uint32_t what, rmi_pool_wish *wish,
+                                uint64_t *grant) {
+    rmi_loads loads;
+    if (!pool->balanced) return rmi_pool_claim_at(pool, 0, what, wish, grant);
+    rmi_pool_loads(pool, (what & RMI_CLAIM_IDLE) != 0, &loads);
+    return rmi_pool_claim_among(pool, &loads, what & RMI_CLAIM_IDLE, wish, grant) ||
+           ((what & RMI_CLAIM_OVERFLOW) != 0 &&
+            rmi_pool_claim_among(pool, &loads, what, wish, grant));
+}
+
 /* Is there no leave to make a resource, for a time? *grant says why. */
-static bool rmi_pool_blocked(rm_pool *pool, uint64_t *grant) {
+static bool rmi_pool_blocked(rm_pool *pool, const rmi_pool_wish *wish, uint64_t *grant) {
     int64_t now;
     uint32_t i;
     *grant = RMI_POOL_SHUT;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (rmi_pool_open_at(&pool->endpoints[i]) == INT64_MIN) return false;
+        if (rmi_pool_open_at(pool, i, wish) == INT64_MIN) return false;
     }
     now = rm_now(pool->env.clock);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        rmi_endpoint *endpoint = &pool->endpoints[i];
-        const bool fails = RMI_LOAD32(&endpoint->failures, SEQ_CST) != 0;
-        if (rmi_pool_open_at(endpoint) <= now) return false;
-        if (fails && rmi_pool_shut_until(endpoint) <= now) *grant = RMI_POOL_FAILS;
+        const bool fails = RMI_LOAD32(&pool->endpoints[i].failures, SEQ_CST) != 0;
+        if (rmi_pool_open_at(pool, i, wish) <= now) return false;
+        if (fails && rmi_pool_shut_until(pool, i, wish) <= now) *grant = RMI_POOL_FAILS;
     }
     return true;
 }
@@ -1637,9 +1675,20 @@ static bool rmi_pool_probes(rm_pool *pool) {
 }
 
 /* Is there nothing to wait for? No leave to make a resource, and none that may come back. */
-static bool rmi_pool_hopeless(rm_pool *pool, uint64_t *grant) {
-    return rmi_pool_blocked(pool, grant) && !rmi_pool_probes(pool) &&
+static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t *grant) {
+    return rmi_pool_blocked(pool, wish, grant) && !rmi_pool_probes(pool) &&
            (*grant == RMI_POOL_SHUT || rmi_pool_kept(pool) == 0);
+}
+
+/* An endpoint that has just refused or failed an acquire (`bits` of its wish) is passed over by it
+   until the others have had their turn: what keeps it shut for all may be over before, when those
+   take their time. Upkeep comes back to it in its next round only. */
+static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, uint64_t *bits,
+                               const rmi_endpoint *endpoint) {
+    const int64_t wait = pool->desc.create_backoff_ns / 2; /* as the shortest backoff */
+    *bits |= UINT64_C(1) << (endpoint - pool->endpoints);
+    wish->again_ns = rm_time_add(rm_now(pool->env.clock), wait > RM_MS(1) ? wait : RM_MS(1));
+    if (wish->since_ns == INT64_MIN) wish->again_ns = INT64_MAX;
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
@@ -1650,18 +1699,20 @@ static bool rmi_pool_shrinks(rm_pool *pool) {
 
 /* A try: an idle resource, else an empty slot to make one in (*grant says which slot; its
    state says which of the two), else the news that there will be none. */
-static bool rmi_pool_take(void *owner, void *request, uint64_t *grant) {
-    rm_pool *pool = (rm_pool *)owner;
+static bool rmi_pool_take(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) {
+    uint32_t what = rmi_pool_shrinks(pool) ? 0 : RMI_CLAIM_IDLE;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return false;
-    return rmi_pool_claim_best(pool, !rmi_pool_shrinks(pool), (rmi_pool_wish *)request, grant) ||
-           rmi_pool_hopeless(pool, grant);
+    if (rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 1) != 0) what |= RMI_CLAIM_OVERFLOW;
+    if ((wish->refused_at | wish->failed_at) != 0 && wish->again_ns <= rm_now(pool->env.clock))
+        wish->refused_at = wish->failed_at = 0; /* another round begins */
+    return rmi_pool_claim_best(pool, what, wish, grant) || rmi_pool_hopeless(pool, wish, grant);
 }
 
 /* Is what kept one from using a place under the common bound just over? Then it is to come out and
    have one made free, which is not done under the lock. */
 static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) {
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
-    if (!wish->counted || rmi_pool_blocked(pool, grant) ||
+    if (!wish->counted || rmi_pool_blocked(pool, wish, grant) ||
         rmi_pool_grow_at(pool, wish, population) > rm_now(pool->env.clock))
         return false;
     *grant = RMI_POOL_LOOK;
@@ -1676,7 +1727,6 @@ static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
         rmi_pools_count_out(pool, wish);
         return true;
     }
-    wish->refused = 0;
     return rmi_pool_looks(pool, wish, grant);
 }
 
@@ -1686,14 +1736,14 @@ static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
     const rmi_pool_wish *wish = (const rmi_pool_wish *)request;
     const bool room = pool->budget != NULL || /* it is not told of room before its time */
-                      rmi_pool_has_room(pool, wish, population);
+                      rmi_pool_has_room(pool, true, population);
     const int64_t grow_at = rmi_pool_grow_at(pool, wish, population);
     int64_t at = INT64_MAX;
     uint32_t i;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return INT64_MAX;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        const int64_t shut = rmi_pool_shut_until(&pool->endpoints[i]);
-        int64_t open_at = room ? rmi_pool_open_at(&pool->endpoints[i]) : INT64_MAX;
+        const int64_t shut = rmi_pool_shut_until(pool, i, wish);
+        int64_t open_at = room ? rmi_pool_open_at(pool, i, wish) : INT64_MAX;
         if (open_at < grow_at) open_at = grow_at;
         if (shut > now && shut < at) at = shut;
         if (open_at > now && open_at < at) at = open_at;
@@ -1754,10 +1804,11 @@ static void rmi_pool_lack(rm_pool *pool, uint32_t waiting, rm_error *lack) {
                            "; all %u of max_total are taken by this and other keys",
                            pool->budget->max);
     (void)rm_error_set(lack, RM_E_BUSY, 0, NULL,
-                       "no resource: %u in use, %u idle, %u creating, %u closing, %u waiting, "
-                       "max %u%s",
+                       "no resource: %u in use, %u idle, %u creating, %u checking, %u closing, "
+                       "%u waiting, max %u%s",
                        counts.states[RMI_SLOT_BUSY], counts.states[RMI_SLOT_IDLE],
-                       counts.states[RMI_SLOT_CREATING], counts.states[RMI_SLOT_CLOSING], waiting,
+                       counts.states[RMI_SLOT_CREATING], counts.states[RMI_SLOT_CHECKING],
+                       counts.states[RMI_SLOT_CLOSING], waiting,
                        rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0), why.message);
 }
 
@@ -1815,14 +1866,24 @@ static rm_status rmi_pool_gave_up(rm_pool *pool, uint64_t grant, rm_error *error
     rm_waitq_unlock(&pool->queue);
     if (last.status == RM_OK) /* a failure that is not noted yet */
         return rm_error_set(error, RM_E_FAILED, 0, pool->name, "a create has just failed");
-    return rm_error_set(error, last.status, last.native, last.where,
-                        "%s (%lld ms ago; not tried again before its backoff ends)", last.message,
-                        (long long)(age / RM_MS(1)));
+    return rm_error_set(error, last.status, last.native, last.where, "%s (%lld ms ago; %s)",
+                        last.message, (long long)(age / RM_MS(1)),
+                        rmi_pool_probes(pool) ? "another call tries now whether it is well again"
+                                              : "not tried again before its backoff ends");
+}
+
+/* Is it for its own failed create that an acquire is turned away? */
+static bool rmi_pool_has_failed(const rmi_pool_wish *wish, uint64_t grant) {
+    return grant == RMI_POOL_FAILS && wish->failed;
 }
 
 /* ... to an acquire. */
-static rm_status rmi_pool_turned_away(rm_pool *pool, uint64_t grant, rm_error *error) {
-    rmi_pool_count(grant == RMI_POOL_SHUT ? &pool->rejected : &pool->failed_fast);
+static rm_status rmi_pool_turned_away(rm_pool *pool, const rmi_pool_wish *wish, uint64_t grant,
+                                      rm_error *error) {
+    if (grant == RMI_POOL_SHUT)
+        rmi_pool_count(&pool->rejected);
+    else if (!wish->failed)
+        rmi_pool_count(&pool->failed_fast);
     return rmi_pool_gave_up(pool, grant, error);
 }
 
@@ -1949,9 +2010,9 @@ static void rmi_pool_unclaim(rm_pool *pool, rmi_slot *slot) {
 /* Turns a slot in state CLOSING, whose resource has ended, into one in state CREATING, if another
    may be made at once; else leaves it empty. Among several endpoints the balance chooses anew. */
 static bool rmi_pool_replace(rm_pool *pool, rmi_slot *slot) {
-    rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
+    const rmi_pool_wish wish = rmi_pool_wish_of(INT64_MAX);
     uint64_t seen = RMI_LOAD64(&pool->population, SEQ_CST);
-    bool more = !pool->balanced && rmi_pool_try_endpoint(pool, endpoint, &slot->probe);
+    bool more = !pool->balanced && rmi_pool_try_endpoint(pool, 0, &wish, &slot->probe);
     while (more) {
         more = RMI_POP_FIELD(seen, RMI_POP_CREATING) < pool->desc.max_creating;
         if (more &&
@@ -1981,12 +2042,18 @@ static rm_outcome rmi_pool_blame(const rm_pool *pool, rm_status status) {
                                                              : RM_OUTCOME_FAILURE;
 }
 
-/* Is there an endpoint beside this one that nothing keeps from being used? */
-static bool rmi_pool_has_another(rm_pool *pool, const rmi_endpoint *but) {
+/* Is there another endpoint for an acquire whose create failed, with something idle or, unless it
+   is a try, leave to make one? */
+static bool rmi_pool_has_another(rm_pool *pool, const rmi_pool_ask *ask) {
+    const int64_t now = rm_now(pool->env.clock);
+    rmi_loads loads;
     uint32_t i;
+    if (pool->endpoint_count == 1 || rmi_pool_is_closed(pool)) return false;
+    rmi_pool_loads(pool, true, &loads);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (&pool->endpoints[i] != but && rmi_pool_well(pool, &pool->endpoints[i]))
-            return !rmi_pool_is_closed(pool);
+        if (rmi_pool_shut_until(pool, i, ask->wish) > now) continue;
+        if (loads.idle[i] != 0) return true;
+        if (!ask->try_only && rmi_pool_open_at(pool, i, ask->wish) <= now) return true;
     }
     return false;
 }
@@ -1996,6 +2063,7 @@ static bool rmi_pool_in_the_way(rm_pool *pool, const rmi_endpoint *endpoint) {
     const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
     const uint64_t population = RMI_LOAD64(&pool->population, SEQ_CST);
     const uint32_t most = rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
+    bool another = false;
     rmi_loads loads;
     uint32_t i;
     if (RMI_POP_FIELD(population, RMI_POP_TOTAL) < most &&
@@ -2003,11 +2071,12 @@ static bool rmi_pool_in_the_way(rm_pool *pool, const rmi_endpoint *endpoint) {
         return false;
     rmi_pool_loads(pool, true, &loads);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (&pool->endpoints[i] != endpoint && loads.idle[i] != 0 &&
-            rmi_pool_well(pool, &pool->endpoints[i]))
-            return false;
+        rmi_endpoint *other = &pool->endpoints[i];
+        if (other == endpoint || !rmi_pool_well(pool, other)) continue;
+        if (loads.idle[i] != 0) return false;
+        another = true;
     }
-    return rmi_pool_has_another(pool, endpoint);
+    return another && !rmi_pool_is_closed(pool);
 }
 
 /* Puts a slot back whose endpoint's guard refuses. But what is idle there makes way: one in a
@@ -2035,8 +2104,9 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         return RM_OK;
     }
     if (!rmi_pool_admit_endpoint(pool, slot)) {
-        ++ask->wish.refused;
+        rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
         rmi_pool_make_way(pool, slot, endpoint);
+        rmi_pool_pass_over(pool, ask->wish, &ask->wish->refused_at, endpoint);
         return RM_OK;
     }
     permit = slot->endpoint_permit;
@@ -2045,8 +2115,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
             *again = rmi_pool_keep(pool, slot, endpoint, &permit);
             return RM_OK;
         }
-        ask->wish.refused = 0;            /* this one is gone: no round for ever */
-        rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
+        rmi_pool_ask_deadline(pool, ask);
         rmi_pool_set(slot, RMI_SLOT_CLOSING);
         rmi_pool_unkeep(pool);
         rmi_pool_end(pool, slot, cause);
@@ -2063,9 +2132,11 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         return RM_OK;
     }
     rmi_pool_report_to(pool, &endpoint->guard, &permit, rmi_pool_blame(pool, status));
-    *again = !ask->try_only && rmi_pool_has_another(pool, endpoint);
+    rmi_pool_pass_over(pool, ask->wish, &ask->wish->failed_at, endpoint);
+    ask->wish->failed = true;
+    *again = rmi_pool_has_another(pool, ask);
     if (!*again) return status;
-    if (error != NULL) memset(error, 0, sizeof *error); /* what failed is passed over from now on */
+    if (error != NULL) memset(error, 0, sizeof *error);
     return RM_OK;
 }
 
@@ -2091,7 +2162,7 @@ static void rmi_pools_waited(rm_pool *pool, rmi_pool_wish *wish) {
 }
 
 static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
-    rmi_pool_wish *wish = &ask->wish;
+    rmi_pool_wish *wish = ask->wish;
     const bool on = wish->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
     rm_status status;
     rmi_pool_ask_deadline(pool, ask);
@@ -2108,22 +2179,17 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     return status;
 }
 
-/* Did guards refuse an acquire twice each without a pause? They take so long for it that the first
-   may be asked again when the last has answered, and so on for ever. */
-static bool rmi_pool_refused(const rm_pool *pool, const rmi_pool_wish *wish) {
-    return wish->refused >= 2 * pool->endpoint_count;
-}
-
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
     rm_status status = RM_OK;
-    const bool over = ask->absolute && ask->deadline.at_ns != INT64_MIN && /* RM_NOWAIT: a try */
-                      rm_deadline_passed(pool->env.clock, ask->deadline);
-    if (rmi_pool_refused(pool, &ask->wish)) return rmi_pool_turned_away(pool, RMI_POOL_SHUT, error);
+    const bool tries = ask->absolute && ask->deadline.at_ns == INT64_MIN; /* made of RM_NOWAIT */
+    const bool over =
+        rm_cancel_requested(ask->cancel) ||
+        (ask->absolute && !tries && rm_deadline_passed(pool->env.clock, ask->deadline));
     ask->now_ns = rmi_pool_now(pool);
-    if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, &ask->wish, grant)) {
+    if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, ask->wish, grant)) {
         if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
-        else if (pool->desc.refuse_nested && !over && rmi_pool_holds(pool))
+        else if (pool->desc.refuse_nested && !over && !tries && rmi_pool_holds(pool))
             status = RM_E_DEADLOCK;
         else
             status = rmi_pool_wait(pool, ask, grant);
@@ -2131,7 +2197,7 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
             status = rmi_pool_wait(pool, ask, grant);
     }
     if (status == RM_OK && *grant >= RMI_POOL_FAILS)
-        return rmi_pool_turned_away(pool, *grant, error);
+        return rmi_pool_turned_away(pool, ask->wish, *grant, error);
     if (status == RM_OK) rmi_pool_remember(pool, ask->now_ns, *grant);
     return status == RM_OK ? RM_OK : rmi_pool_denied(pool, status, error);
 }
@@ -2165,12 +2231,12 @@ static rm_status rmi_pool_lacks(rm_pool *pool, rm_permit *permit, rm_outcome out
 static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *out,
                                   rm_error *error) {
     rm_permit permit;
+    rm_error told;
     rm_status status;
     bool again = true;
+    if (error == NULL && pool->desc.event_fn != NULL) error = &told; /* which is told of it */
     if (rm_cancel_requested(ask->cancel))
         return rm_error_set(error, RM_E_CANCELLED, 0, pool->name, "cancelled before it began");
-    memset(&ask->wish, 0, sizeof ask->wish);
-    ask->wish.since_ns = INT64_MAX;
     if (pool->guard.admit_fn != NULL) {
         status = rmi_pool_admit(pool, &permit, error);
         if (status != RM_OK) return status;
@@ -2179,7 +2245,11 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         rmi_slot *slot;
         uint64_t grant = 0;
         status = rmi_pool_get(pool, ask, &grant, error);
-        if (status != RM_OK) return rmi_pool_lacks(pool, &permit, RM_OUTCOME_IGNORE, status, error);
+        if (status != RM_OK)
+            return rmi_pool_lacks(pool, &permit,
+                                  rmi_pool_has_failed(ask->wish, grant) ? RM_OUTCOME_FAILURE
+                                                                        : RM_OUTCOME_IGNORE,
+                                  status, error);
         slot = &pool->slots[grant];
         status = rmi_pool_ready(pool, slot, ask, &again, error);
         if (again) continue;
@@ -2239,6 +2309,7 @@ static rm_status rmi_pool_keyed(const rm_pool *pool, rm_error *error) {
 
 RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *out,
                                  rm_error *error) {
+    rmi_pool_wish wish;
     rmi_pool_ask ask;
     if (pool == NULL || out == NULL)
         return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool or out is NULL");
@@ -2248,6 +2319,8 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
                             "%lld is no timeout: a time, RM_NOWAIT or RM_FOREVER",
                             (long long)timeout_ns);
     if (rmi_pool_acquire_again(pool, INT64_MAX, out)) return RM_OK;
+    wish = rmi_pool_wish_of(INT64_MAX);
+    ask.wish = &wish;
     ask.timeout_ns = timeout_ns == 0 ? pool->desc.acquire_timeout_ns : timeout_ns;
     ask.deadline.at_ns = 0;
     ask.cancel = NULL;
@@ -2258,10 +2331,13 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
 
 static rm_status rmi_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_cancel *cancel,
                                         rm_lease *out, rm_error *error) {
+    rmi_pool_wish wish;
     rmi_pool_ask ask;
     if (!rm_cancel_requested(cancel) &&
         rmi_pool_acquire_again(pool, deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns, out))
         return RM_OK;
+    wish = rmi_pool_wish_of(INT64_MAX);
+    ask.wish = &wish;
     ask.timeout_ns = 0;
     ask.deadline = deadline;
     ask.cancel = cancel;
@@ -2304,11 +2380,13 @@ static void rmi_pool_answer(rm_pool *pool, rm_pool_acquired_fn acquired_fn, void
                             const rm_lease *lease, const rm_error *error) {
     const bool keyed = pool->pools != NULL; /* it may go with its key, in there */
     rmi_inside here;
+    const uint32_t life = pool->life;
     if (keyed) (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST);
     RMI_ENTER(rmi_pool_hooks, here, keyed ? (const void *)pool->pools : (const void *)pool);
     acquired_fn(error == NULL ? RM_OK : error->status, error == NULL ? lease : NULL, error, user);
     RMI_LEAVE(rmi_pool_hooks, here);
-    if (!keyed) (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST); /* it may be gone after this */
+    if (!keyed && pool->life == life) /* it may be gone after this */
+        (void)RMI_ADD32(&pool->requests, 0u - 1u, SEQ_CST);
 }
 
 /* A wait has ended: makes the resource ready, or waits again, or tells of the failure. */
@@ -2324,27 +2402,23 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     rm_lease lease;
     rm_error error;
     bool again = false;
+    if (request->life != pool->life || rmi_pool_forgotten(pool)) return; /* a parent's */
     memset(&ask, 0, sizeof ask);
     memset(&error, 0, sizeof error);
     ask.deadline = request->deadline;
     ask.absolute = true;
     ask.now_ns = rmi_pool_now(pool);
-    ask.wish = request->wish;
+    ask.wish = &request->wish;
     again = status == RM_OK && grant == RMI_POOL_LOOK;
     if (!again) rmi_pools_waited(pool, &request->wish);
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
     } else if (grant == RMI_POOL_FAILS || grant == RMI_POOL_SHUT) {
-        status = rmi_pool_turned_away(pool, grant, &error);
+        if (rmi_pool_has_failed(ask.wish, grant)) outcome = RM_OUTCOME_FAILURE;
+        status = rmi_pool_turned_away(pool, ask.wish, grant, &error);
     } else {
         if (!again) status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
-        if (again && rmi_pool_refused(pool, &ask.wish)) {
-            again = false;
-            status = rmi_pool_turned_away(pool, RMI_POOL_SHUT, &error);
-        } else if (status != RM_OK) {
-            outcome = rmi_pool_blame(pool, status);
-        }
-        request->wish.refused = ask.wish.refused;
+        if (status != RM_OK) outcome = rmi_pool_blame(pool, status);
         if (again) status = rmi_pool_enqueue(request, true);
         if (again && status == RM_OK) return;
         if (again) status = rmi_pool_denied(pool, status, &error);
@@ -2747,14 +2821,15 @@ static void rmi_upkeep_slots(rmi_upkeep *u) {
 }
 
 /* Makes one idle resource in a slot that was claimed for that. */
-static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rm_deadline deadline,
-                                    rm_error *error) {
+static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish *wish,
+                                    rm_deadline deadline, rm_error *error) {
     rmi_slot *slot = &pool->slots[grant];
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
     rm_permit permit;
     rm_status status;
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_unclaim(pool, slot);
+        rmi_pool_pass_over(pool, wish, &wish->refused_at, endpoint);
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name, "refused by the guard of %s",
                             endpoint->name);
     }
@@ -2763,6 +2838,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rm_deadline d
     if (status == RM_OK) rmi_pool_offer(pool, slot);
     rmi_pool_report_to(pool, &endpoint->guard, &permit,
                        status == RM_OK ? RM_OUTCOME_OK : rmi_pool_blame(pool, status));
+    if (status != RM_OK) rmi_pool_pass_over(pool, wish, &wish->failed_at, endpoint);
     return status;
 }
 
@@ -2774,6 +2850,7 @@ static uint32_t rmi_pool_soon_idle(rm_pool *pool) {
 
 static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     rm_pool *pool = u->pool;
+    rmi_pool_wish wish = rmi_pool_wish_of(INT64_MIN);
     uint64_t grant = 0;
     uint32_t failed = 0; /* in a row: each endpoint has its try */
     rm_status first = RM_OK;
@@ -2783,11 +2860,11 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
         if (rmi_upkeep_over(u) || rmi_pool_kept(pool) >= rmi_pool_size(sizes, 0) ||
             rmi_pool_soon_idle(pool) >= rmi_pool_size(sizes, 2))
             return first;
-        if (!rmi_pool_claim_best(pool, false, NULL, &grant))
-            return first == RM_OK && rmi_pool_blocked(pool, &grant)
+        if (!rmi_pool_claim_best(pool, 0, &wish, &grant))
+            return first == RM_OK && rmi_pool_blocked(pool, &wish, &grant)
                        ? rmi_pool_gave_up(pool, grant, error)
                        : first;
-        status = rmi_pool_make_idle(pool, grant, u->deadline, first == RM_OK ? error : NULL);
+        status = rmi_pool_make_idle(pool, grant, &wish, u->deadline, first == RM_OK ? error : NULL);
         if (first == RM_OK) first = status;
         failed = status == RM_OK ? 0 : failed + 1;
         if (failed == pool->endpoint_count) return first;
@@ -2835,6 +2912,7 @@ typedef struct rmi_pool_warm {
    told. *none: there is no room for one. */
 static rm_status rmi_pool_warm_one(rmi_pool_warm *warm, bool *none, rm_error *error) {
     rm_pool *pool = warm->pool;
+    rmi_pool_wish wish = rmi_pool_wish_of(INT64_MIN);
     rm_status first = RM_OK, status;
     uint64_t grant = 0;
     uint32_t i;
@@ -2844,12 +2922,13 @@ static rm_status rmi_pool_warm_one(rmi_pool_warm *warm, bool *none, rm_error *er
                                   : rm_error_set(error, RM_E_TIMEOUT, 0, pool->name,
                                                  "the time was over before %u resources were made",
                                                  warm->todo);
-        if (!rmi_pool_claim_best(pool, false, NULL, &grant)) {
+        if (!rmi_pool_claim_best(pool, 0, &wish, &grant)) {
             if (first != RM_OK) return first;
-            *none = !rmi_pool_blocked(pool, &grant);
+            *none = !rmi_pool_blocked(pool, &wish, &grant);
             return *none ? RM_OK : rmi_pool_gave_up(pool, grant, error);
         }
-        status = rmi_pool_make_idle(pool, grant, warm->deadline, first == RM_OK ? error : NULL);
+        status =
+            rmi_pool_make_idle(pool, grant, &wish, warm->deadline, first == RM_OK ? error : NULL);
         if (status == RM_OK) (void)RMI_ADD32(&warm->made, 1u, RELAXED);
         if (status == RM_OK) return RM_OK;
         if (first == RM_OK) first = status;
@@ -2857,25 +2936,40 @@ static rm_status rmi_pool_warm_one(rmi_pool_warm *warm, bool *none, rm_error *er
     return first;
 }
 
-static void rmi_pool_warm_run(void *user) {
-    rmi_pool_warm *warm = (rmi_pool_warm *)user;
-    rm_status status = RM_OK;
+/* Makes the next one. Is there more to do? */
+static bool rmi_pool_warm_next(rmi_pool_warm *warm) {
+    rm_status status;
     rm_error error;
     bool none = false;
-    while (status == RM_OK && !none && RMI_ADD32(&warm->begun, 1u, RELAXED) < warm->todo)
-        status = rmi_pool_warm_one(warm, &none, &error);
-    if (status == RM_OK) return;
+    if (RMI_ADD32(&warm->begun, 1u, RELAXED) >= warm->todo) return false;
+    status = rmi_pool_warm_one(warm, &none, &error);
+    if (status == RM_OK) return !none;
     rm_mutex_lock(&warm->mutex);
     if (warm->status == RM_OK) warm->error = error;
     if (warm->status == RM_OK) warm->status = status;
     rm_mutex_unlock(&warm->mutex);
+    return false;
+}
+
+static void rmi_pool_warm_run(void *user) {
+    while (rmi_pool_warm_next((rmi_pool_warm *)user)) {}
+}
+
+/* Is there an endpoint whose last create has not failed? */
+static bool rmi_pool_works(rm_pool *pool) {
+    uint32_t i;
+    for (i = 0; i < pool->endpoint_count; ++i) {
+        if (RMI_LOAD32(&pool->endpoints[i].failures, SEQ_CST) == 0) return true;
+    }
+    return false;
 }
 
 RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline deadline,
                                  uint32_t *made, rm_error *error) {
     rm_thread threads[RMI_POOL_WARMERS - 1];
     rmi_pool_warm warm;
-    uint32_t i, kept, idle, max, room, started = 0;
+    uint32_t i, kept, idle, max, room, left, started = 0;
+    bool more = true;
     if (made != NULL) *made = 0;
     if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
     if (rmi_pool_is_closed(pool)) return rmi_pool_denied(pool, RM_E_CLOSED, error);
@@ -2890,11 +2984,13 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     if (warm.todo > room) warm.todo = room;
     if (rm_mutex_init(&warm.mutex) != RM_OK)
         return rm_error_set(error, RM_E_SYSTEM, 0, pool->name, "the platform has no mutex to give");
-    while (started + 1 < warm.todo && started + 1 < RMI_POOL_WARMERS &&
+    if (!rmi_pool_works(pool)) more = rmi_pool_warm_next(&warm); /* one finds out for the others */
+    left = more ? warm.todo - warm.begun : 0;
+    while (started + 1 < left && started + 1 < RMI_POOL_WARMERS &&
            started + 1 < pool->desc.max_creating &&
            rm_thread_start(&threads[started], rmi_pool_warm_run, &warm) == RM_OK)
         ++started;
-    rmi_pool_warm_run(&warm);
+    if (more) rmi_pool_warm_run(&warm);
     for (i = 0; i < started; ++i)
         rm_thread_join(&threads[i]);
     rm_mutex_destroy(&warm.mutex);
@@ -3712,7 +3808,7 @@ static uint32_t rmi_pools_need(rm_pool *pool) {
     const uint32_t most = rmi_pool_size(sizes, 0) + rmi_pool_size(sizes, 1);
     const uint32_t taken = pool->capacity - rmi_pool_in_state(pool, RMI_SLOT_EMPTY);
     const uint32_t creating = rmi_pool_in_state(pool, RMI_SLOT_CREATING);
-    const rmi_pool_wish never = {INT64_MAX, 0, false};
+    const rmi_pool_wish never = rmi_pool_wish_of(INT64_MAX);
     uint32_t need = RMI_LOAD32(&pool->wanting, SEQ_CST);
     uint64_t grant;
     if (taken >= most || creating >= pool->desc.max_creating ||
@@ -3721,7 +3817,7 @@ static uint32_t rmi_pools_need(rm_pool *pool) {
     if (need > most - taken) need = most - taken;
     if (need > pool->desc.max_creating - creating) need = pool->desc.max_creating - creating;
     if ((pool->grows || rmi_pool_grow_at(pool, &never, population) != INT64_MAX) &&
-        !rmi_pool_blocked(pool, &grant))
+        !rmi_pool_blocked(pool, &never, &grant))
         return need;
     pool->held = true;
     return 0;

@@ -751,9 +751,10 @@ DST(pool, start_strands_nobody) {
 
 /* What an acquire does that found the pool open, and comes when it has been closed. */
 static void takes_late(int index) {
+    rmi_pool_wish wish = rmi_pool_wish_of(INT64_MAX);
     uint64_t slot = 0;
     (void)index;
-    if (rmi_pool_take(pool, NULL, &slot)) rmi_pool_unclaim(pool, &pool->slots[slot]);
+    if (rmi_pool_take(pool, &wish, &slot)) rmi_pool_unclaim(pool, &pool->slots[slot]);
 }
 
 static void starts_and_uses(int index) {

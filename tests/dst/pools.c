@@ -59,9 +59,9 @@ static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
     wish = head->request;
     if (head->cond != NULL && head->look_ns > rmi_pool_look_at(pool, head->request, now))
         return "a waiter sleeps beyond its time";
-    if (rmi_pool_hopeless(pool, &grant)) return "somebody waits for nothing";
-    *hungry = *hungry || (rmi_pool_has_room(pool, wish, pool->population) &&
-                          rmi_pool_open_at(pool->endpoints) <= now &&
+    if (rmi_pool_hopeless(pool, wish, &grant)) return "somebody waits for nothing";
+    *hungry = *hungry || (rmi_pool_has_room(pool, true, pool->population) &&
+                          rmi_pool_open_at(pool, 0, wish) <= now &&
                           rmi_pool_grow_at(pool, wish, pool->population) <= now);
     return NULL;
 }
@@ -663,11 +663,12 @@ static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
 
 /* How far the head of the queue may sleep, for what a try would find. */
 static int64_t head_may_sleep(void) {
-    const bool room = rmi_pool_has_room(pool, pool->queue.head->request, pool->population);
+    const rmi_pool_wish any = rmi_pool_wish_of(INT64_MAX);
+    const bool room = rmi_pool_has_room(pool, true, pool->population);
     int64_t until = INT64_MAX;
     uint32_t i;
     for (i = 0; room && i < pool->endpoint_count; ++i) {
-        const int64_t at = rmi_pool_open_at(&pool->endpoints[i]);
+        const int64_t at = rmi_pool_open_at(pool, i, &any);
         if (at < until) until = at;
     }
     for (i = 0; i < pool->capacity; ++i) {

@@ -233,7 +233,7 @@ TEST(pool_async, its_deadline_is_kept_by_maintain) {
     CHECK_EQ(RM_OK, maintain(&w));
     CHECK_EQ(1, a.calls);
     CHECK_EQ(RM_E_TIMEOUT, a.status);
-    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 1 waiting, max 1",
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 checking, 0 closing, 1 waiting, max 1",
               a.error.message);
     CHECK_EQ(RM_POOL_EVENT_TIMEOUT, w.notes[w.noted - 1].kind);
     CHECK_EQ(RM_E_TIMEOUT, w.notes[w.noted - 1].status);

@@ -1111,7 +1111,7 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
     caller_queue(&c, &w, RM_MS(5), 1); /* now nobody tries: it waits for the lease */
     pass(&w, RM_MS(5));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 2; 5 ms ago: "
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; 5 ms ago: "
               "nobody listens",
               c.error.message);
     CHECK_EQ(111, c.error.native);
@@ -1122,7 +1122,7 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
 /* A check fails, and what shall replace the resource takes its time. */
 TEST(pool_cases, does_not_hide_a_failed_check_behind_a_timeout) {
     const char *const counts =
-        "no resource: 0 in use, 0 idle, 1 creating, 0 closing, 0 waiting, max 1";
+        "no resource: 0 in use, 0 idle, 1 creating, 0 checking, 0 closing, 0 waiting, max 1";
     char wanted[200];
     caller finds, waits;
     rm_lease lease;
@@ -1146,7 +1146,7 @@ TEST(pool_cases, does_not_hide_a_failed_check_behind_a_timeout) {
     gate_open(&g);
     CHECK_EQ(RM_OK, caller_join(&finds));
     CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w.pool, RM_NOWAIT, &lease, &waits.error)); /* over */
-    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 closing, 0 waiting, max 1",
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 1",
               waits.error.message);
     give(&w, &finds.lease, RM_RELEASE_OK);
     gate_done(&g);

@@ -778,8 +778,9 @@ static void begin_refused(void) {
 }
 
 static void act_look(void) {
+    const rmi_pool_wish wish = rmi_pool_wish_of(INT64_MAX);
     uint64_t grant = 0;
-    acted = rmi_pool_blocked(w.pool, &grant) ? RM_E_REJECTED : RM_OK;
+    acted = rmi_pool_blocked(w.pool, &wish, &grant) ? RM_E_REJECTED : RM_OK;
     if (acted != RM_OK) CHECK_EQ(RMI_POOL_SHUT, grant); /* nothing failed */
 }
 
