@@ -1120,7 +1120,7 @@ static void rmi_pools_count_in(rm_pool *pool, rmi_pool_wish *wish);
 static void rmi_pools_count_out(rm_pool *pool, rmi_pool_wish *wish);
 static void rmi_pools_put(rm_pool *pool, rm_registry_ref *held);
 static bool rmi_pools_hold(rm_pool *pool, rm_registry_ref *held);
-static void rmi_pools_relieve(rm_pool *pool);
+static void rmi_pools_relieve(rmi_budget *budget);
 static bool rmi_pools_waits(rm_pool *pool);
 static bool rmi_pools_yields(rm_pool *pool);
 static bool rmi_pool_forgotten(const rm_pool *pool);
@@ -1403,10 +1403,18 @@ static inline uint32_t rmi_pool_surplus(rm_pool *pool) {
     return max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle;
 }
 
-/* Ends the idle resource in the highest slot, if there is one; its place is counted already. */
-static bool rmi_pool_drop_idle(rm_pool *pool) {
+/* Does the guard of a slot's endpoint refuse just now, so that nobody may have what is idle in it? */
+static bool rmi_pool_is_shut(rm_pool *pool, rmi_slot *slot) {
+    const int64_t shut = (int64_t)RMI_LOAD64(&rmi_pool_endpoint_of(pool, slot)->shut_ns, SEQ_CST);
+    return shut != 0 && shut > rm_now(pool->env.clock);
+}
+
+/* Ends the idle resource in the highest slot, if there is one, perhaps of a shut endpoint only; its
+   place is counted already. */
+static bool rmi_pool_drop_idle(rm_pool *pool, bool shut) {
     uint32_t i = pool->capacity;
     while (i-- > 0) {
+        if (shut && !rmi_pool_is_shut(pool, &pool->slots[i])) continue;
         if (!rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
         rmi_pool_retire_left(pool, &pool->slots[i], RM_POOL_CAUSE_SURPLUS, 1);
         return true;
@@ -1455,7 +1463,7 @@ static inline void rmi_pool_settle(rm_pool *pool, uint64_t made) {
     rm_waitq_notify(&pool->queue);
     if (!rmi_pool_current(made, RMI_LOAD64(&pool->epoch, SEQ_CST))) rmi_pool_sweep(pool);
     if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
-    if (pool->budget != NULL) rmi_pools_relieve(pool);
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
 }
 
 /* Puts a fit resource of a slot that the caller owns back. */
@@ -1564,7 +1572,8 @@ static rm_status rmi_pool_make(rm_pool *pool, rmi_slot *slot, rm_deadline deadli
     rm_error reason;
     rm_status status;
     memset(&reason, 0, sizeof reason);
-    if (pool->budget != NULL) rmi_pools_relieve(pool); /* this place may have been another's */
+    if (pool->budget != NULL)
+        rmi_pools_relieve(pool->budget); /* this place may have been another's */
     for (;;) {
         const uint64_t epoch = RMI_LOAD64(&pool->epoch, SEQ_CST);
         void *resource = NULL;
@@ -1589,7 +1598,7 @@ static rm_status rmi_pool_make(rm_pool *pool, rmi_slot *slot, rm_deadline deadli
     rmi_pool_set(slot, RMI_SLOT_CHECKING);
     (void)RMI_ADD64(&pool->population, 0u - RMI_POP_CREATING, SEQ_CST);
     rm_waitq_notify(&pool->queue); /* somebody may wait for his turn to create */
-    if (pool->budget != NULL) rmi_pools_relieve(pool); /* and for a place */
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget); /* and for a place */
     return RM_OK;
 }
 
@@ -2158,7 +2167,7 @@ static void rmi_pools_waited(rm_pool *pool, rmi_pool_wish *wish) {
     const bool counted = wish->counted;
     rmi_pools_count_out(pool, wish);
     if (counted) rm_waitq_notify(&pool->queue); /* the next speaks for itself */
-    if (pool->budget != NULL) rmi_pools_relieve(pool);
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
 }
 
 static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
@@ -2168,7 +2177,7 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     rmi_pool_ask_deadline(pool, ask);
     if (pool->budget != NULL && !rm_deadline_passed(pool->env.clock, ask->deadline)) {
         if (!wish->counted) rmi_pools_count_in(pool, wish);
-        rmi_pools_relieve(pool);
+        rmi_pools_relieve(pool->budget);
     }
     if (!on) wish->since_ns = rm_now(pool->env.clock);
     status =
@@ -2370,7 +2379,8 @@ static rm_status rmi_pool_enqueue(rm_pool_request *request, bool on) {
                                request->cancel, rmi_pool_arrived, request);
     if (status != RM_OK) rmi_pools_count_out(pool, &request->wish);
     if (status != RM_OK && wants) rm_waitq_notify(&pool->queue); /* the next speaks for itself */
-    if (wants) rmi_pools_relieve(pool); /* after it, who found something idle needs no place */
+    if (wants)
+        rmi_pools_relieve(pool->budget); /* after it, who found something idle needs no place */
     if (wants) rmi_pools_put(pool, &held);
     return status;
 }
@@ -2890,7 +2900,7 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
     rmi_upkeep_slots(&u);
     if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
     status = rmi_upkeep_refill(&u, error);
-    if (pool->budget != NULL) rmi_pools_relieve(pool); /* a backoff may be over */
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget); /* a backoff may be over */
     RMI_STORE32(&pool->maintaining, 0u, SEQ_CST);
     return status;
 }
@@ -2994,7 +3004,8 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
     for (i = 0; i < started; ++i)
         rm_thread_join(&threads[i]);
     rm_mutex_destroy(&warm.mutex);
-    if (pool->budget != NULL) rmi_pools_relieve(pool); /* a probe that was undone may have held */
+    if (pool->budget != NULL)
+        rmi_pools_relieve(pool->budget); /* a probe that was undone may have held */
     if (made != NULL) *made = warm.made;
     if (warm.status != RM_OK && error != NULL) *error = warm.error;
     return warm.status;
@@ -3079,7 +3090,7 @@ RM_API rm_status rm_pool_evict(rm_pool *pool, const void *resource) {
 RM_API rm_status rm_pool_suspend(rm_pool *pool) {
     if (pool == NULL) return RM_E_INVALID;
     rmi_pool_turn(pool, 0, RMI_EPOCH_SUSPENDED, 0);
-    if (pool->budget != NULL) rmi_pools_relieve(pool); /* it takes no place now */
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget); /* it takes no place now */
     return RM_OK;
 }
 
@@ -3087,7 +3098,7 @@ RM_API rm_status rm_pool_resume(rm_pool *pool) {
     if (pool == NULL) return RM_E_INVALID;
     rmi_pool_turn(pool, RMI_EPOCH_SUSPENDED, 0, 0);
     rm_waitq_notify(&pool->queue);
-    if (pool->budget != NULL) rmi_pools_relieve(pool);
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
     return RM_OK;
 }
 
@@ -3121,7 +3132,7 @@ RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_er
     RMI_STORE64(&pool->sizes, packed, SEQ_CST);
     if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
     rm_waitq_notify(&pool->queue);
-    if (pool->budget != NULL) rmi_pools_relieve(pool);
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
     return RM_OK;
 }
 
@@ -3926,6 +3937,12 @@ static bool rmi_pools_waits(rm_pool *pool) {
     return needed >= left;
 }
 
+/* Does one in which somebody waits, and has so many, give way to another? To none or two fewer. */
+static bool rmi_pool_gives_way(uint32_t kept, rm_pool *other) {
+    const uint32_t its = rmi_pool_kept(other);
+    return its == 0 || its + 1 < kept;
+}
+
 /* Shall a place of this pool, or (NULL) of one in which nobody waits, go to another? To one that
    waits with none or with two fewer, so that all that wait get the same share; where there are more
    of them than places, in turn. Then it is counted as about to be free. */
@@ -3938,12 +3955,11 @@ static bool rmi_budget_claims(rmi_budget *budget, rm_pool *pool, uint32_t *looke
     waits = pool != NULL && RMI_LOAD32(&pool->wanting, SEQ_CST) != 0;
     other = rmi_budget_spent(budget) ? budget->hungry : NULL;
     for (; other != NULL && needed <= budget->leaving; other = other->fuller) {
-        const uint32_t its = rmi_pool_kept(other);
         if (other == pool && kept < 2) {
             rmi_budget_turn(budget, pool); /* it is its own turn */
             break;
         }
-        if (other != pool && (!waits || its == 0 || its + 1 < kept))
+        if (other != pool && (!waits || rmi_pool_gives_way(kept, other)))
             needed += rmi_pools_need(other);
     }
     more = needed > budget->leaving;
@@ -4009,15 +4025,37 @@ static void rmi_pools_wake(rmi_budget *budget) {
     }
 }
 
-/* What is idle where nobody waits, or may be served. */
+/* Would a pool in which somebody waits give way to one that waits for a place? */
+static bool rmi_budget_prefers(rmi_budget *budget, rm_pool *pool) {
+    const uint32_t kept = rmi_pool_kept(pool);
+    bool prefers = false;
+    rm_pool *other;
+    rm_mutex_lock(&budget->mutex);
+    for (other = budget->hungry; other != NULL && !prefers; other = other->fuller)
+        prefers = other != pool && rmi_pool_gives_way(kept, other) && rmi_pools_need(other) != 0;
+    rm_mutex_unlock(&budget->mutex);
+    return prefers;
+}
+
+/* A walk that ends something idle. */
+typedef struct rmi_pools_drop {
+    bool last_resort; /* also what those who wait under its key cannot have now */
+    bool ended;
+} rmi_pools_drop;
+
+/* What is idle where nobody waits, or may be served; as a last resort also where those who wait are
+   held up by a hook on their way to the queue, or by the guard of its endpoint. */
 static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *user) {
+    rmi_pools_drop *drop = (rmi_pools_drop *)user;
     rm_pool *pool = (rm_pool *)value;
     const bool stopped = (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0;
+    const bool wanted = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 && !stopped;
     (void)key, (void)size;
-    if ((RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 && !stopped) || !rmi_pool_drop_idle(pool))
+    if (wanted && (!drop->last_resort || rmi_pool_in_state(pool, RMI_SLOT_IDLE) == 0 ||
+                   !rmi_budget_prefers(pool->budget, pool)))
         return true;
-    *(bool *)user = true;
-    return false;
+    drop->ended = rmi_pool_drop_idle(pool, wanted && rmi_pool_waiting(pool) != 0);
+    return !drop->ended;
 }
 
 /* There was nothing to end for it. Has anybody been told otherwise meanwhile? */
@@ -4031,15 +4069,15 @@ static bool rmi_budget_failed(rmi_budget *budget, uint32_t looked) {
 }
 
 /* Ends something idle where nobody waits, if somebody waits elsewhere for nothing but a place. */
-static void rmi_pools_relieve(rm_pool *pool) {
-    rmi_budget *budget = pool->budget;
-    bool ended = false;
+static void rmi_pools_relieve(rmi_budget *budget) {
+    rmi_pools_drop drop = {false, false}, last = {true, false};
     uint32_t looked;
     if (RMI_LOAD32(&budget->wanting, SEQ_CST) == 0) return;
     if (!rmi_budget_spent(budget)) rmi_pools_wake(budget);
     while (rmi_budget_claims(budget, NULL, &looked)) {
-        rm_registry_each(budget->pools->registry, rmi_pools_drop_one, &ended);
-        if (ended || !rmi_budget_failed(budget, looked)) return;
+        rm_registry_each(budget->pools->registry, rmi_pools_drop_one, &drop);
+        if (!drop.ended) rm_registry_each(budget->pools->registry, rmi_pools_drop_one, &last);
+        if (drop.ended || last.ended || !rmi_budget_failed(budget, looked)) return;
     }
 }
 
@@ -4262,13 +4300,14 @@ static void rmi_pools_arrived(rm_status status, const rm_lease *got, const rm_er
     rm_pools_request *request = (rm_pools_request *)user;
     const rm_pools_acquired_fn acquired_fn = request->acquired_fn;
     void *const acquired_user = request->user;
+    rm_registry_ref ref = request->ref; /* whose own a cancel may be reading */
     rm_pools_lease lease;
     if (status != RM_OK) {
-        (void)rm_registry_put(request->pools->registry, &request->ref);
+        (void)rm_registry_put(request->pools->registry, &ref);
     } else {
         lease.lease = *got;
-        lease.pool = (rm_pool *)request->ref.value;
-        lease.ref = request->ref;
+        lease.pool = (rm_pool *)ref.value;
+        lease.ref = ref;
         lease.pools = request->number;
     }
     acquired_fn(status, status == RM_OK ? &lease : NULL, error, acquired_user);
