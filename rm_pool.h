@@ -699,14 +699,19 @@ RM_API RM_MUST_USE rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools
    Threads: owner. Blocks: in destroy_fn. Allocates: no. Cost: O(resources). */
 RM_API rm_status rm_pools_destroy(rm_pools *pools);
 
-/* Closes all pools, as rm_pool_close, and makes no more. timeout_ns 0 = 8 s, for all together.
+/* Closes all pools, as rm_pool_close, and makes no more. timeout_ns 0 = 8 s, for all together. An
+   unused key that makes room for another is ended in the thread that asks for that one: destroy_fn
+   may still be on its way out there, join it first.
    Returns: as rm_pool_close, for the first pool that is not empty in time.
    Threads: any. Blocks: up to timeout_ns, and in destroy_fn. Allocates: no. */
 RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *error);
 
-/* Borrows a resource of a key. cancel may be NULL.
-   Returns: as rm_pool_acquire_until; RM_E_FULL also when max_keys are in use or being made;
-   RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's status.
+/* Borrows a resource of a key. A deadline made of RM_NOWAIT ends what is idle under other keys, too,
+   if there is no place under max_total. desc.pool.acquire_timeout_ns does not count. cancel may be
+   NULL.
+   Returns: as rm_pool_acquire_until; RM_E_DEADLOCK also for a thread that holds a lease of another
+   key when all max_total are taken; RM_E_FULL also when max_keys are in use (upkeep uses the key
+   that it looks at) or being made; RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's status.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: for a new key.
    Owns: the caller; rm_pools_release. Cost: O(max_keys) when full. */
 RM_API RM_MUST_USE rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
@@ -749,7 +754,8 @@ RM_API rm_status rm_pools_request_cancel(rm_pools_request *request);
    RM_E_FOREIGN for a lease of other pools, and for one from before rm_pools_after_fork_child;
    RM_E_INVALID.
    Threads: any. Blocks: as rm_pool_release; under a max_total in hooks of other keys.
-   Allocates: no. Cost: with max_total used up O(keys that wait * capacity), and O(max_keys). */
+   Allocates: no. Cost: under a max_total O(keys that wait * capacity), and O(max_keys) when it is
+   used up. */
 RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_release how);
 
 /* Gives a resource back after an operation that ended with this result, as rm_pool_release_result.
@@ -758,11 +764,18 @@ RM_API rm_status rm_pools_release(rm_pools *pools, rm_pools_lease *lease, rm_rel
 RM_API rm_status rm_pools_release_result(rm_pools *pools, rm_pools_lease *lease,
                                          const rm_error *result);
 
-/* Calls rm_pool_maintain for every pool; with desc.pool.maintain_every_ns a thread does.
+/* Calls rm_pool_maintain for every pool, each with that budget; with desc.pool.maintain_every_ns a
+   thread does. When the deadline has passed, the next call goes on with the next key.
    Returns: the first failure of a pool, RM_E_CLOSED among them; RM_E_INVALID for NULL.
    Threads: any. Blocks: in the hooks. Allocates: no. Cost: O(resources). */
 RM_API rm_status rm_pools_maintain(rm_pools *pools, uint32_t budget, rm_deadline deadline,
                                    rm_error *error);
+
+/* rm_pool_evict_all for every key, also for one that is made meanwhile.
+   Returns: RM_E_INVALID for NULL.
+   Threads: any. Blocks: as rm_pool_evict_all. Allocates: no. Cost: O(max_keys), and O(resources);
+   again if keys are made meanwhile. */
+RM_API rm_status rm_pools_evict_all(rm_pools *pools);
 
 /* Calls fn for every key and its pool; fn returns false to stop.
    Threads: any. Blocks: in fn. Allocates: no. Cost: O(max_keys). */
@@ -939,6 +952,7 @@ struct rm_pool {
     uint32_t requests;            /* asynchronous acquires whose acquired_fn has not returned */
     uint32_t trims;               /* asked for; the first one does them */
     uint32_t wanting;             /* acquires that wait, with a budget: it is hungry */
+    uint32_t away;                /* of those, on their way to the queue: they make room */
     uint64_t round;               /* of the notifications in which it had its turn last */
     bool held;                    /* those that want one were passed over: it is not their time */
     bool grows;                   /* since there are some, one has waited for grow_after_ns */
@@ -1123,6 +1137,7 @@ static bool rmi_pools_hold(rm_pool *pool, rm_registry_ref *held);
 static void rmi_pools_relieve(rmi_budget *budget);
 static bool rmi_pools_waits(rm_pool *pool);
 static bool rmi_pools_yields(rm_pool *pool);
+static bool rmi_pools_hold_any(rm_pool *pool);
 static bool rmi_pool_forgotten(const rm_pool *pool);
 static bool rmi_pools_unhold(rm_pool *pool);
 static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish);
@@ -1834,6 +1849,19 @@ static int64_t rmi_pool_trouble(rm_pool *pool, rm_error *error) {
     return rmi_time_since(now, pool->check_ns);
 }
 
+/* Does this thread hold a lease? */
+static bool rmi_pool_holds(rm_pool *pool) {
+    const uint32_t self = rm_thread_number();
+    uint32_t i;
+    for (i = 0; i < pool->capacity; ++i) {
+        rmi_slot *slot = &pool->slots[i];
+        const uint64_t word = RMI_LOAD64(&slot->word, ACQUIRE);
+        if (rmi_slot_state(word) == RMI_SLOT_BUSY && RMI_LOAD32(&slot->thread, RELAXED) == self)
+            return true;
+    }
+    return false;
+}
+
 /* Says why there was nothing to hand out, with what helps at 3 a.m. */
 static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *error) {
     rm_error last, lack;
@@ -1851,11 +1879,16 @@ static rm_status rmi_pool_denied(rm_pool *pool, rm_status status, rm_error *erro
         return rm_error_set(error, status, 0, pool->name,
                             "%u wait already for %u resources; raise max_waiters or max", waiting,
                             rmi_pool_size(RMI_LOAD64(&pool->sizes, RELAXED), 0));
+    if (status == RM_E_DEADLOCK && !rmi_pool_holds(pool))
+        return rm_error_set(error, status, 0, pool->name,
+                            "this thread holds a lease of another key and would wait for itself; "
+                            "release it first, or raise max_total");
     if (status == RM_E_DEADLOCK)
         return rm_error_set(error, status, 0, pool->name,
                             "this thread holds one of %u and would wait for itself; release it "
-                            "first, or raise max",
-                            rmi_pool_in_state(pool, RMI_SLOT_BUSY));
+                            "first, or raise max%s",
+                            rmi_pool_in_state(pool, RMI_SLOT_BUSY),
+                            pool->budget == NULL ? "" : " or max_total");
     rmi_pool_lack(pool, waiting, &lack);
     if (last.status == RM_OK) return rm_error_set(error, status, 0, pool->name, "%s", lack.message);
     return rm_error_set(error, status, last.native, pool->name, "%s; %lld ms ago: %s", lack.message,
@@ -2149,19 +2182,6 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     return RM_OK;
 }
 
-/* Does this thread hold a lease? */
-static bool rmi_pool_holds(rm_pool *pool) {
-    const uint32_t self = rm_thread_number();
-    uint32_t i;
-    for (i = 0; i < pool->capacity; ++i) {
-        rmi_slot *slot = &pool->slots[i];
-        const uint64_t word = RMI_LOAD64(&slot->word, ACQUIRE);
-        if (rmi_slot_state(word) == RMI_SLOT_BUSY && RMI_LOAD32(&slot->thread, RELAXED) == self)
-            return true;
-    }
-    return false;
-}
-
 /* A wait has ended. A place that it was offered, or what is idle here, is for others. */
 static void rmi_pools_waited(rm_pool *pool, rmi_pool_wish *wish) {
     const bool counted = wish->counted;
@@ -2170,14 +2190,21 @@ static void rmi_pools_waited(rm_pool *pool, rmi_pool_wish *wish) {
     if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
 }
 
+/* Has what is idle under other keys ended for an acquire that is about to wait, or to try. */
+static void rmi_pools_make_room(rm_pool *pool, rmi_pool_wish *wish) {
+    (void)RMI_ADD32(&pool->away, 1u, SEQ_CST);
+    if (!wish->counted) rmi_pools_count_in(pool, wish);
+    rmi_pools_relieve(pool->budget);
+    (void)RMI_ADD32(&pool->away, 0u - 1u, SEQ_CST);
+}
+
 static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
     rmi_pool_wish *wish = ask->wish;
     const bool on = wish->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
     rm_status status;
     rmi_pool_ask_deadline(pool, ask);
     if (pool->budget != NULL && !rm_deadline_passed(pool->env.clock, ask->deadline)) {
-        if (!wish->counted) rmi_pools_count_in(pool, wish);
-        rmi_pools_relieve(pool->budget);
+        rmi_pools_make_room(pool, wish);
     }
     if (!on) wish->since_ns = rm_now(pool->env.clock);
     status =
@@ -2186,6 +2213,16 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     if (status != RM_OK || *grant != RMI_POOL_LOOK) rmi_pools_waited(pool, wish);
     ask->now_ns = rmi_pool_now(pool);
     return status;
+}
+
+/* A try under a common bound: does not wait, but ends what is idle under another key. */
+static bool rmi_pools_try(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
+    bool got;
+    if (pool->budget == NULL) return false;
+    rmi_pools_make_room(pool, ask->wish);
+    got = !rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, ask->wish, grant);
+    rmi_pools_waited(pool, ask->wish);
+    return got;
 }
 
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
@@ -2198,9 +2235,9 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, ask->wish, grant)) {
         if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
-        else if (pool->desc.refuse_nested && !over && !tries && rmi_pool_holds(pool))
+        else if (pool->desc.refuse_nested && !over && !tries && rmi_pools_hold_any(pool))
             status = RM_E_DEADLOCK;
-        else
+        else if (over || !tries || !rmi_pools_try(pool, ask, grant))
             status = rmi_pool_wait(pool, ask, grant);
         while (status == RM_OK && *grant == RMI_POOL_LOOK)
             status = rmi_pool_wait(pool, ask, grant);
@@ -2882,11 +2919,10 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     }
 }
 
-RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline deadline,
-                                  rm_error *error) {
+static rm_status rmi_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline deadline,
+                                   rm_error *error) {
     rmi_upkeep u;
     rm_status status;
-    if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
     (void)rm_waitq_expire(&pool->queue);
     if (rmi_pool_is_closed(pool))
         return rm_error_set(error, RM_E_CLOSED, 0, pool->name, "the pool is closed");
@@ -2900,8 +2936,16 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
     rmi_upkeep_slots(&u);
     if (rmi_pool_surplus(pool) != 0) rmi_pool_trim(pool);
     status = rmi_upkeep_refill(&u, error);
-    if (pool->budget != NULL) rmi_pools_relieve(pool->budget); /* a backoff may be over */
     RMI_STORE32(&pool->maintaining, 0u, SEQ_CST);
+    return status;
+}
+
+RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline deadline,
+                                  rm_error *error) {
+    rm_status status;
+    if (pool == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pool", "pool is NULL");
+    status = rmi_pool_maintain(pool, budget, deadline, error);
+    if (pool->budget != NULL) rmi_pools_relieve(pool->budget); /* a backoff may be over */
     return status;
 }
 
@@ -3734,7 +3778,7 @@ RM_API rm_status rm_pool_after_fork_child(rm_pool *pool) {
     ++pool->life;
     pool->epoch &= ~RMI_EPOCH_STOPPED;
     pool->population = 0;
-    pool->maintaining = pool->trims = pool->requests = pool->wanting = 0;
+    pool->maintaining = pool->trims = pool->requests = pool->wanting = pool->away = 0;
     pool->helper.helping = pool->helper.number = 0;
     pool->failing = false;
     pool->check_status = RM_OK;
@@ -3790,6 +3834,8 @@ struct rm_pools {
     rm_pools_desc desc;
     rm_env env;
     uint32_t closed, number; /* another number in the child of a fork */
+    uint32_t cursor;         /* keys that the last upkeep came to: the next goes on after them */
+    uint32_t made;           /* pools so far; counted before anything is made in one */
     rm_guard guard;          /* of each pool; and its name, if it is not the key's */
     char name[48], pool_name[48];
     rmi_helper helper;
@@ -3832,6 +3878,15 @@ static uint32_t rmi_pools_need(rm_pool *pool) {
         return need;
     pool->held = true;
     return 0;
+}
+
+/* ... of them those that are there to take it: a hook may hold up who makes room. */
+static uint32_t rmi_pools_ready(rm_pool *pool) {
+    const uint32_t need = rmi_pools_need(pool);
+    const uint32_t away = RMI_LOAD32(&pool->away, SEQ_CST);
+    const uint32_t wanting = RMI_LOAD32(&pool->wanting, SEQ_CST);
+    const uint32_t there = wanting > away ? wanting - away : 0;
+    return need < there ? need : there;
 }
 
 /* Takes a pool out of the list of the hungry. */
@@ -3931,7 +3986,7 @@ static bool rmi_pools_waits(rm_pool *pool) {
         if (other == pool)
             --most; /* those behind it had a place after it */
         else if (rmi_pool_kept(other) < most)
-            needed += rmi_pools_need(other);
+            needed += rmi_pools_ready(other);
     }
     rm_mutex_unlock(&budget->mutex);
     return needed >= left;
@@ -4163,6 +4218,21 @@ static void rmi_pools_shut(void *value, void *user) {
     RMI_LEAVE(rmi_pool_hooks, here);
 }
 
+static bool rmi_pools_held(const void *key, size_t size, void *value, void *user) {
+    bool *held = (bool *)user;
+    (void)key, (void)size;
+    *held = rmi_pool_holds((rm_pool *)value);
+    return !*held;
+}
+
+/* Does this thread hold a lease that one who waits here may wait for? */
+static bool rmi_pools_hold_any(rm_pool *pool) {
+    bool held = rmi_pool_holds(pool);
+    if (!held && pool->budget != NULL && rmi_budget_spent(pool->budget))
+        rm_registry_each(pool->pools->registry, rmi_pools_held, &held);
+    return held;
+}
+
 static bool rmi_pools_evictable(void *value, void *user) {
     (void)value, (void)user;
     return true; /* it is not borrowed: nothing is lent, nobody waits */
@@ -4267,9 +4337,16 @@ static rm_status rmi_pools_get(rm_pools *pools, const void *key, size_t size, rm
                                rm_error *error) {
     const rm_status status = rm_registry_get(pools->registry, key, size, ref, error);
     rm_pool *pool;
+    if (status == RM_E_FULL)
+        return rm_error_set(error, status, 0, pools->name,
+                            "all %u keys are in use or being made; raise max_keys",
+                            pools->desc.max_keys == 0 ? 1024u : pools->desc.max_keys);
     if (status != RM_OK) return status;
     pool = (rm_pool *)ref->value;
-    RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELAXED);
+    if (RMI_LOAD64(&pool->key, ACQUIRE) == 0) {
+        (void)RMI_ADD32(&pools->made, 1u, SEQ_CST);
+        RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELEASE);
+    }
     if (RMI_LOAD32(&pools->closed, SEQ_CST) == 0) return RM_OK;
     (void)rm_registry_put(pools->registry, ref); /* it may be newer than what rm_pools_close saw */
     return rm_error_set(error, RM_E_CLOSED, 0, pools->name, "the pools are closed");
@@ -4382,6 +4459,7 @@ typedef struct rmi_pools_visit {
     rm_pools *pools;
     rm_deadline deadline;
     uint32_t budget;
+    uint32_t from, to, seen; /* of the keys, by their order: the part that is looked at */
     rm_status status;
     rm_error error;
     rm_health health;
@@ -4436,11 +4514,15 @@ RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *e
 
 static bool rmi_pools_maintain_one(const void *key, size_t size, void *value, void *user) {
     rmi_pools_visit *visit = (rmi_pools_visit *)user;
+    const uint32_t at = visit->seen++;
     rm_error error;
     (void)key, (void)size;
+    if (at < visit->from) return true;
+    if (at >= visit->to) return false;
     rmi_pools_note(
-        visit, rm_pool_maintain((rm_pool *)value, visit->budget, visit->deadline, &error), &error);
-    return true;
+        visit, rmi_pool_maintain((rm_pool *)value, visit->budget, visit->deadline, &error), &error);
+    RMI_STORE32(&visit->pools->cursor, at + 1, RELAXED);
+    return !rm_deadline_passed(visit->pools->env.clock, visit->deadline);
 }
 
 RM_API rm_status rm_pools_maintain(rm_pools *pools, uint32_t budget, rm_deadline deadline,
@@ -4448,11 +4530,35 @@ RM_API rm_status rm_pools_maintain(rm_pools *pools, uint32_t budget, rm_deadline
     rmi_pools_visit visit;
     if (pools == NULL) return rm_error_set(error, RM_E_INVALID, 0, "pools", "pools is NULL");
     memset(&visit, 0, sizeof visit);
+    visit.pools = pools;
     visit.budget = budget;
     visit.deadline = deadline;
+    visit.from = RMI_LOAD32(&pools->cursor, RELAXED);
+    visit.to = UINT32_MAX;
     rm_registry_each(pools->registry, rmi_pools_maintain_one, &visit);
+    visit.to = visit.from;
+    visit.from = visit.seen = 0;
+    if (!rm_deadline_passed(pools->env.clock, deadline))
+        rm_registry_each(pools->registry, rmi_pools_maintain_one, &visit);
+    if (pools->budget.max != 0) rmi_pools_relieve(&pools->budget); /* a backoff may be over */
     if (visit.status != RM_OK && error != NULL) *error = visit.error;
     return visit.status;
+}
+
+static bool rmi_pools_evict_one(const void *key, size_t size, void *value, void *user) {
+    (void)key, (void)size, (void)user;
+    (void)rm_pool_evict_all((rm_pool *)value);
+    return true;
+}
+
+RM_API rm_status rm_pools_evict_all(rm_pools *pools) {
+    uint32_t made;
+    if (pools == NULL) return RM_E_INVALID;
+    do { /* the walk may miss one that is made meanwhile */
+        made = RMI_LOAD32(&pools->made, SEQ_CST);
+        rm_registry_each(pools->registry, rmi_pools_evict_one, NULL);
+    } while (RMI_LOAD32(&pools->made, SEQ_CST) != made);
+    return RM_OK;
 }
 
 static bool rmi_pools_visit_one(const void *key, size_t size, void *value, void *user) {
@@ -4526,22 +4632,32 @@ static rm_health rmi_pools_health(void *user, rm_error *reason) {
     rm_pools *pools = (rm_pools *)user;
     rmi_pools_visit visit;
     memset(&visit, 0, sizeof visit);
+    if (RMI_LOAD32(&pools->closed, SEQ_CST) != 0) {
+        (void)rm_error_set(reason, RM_E_CLOSED, 0, pools->name, "the pools are closed");
+        return RM_HEALTH_UNHEALTHY;
+    }
     visit.health = RM_HEALTH_HEALTHY;
     rm_registry_each(pools->registry, rmi_pools_health_one, &visit);
     if (visit.health != RM_HEALTH_HEALTHY && reason != NULL) *reason = visit.error;
     return visit.health;
 }
 
+typedef struct rmi_pools_sum {
+    uint64_t resources, waiting;
+} rmi_pools_sum;
+
 static bool rmi_pools_sum_one(const void *key, size_t size, void *value, void *user) {
     rm_pool *pool = (rm_pool *)value;
+    rmi_pools_sum *sum = (rmi_pools_sum *)user;
     (void)key, (void)size;
-    *(uint64_t *)user += RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_TOTAL);
+    sum->resources += RMI_POP_FIELD(RMI_LOAD64(&pool->population, SEQ_CST), RMI_POP_TOTAL);
+    sum->waiting += rmi_pool_waiting(pool);
     return true;
 }
 
 static void rmi_pools_stats_visit(void *user, rm_stat_fn visit, void *to) {
     rm_pools *pools = (rm_pools *)user;
-    uint64_t sum = 0;
+    rmi_pools_sum sum = {0, 0};
     rmi_inside here;
     if (visit == NULL) return;
     rm_registry_each(pools->registry, rmi_pools_sum_one, &sum);
@@ -4549,10 +4665,9 @@ static void rmi_pools_stats_visit(void *user, rm_stat_fn visit, void *to) {
     rmi_show(visit, to, RM_STAT_GAUGE, "rm_pools_keys", "Keys that have a pool.", NULL, NULL,
              rm_registry_count(pools->registry));
     rmi_show(visit, to, RM_STAT_GAUGE, "rm_pools_resources", "Resources of all keys.", NULL, NULL,
-             sum);
-    rmi_show(visit, to, RM_STAT_GAUGE, "rm_pools_waiting",
-             "Acquires that wait for a place under the common bound.", NULL, NULL,
-             RMI_LOAD32(&pools->budget.wanting, RELAXED));
+             sum.resources);
+    rmi_show(visit, to, RM_STAT_GAUGE, "rm_pools_waiting", "Acquires in the queues of all keys.",
+             NULL, NULL, sum.waiting);
     RMI_LEAVE(rmi_pool_hooks, here);
 }
 

@@ -1923,11 +1923,15 @@ TEST(keys, with_all_at_an_endpoint_that_refuses_make_way_for_another) {
     }
 }
 
-TEST(keys, that_do_not_wait_end_nothing_elsewhere) {
+TEST(keys, that_are_late_end_nothing_elsewhere_and_those_that_try_do) {
+    const rm_deadline over = {1};
     begin_bound(2);
     pools_give(&a_lease);
-    CHECK_EQ(RM_E_TIMEOUT, pools_take("b", &second.lease));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pools_acquire(pools, "b", 1, over, NULL, &second.lease, NULL));
     CHECK_EQ(0, w.destroyed);
+    CHECK_EQ(RM_OK, pools_take("b", &second.lease));
+    CHECK_EQ(1, w.destroyed);
+    pools_give(&second.lease);
     pools_end();
 }
 
