@@ -2196,9 +2196,10 @@ TEST(pools, say_that_the_common_bound_is_reached) {
     REQUIRE(house_begin(&h, 2, 1));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_TIMEOUT, get(&h, "b", RM_NOWAIT, &b, &error));
-    CHECK_STR("no resource: 0 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; all 1 of "
-              "max_total are taken by this and other keys",
-              error.message);
+    CHECK_STR(
+        "no resource: 0 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; all 1 of "
+        "max_total are taken by this and other keys",
+        error.message);
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
     REQUIRE(house_begin(&h, 1, 2));
@@ -2207,6 +2208,307 @@ TEST(pools, say_that_the_common_bound_is_reached) {
     CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 1",
               error.message);
     back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+static uint32_t idle_under(rm_pool *pool) {
+    rm_pool_stats s;
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &s));
+    return s.idle;
+}
+
+/* One that is about to wait under a ends what is idle under c, which hangs: it stands in no queue,
+   and what comes back under a meanwhile is not for it alone. */
+TEST(pools, share_what_is_idle_under_a_key_that_a_hook_holds_up) {
+    uint32_t first;
+    for (first = 0; first < 2; ++first) {
+        rm_pools_lease a[4];
+        guest other;
+        visitor v;
+        gate g;
+        uint32_t i;
+        rm_pool *of_a;
+        house h;
+        REQUIRE(house_begin(&h, 5, 5));
+        CHECK_EQ(1, visit(&h, "c"));
+        for (i = 0; i < 4; ++i)
+            CHECK_EQ(RM_OK, lend(&h, "a", &a[i]));
+        of_a = a[0].pool;
+        gate_init(&g);
+        SET(h.w.next_destroy, &g);
+        visitor_start(&v, &h, "a", RM_SEC(1));
+        gate_await(&g, 1);
+        if (first) guest_ask(&other, &h, "b");
+        for (i = 0; i < 4; ++i)
+            back(&h, &a[i], RM_RELEASE_OK);
+        if (!first) guest_ask(&other, &h, "b");
+        CHECK(other.holds);
+        CHECK_EQ(3, idle_under(of_a));
+        gate_open(&g);
+        CHECK_EQ(RM_OK, visitor_join(&v));
+        gate_done(&g);
+        back(&h, &v.lease, RM_RELEASE_OK);
+        leave(&other);
+        house_end(&h);
+    }
+}
+
+/* x makes room, and on its way comes to make what y waits for, which takes its time. */
+TEST(pools, lend_a_free_place_while_one_that_wants_it_is_held_up) {
+    rm_pools_lease leases[4], none;
+    static const char *const keys[] = {"y", "x", "d", "z"};
+    uint32_t i;
+    guest y, d;
+    visitor x;
+    gate g;
+    house h;
+    REQUIRE(house_begin(&h, 2, 5));
+    for (i = 0; i < 4; ++i)
+        CHECK_EQ(RM_OK, lend(&h, keys[i], &leases[i]));
+    h.w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, lend(&h, "y", &none));
+    h.w.create_status = RM_OK;
+    guest_ask(&y, &h, "y");
+    CHECK(y.waits);
+    pass(&h.w, RM_MS(20)); /* its backoff is over, and nobody has looked */
+    gate_init(&g);
+    SET(h.w.next_create, &g);
+    visitor_start(&x, &h, "x", RM_FOREVER);
+    gate_await(&g, 1);
+    guest_ask(&d, &h, "d");
+    back(&h, &leases[3], RM_RELEASE_BROKEN);
+    CHECK(d.holds);
+    gate_open(&g);
+    leave(&d); /* for x */
+    CHECK_EQ(RM_OK, visitor_join(&x));
+    gate_done(&g);
+    back(&h, &x.lease, RM_RELEASE_OK);
+    for (i = 0; i < 3; ++i)
+        back(&h, &leases[i], RM_RELEASE_OK);
+    leave(&y);
+    house_end(&h);
+}
+
+static rm_status open_with_endpoints_but_b(const void *key, size_t size, rm_pool_desc *desc,
+                                           rm_error *error, void *user) {
+    house *h = (house *)user;
+    if (*(const char *)key == 'b') {
+        desc->endpoints = NULL;
+        desc->endpoint_count = 0;
+    }
+    return house_open_key(key, size, desc, error, h);
+}
+
+/* Under a there is one that its guard refuses, and somebody waits for another. */
+TEST(pools, end_what_nobody_may_have_for_another_key) {
+    watch seen[2];
+    rm_pool_endpoint endpoints[2] = {{"one", NULL, NULL}, {"two", NULL, NULL}};
+    rm_pools_lease a[2], x;
+    guest y, b;
+    house h;
+    uint32_t i;
+    house_init(&h, 2, 2);
+    for (i = 0; i < 2; ++i) {
+        endpoints[i].guard = watch_init(&seen[i]);
+        endpoints[i].user = &h.w;
+    }
+    h.desc.pool.endpoints = endpoints;
+    h.desc.pool.endpoint_count = 2;
+    h.desc.open_fn = open_with_endpoints_but_b;
+    REQUIRE(house_open(&h));
+    seen[1].refuses = true;
+    CHECK_EQ(RM_OK, lend(&h, "a", &a[0]));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a[1]));
+    back_both(&h, &a[0], &a[1]);
+    pass(&h.w, RM_SEC(1));
+    seen[0].refuses = true;
+    seen[1].refuses = false;
+    CHECK_EQ(RM_OK, lend(&h, "a", &x)); /* of two; one of one's made way */
+    guest_ask(&y, &h, "a");
+    CHECK(y.waits);
+    CHECK_EQ(1, idle_under(x.pool));
+    guest_ask(&b, &h, "b");
+    CHECK(b.holds);
+    CHECK_EQ(0, idle_under(x.pool));
+    back(&h, &x, RM_RELEASE_OK);
+    leave(&b);
+    all_leave(&y, 1);
+    house_end(&h);
+}
+
+TEST(pools, end_what_is_idle_elsewhere_for_one_that_tries) {
+    rm_pools_lease b, c;
+    house h;
+    REQUIRE(house_begin(&h, 2, 1));
+    CHECK_EQ(1, visit(&h, "a"));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    CHECK_EQ(1, h.w.destroyed);
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "c", &c)); /* nothing is idle */
+    back(&h, &b, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+static rm_status slow_check(void *resource, void *user) {
+    (void)resource;
+    pass((world *)user, RM_MS(10));
+    return RM_OK;
+}
+
+TEST(pools, come_to_every_key_when_upkeep_has_little_time) {
+    rm_pools_lease a[4];
+    uint32_t i;
+    house h;
+    house_init(&h, 4, 0);
+    h.desc.pool.validate_fn = slow_check;
+    h.desc.pool.keepalive_ns = RM_MS(30);
+    h.desc.pool.min_idle = 4;
+    REQUIRE(house_open(&h));
+    for (i = 0; i < 4; ++i)
+        CHECK_EQ(RM_OK, lend(&h, "a", &a[i]));
+    for (i = 0; i < 4; ++i)
+        back(&h, &a[i], RM_RELEASE_OK);
+    CHECK_EQ(5, visit(&h, "b"));
+    pass(&h.w, RM_MS(100));
+    for (i = 0; i < 4; ++i) { /* a's checks alone take longer */
+        CHECK_EQ(RM_OK,
+                 rm_pools_maintain(h.pools, 0, rm_deadline_after(&h.w.clock, RM_MS(20)), NULL));
+        pass(&h.w, RM_MS(5));
+    }
+    CHECK_EQ(8, h.w.created);
+    house_end(&h);
+}
+
+TEST(pools, come_to_each_key_once_in_an_upkeep) {
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.pool.min_idle = 1;
+    h.desc.pool.create_backoff_ns = RM_NONE; /* each time it comes to one it tries */
+    REQUIRE(house_open(&h));
+    CHECK(visit(&h, "a") != 0 && visit(&h, "b") != 0 && visit(&h, "c") != 0);
+    CHECK_EQ(RM_OK, rm_pools_evict_all(h.pools));
+    h.w.create_status = RM_E_REFUSED;
+    h.w.creates = 0;
+    CHECK_EQ(RM_E_REFUSED, maintain_all(&h));
+    CHECK_EQ(3, h.w.creates);
+    h.w.create_takes_ns = RM_MS(10);
+    CHECK_EQ(RM_E_REFUSED,
+             rm_pools_maintain(h.pools, 0, rm_deadline_after(&h.w.clock, RM_MS(5)), NULL));
+    CHECK_EQ(4, h.w.creates);
+    CHECK_EQ(RM_E_REFUSED, maintain_all(&h)); /* from the second on */
+    CHECK_EQ(7, h.w.creates);
+    house_end(&h);
+}
+
+/* In the destroy_fn of the second key the first makes way for another, in a place that the walk has
+   passed: it is evicted too. */
+static house *evicted;
+static uint32_t evictions;
+static rm_pools_lease made_meanwhile;
+
+static void make_another(world *in) {
+    (void)in;
+    if (++evictions == 2) CHECK_EQ(RM_OK, lend(evicted, "c", &made_meanwhile));
+}
+
+TEST(pools, evict_all_also_under_a_key_that_is_made_meanwhile) {
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.max_keys = 2;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_E_INVALID, rm_pools_evict_all(NULL));
+    CHECK(visit(&h, "a") != 0 && visit(&h, "b") != 0);
+    evicted = &h;
+    evictions = 0;
+    h.w.inside_all = make_another;
+    CHECK_EQ(RM_OK, rm_pools_evict_all(h.pools));
+    h.w.inside_all = NULL;
+    CHECK(made_meanwhile.pool != NULL);
+    back(&h, &made_meanwhile, RM_RELEASE_OK);
+    CHECK_EQ(h.w.created, h.w.destroyed);
+    house_end(&h);
+}
+
+TEST(pools, refuse_nested_beyond_a_key_only_when_all_is_taken) {
+    rm_pools_lease a, b;
+    rm_error error;
+    house h;
+    house_init(&h, 1, 2);
+    h.desc.pool.refuse_nested = true;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_DEADLOCK, get(&h, "a", RM_SEC(1), &b, &error));
+    CHECK_STR("this thread holds one of 1 and would wait for itself; release it first, or raise "
+              "max or max_total",
+              error.message);
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "a", &b)); /* a try does not wait */
+    CHECK_EQ(RM_OK, get(&h, "b", RM_SEC(1), &b, &error));
+    back(&h, &b, RM_RELEASE_BROKEN);
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+    house_init(&h, 2, 1);
+    h.desc.pool.refuse_nested = true;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_DEADLOCK, get(&h, "b", RM_SEC(1), &b, &error));
+    CHECK_STR("this thread holds a lease of another key and would wait for itself; release it "
+              "first, or raise max_total",
+              error.message);
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+static void hold_b_and_ask_for_a(void *user) {
+    visitor *v = (visitor *)user;
+    rm_pools_lease b;
+    CHECK_EQ(RM_OK, lend(v->h, "b", &b));
+    v->status = get(v->h, "a", RM_SEC(1), &v->lease, &v->error);
+    back(v->h, &b, RM_RELEASE_OK);
+}
+
+TEST(pools, let_one_with_another_key_wait_for_a_key_of_others) {
+    rm_pools_lease a;
+    visitor v;
+    house h;
+    house_init(&h, 1, 3);
+    h.desc.pool.refuse_nested = true;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    memset(&v, 0, sizeof v);
+    v.h = &h;
+    CHECK_EQ(RM_OK, rm_thread_start(&v.thread, hold_b_and_ask_for_a, &v));
+    rm_virtual_clock_await(&h.w.time, 1);
+    back(&h, &a, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, visitor_join(&v));
+    back(&h, &v.lease, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, say_that_all_keys_are_in_use) {
+    rm_pools_lease a, b;
+    rm_error error;
+    house h;
+    house_init(&h, 1, 0);
+    h.desc.max_keys = 1;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    CHECK_EQ(RM_E_FULL, get(&h, "b", RM_NOWAIT, &b, &error));
+    CHECK_STR("tenants", error.where);
+    CHECK_STR("all 1 keys are in use or being made; raise max_keys", error.message);
+    back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, that_are_closed_are_not_healthy_even_without_a_key) {
+    rm_resource resource;
+    rm_error error;
+    house h;
+    REQUIRE(house_begin(&h, 1, 1));
+    resource = rm_pools_resource(h.pools);
+    CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
+    CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, NULL));
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &error));
+    CHECK_STR("the pools are closed", error.message);
+    CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, NULL));
     house_end(&h);
 }
 
