@@ -771,13 +771,8 @@ RM_API rm_status rm_pools_release_result(rm_pools *pools, rm_pools_lease *lease,
 RM_API rm_status rm_pools_maintain(rm_pools *pools, uint32_t budget, rm_deadline deadline,
                                    rm_error *error);
 
-/* rm_pool_evict_all for every key, also for one that is made meanwhile.
-   Returns: RM_E_INVALID for NULL.
-   Threads: any. Blocks: as rm_pool_evict_all. Allocates: no. Cost: O(max_keys), and O(resources);
-   again if keys are made meanwhile. */
-RM_API rm_status rm_pools_evict_all(rm_pools *pools);
-
-/* Calls fn for every key and its pool; fn returns false to stop.
+/* Calls fn for every key and its pool; fn returns false to stop. With rm_pool_evict_all in fn it
+   rotates credentials: a key that is made meanwhile has nothing from before.
    Threads: any. Blocks: in fn. Allocates: no. Cost: O(max_keys). */
 RM_API void rm_pools_each(rm_pools *pools,
                           bool (*fn)(const void *key, size_t size, rm_pool *pool, void *user),
@@ -3835,7 +3830,6 @@ struct rm_pools {
     rm_env env;
     uint32_t closed, number; /* another number in the child of a fork */
     uint32_t cursor;         /* keys that the last upkeep came to: the next goes on after them */
-    uint32_t made;           /* pools so far; counted before anything is made in one */
     rm_guard guard;          /* of each pool; and its name, if it is not the key's */
     char name[48], pool_name[48];
     rmi_helper helper;
@@ -4343,10 +4337,7 @@ static rm_status rmi_pools_get(rm_pools *pools, const void *key, size_t size, rm
                             pools->desc.max_keys == 0 ? 1024u : pools->desc.max_keys);
     if (status != RM_OK) return status;
     pool = (rm_pool *)ref->value;
-    if (RMI_LOAD64(&pool->key, ACQUIRE) == 0) {
-        (void)RMI_ADD32(&pools->made, 1u, SEQ_CST);
-        RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELEASE);
-    }
+    RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELAXED);
     if (RMI_LOAD32(&pools->closed, SEQ_CST) == 0) return RM_OK;
     (void)rm_registry_put(pools->registry, ref); /* it may be newer than what rm_pools_close saw */
     return rm_error_set(error, RM_E_CLOSED, 0, pools->name, "the pools are closed");
@@ -4543,22 +4534,6 @@ RM_API rm_status rm_pools_maintain(rm_pools *pools, uint32_t budget, rm_deadline
     if (pools->budget.max != 0) rmi_pools_relieve(&pools->budget); /* a backoff may be over */
     if (visit.status != RM_OK && error != NULL) *error = visit.error;
     return visit.status;
-}
-
-static bool rmi_pools_evict_one(const void *key, size_t size, void *value, void *user) {
-    (void)key, (void)size, (void)user;
-    (void)rm_pool_evict_all((rm_pool *)value);
-    return true;
-}
-
-RM_API rm_status rm_pools_evict_all(rm_pools *pools) {
-    uint32_t made;
-    if (pools == NULL) return RM_E_INVALID;
-    do { /* the walk may miss one that is made meanwhile */
-        made = RMI_LOAD32(&pools->made, SEQ_CST);
-        rm_registry_each(pools->registry, rmi_pools_evict_one, NULL);
-    } while (RMI_LOAD32(&pools->made, SEQ_CST) != made);
-    return RM_OK;
 }
 
 static bool rmi_pools_visit_one(const void *key, size_t size, void *value, void *user) {

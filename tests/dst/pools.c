@@ -640,6 +640,39 @@ DST(hungry, give_up_a_request_while_its_key_goes) {
     finish_keys();
 }
 
+/* ... or ends by itself at that time: its key is held no more, whoever gave it up first. */
+static void a_request_is_given_up_by_two(void) {
+    void (*const threads[])(int) = {gives_up_its_request, gives_up_its_request};
+    begin_keys(1, 1, 2, 0);
+    hold_a();
+    asks("b", &asked[3], NULL);
+    dst_go(2, threads);
+    finish_keys();
+}
+
+static void a_request_is_given_up_beside_its_token(void) {
+    void (*const threads[])(int) = {gives_up_its_request, cancels};
+    token();
+    begin_keys(1, 1, 2, 0);
+    hold_a();
+    asks("b", &asked[3], &giving_up);
+    dst_go(2, threads);
+    finish_token();
+}
+
+static void a_request_is_given_up_beside_its_create(void) {
+    void (*const threads[])(int) = {gives_up_its_request, gives_back};
+    begin_keys(1, 1, 2, 0);
+    hold_a();
+    creates_fail = 1;
+    asks("b", &asked[3], NULL);
+    dst_go(2, threads);
+    finish_keys();
+}
+
+ONE_OF(hungry, give_up_a_request_that_ends, a_request_is_given_up_by_two,
+       a_request_is_given_up_beside_its_token, a_request_is_given_up_beside_its_create)
+
 DST(hungry, are_told_that_the_pools_are_closed) {
     void (*const threads[])(int) = {gives_back, asks_a, asks_b, closes_all};
     begin_keys(1, 1, 2, 2);

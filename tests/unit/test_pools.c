@@ -2378,6 +2378,12 @@ TEST(pools, come_to_every_key_when_upkeep_has_little_time) {
     house_end(&h);
 }
 
+static bool evict_one(const void *key, size_t size, rm_pool *pool, void *user) {
+    (void)key, (void)size, (void)user;
+    CHECK_EQ(RM_OK, rm_pool_evict_all(pool));
+    return true;
+}
+
 TEST(pools, come_to_each_key_once_in_an_upkeep) {
     house h;
     house_init(&h, 1, 0);
@@ -2385,7 +2391,7 @@ TEST(pools, come_to_each_key_once_in_an_upkeep) {
     h.desc.pool.create_backoff_ns = RM_NONE; /* each time it comes to one it tries */
     REQUIRE(house_open(&h));
     CHECK(visit(&h, "a") != 0 && visit(&h, "b") != 0 && visit(&h, "c") != 0);
-    CHECK_EQ(RM_OK, rm_pools_evict_all(h.pools));
+    rm_pools_each(h.pools, evict_one, NULL);
     h.w.create_status = RM_E_REFUSED;
     h.w.creates = 0;
     CHECK_EQ(RM_E_REFUSED, maintain_all(&h));
@@ -2396,35 +2402,6 @@ TEST(pools, come_to_each_key_once_in_an_upkeep) {
     CHECK_EQ(4, h.w.creates);
     CHECK_EQ(RM_E_REFUSED, maintain_all(&h)); /* from the second on */
     CHECK_EQ(7, h.w.creates);
-    house_end(&h);
-}
-
-/* In the destroy_fn of the second key the first makes way for another, in a place that the walk has
-   passed: it is evicted too. */
-static house *evicted;
-static uint32_t evictions;
-static rm_pools_lease made_meanwhile;
-
-static void make_another(world *in) {
-    (void)in;
-    if (++evictions == 2) CHECK_EQ(RM_OK, lend(evicted, "c", &made_meanwhile));
-}
-
-TEST(pools, evict_all_also_under_a_key_that_is_made_meanwhile) {
-    house h;
-    house_init(&h, 1, 0);
-    h.desc.max_keys = 2;
-    REQUIRE(house_open(&h));
-    CHECK_EQ(RM_E_INVALID, rm_pools_evict_all(NULL));
-    CHECK(visit(&h, "a") != 0 && visit(&h, "b") != 0);
-    evicted = &h;
-    evictions = 0;
-    h.w.inside_all = make_another;
-    CHECK_EQ(RM_OK, rm_pools_evict_all(h.pools));
-    h.w.inside_all = NULL;
-    CHECK(made_meanwhile.pool != NULL);
-    back(&h, &made_meanwhile, RM_RELEASE_OK);
-    CHECK_EQ(h.w.created, h.w.destroyed);
     house_end(&h);
 }
 
