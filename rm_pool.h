@@ -707,11 +707,12 @@ RM_API rm_status rm_pools_destroy(rm_pools *pools);
 RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *error);
 
 /* Borrows a resource of a key. A deadline made of RM_NOWAIT ends what is idle under other keys, too,
-   if there is no place under max_total. desc.pool.acquire_timeout_ns does not count. cancel may be
+   if max_total is used up. desc.pool.acquire_timeout_ns does not count. cancel may be
    NULL.
    Returns: as rm_pool_acquire_until; RM_E_DEADLOCK also for a thread that holds a lease of another
    key when all max_total are taken; RM_E_FULL also when max_keys are in use (upkeep uses the key
-   that it looks at) or being made; RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's status.
+   that it looks at) or being made; RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's
+   status.
    Threads: any. Blocks: up to the deadline, and in the hooks. Allocates: for a new key.
    Owns: the caller; rm_pools_release. Cost: O(max_keys) when full. */
 RM_API RM_MUST_USE rm_status rm_pools_acquire(rm_pools *pools, const void *key, size_t size,
@@ -1413,7 +1414,7 @@ static inline uint32_t rmi_pool_surplus(rm_pool *pool) {
     return max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle;
 }
 
-/* Does the guard of a slot's endpoint refuse just now, so that nobody may have what is idle in it? */
+/* Does the guard of a slot's endpoint refuse just now? Then nobody may have what is idle in it. */
 static bool rmi_pool_is_shut(rm_pool *pool, rmi_slot *slot) {
     const int64_t shut = (int64_t)RMI_LOAD64(&rmi_pool_endpoint_of(pool, slot)->shut_ns, SEQ_CST);
     return shut != 0 && shut > rm_now(pool->env.clock);
@@ -3942,7 +3943,7 @@ static bool rmi_pools_unhold(rm_pool *pool) {
     return held;
 }
 
-/* Takes a place, for an acquire that wants none any more then, or (NULL) for nobody. */
+/* Takes a place, for an acquire that wants none any more then, or for upkeep. */
 static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wish) {
     bool got;
     rm_mutex_lock(&budget->mutex);
@@ -3950,7 +3951,7 @@ static bool rmi_budget_take(rmi_budget *budget, rm_pool *pool, rmi_pool_wish *wi
     if (got) {
         (void)RMI_ADD32(&budget->used, 1u, SEQ_CST);
         rmi_budget_turn(budget, pool);
-        if (wish != NULL && wish->counted) rmi_budget_count_out(budget, pool, wish);
+        if (wish->counted) rmi_budget_count_out(budget, pool, wish);
     }
     rm_mutex_unlock(&budget->mutex);
     return got;
@@ -4286,6 +4287,7 @@ RM_API rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out, rm_e
     if (pools == NULL) return rm_error_set(error, RM_E_NOMEM, 0, "pools", "no memory");
     memset(pools, 0, sizeof *pools);
     pools->desc = *desc;
+    if (desc->max_keys == 0) pools->desc.max_keys = 1024;
     pools->env = env;
     pools->number = RMI_ADD32(&rmi_pool_numbers, 1u, RELAXED) + 1u;
     pools->budget.max = desc->max_total;
@@ -4297,7 +4299,7 @@ RM_API rm_status rm_pools_create(const rm_pools_desc *desc, rm_pools **out, rm_e
     if (desc->pool.name != NULL) pools->desc.pool.name = pools->pool_name;
     memset(&keys, 0, sizeof keys);
     keys.env = &pools->env;
-    keys.max_entries = desc->max_keys;
+    keys.max_entries = pools->desc.max_keys;
     keys.create_fn = rmi_pools_open;
     keys.destroy_fn = rmi_pools_shut;
     keys.evictable_fn = rmi_pools_evictable;
@@ -4334,7 +4336,7 @@ static rm_status rmi_pools_get(rm_pools *pools, const void *key, size_t size, rm
     if (status == RM_E_FULL)
         return rm_error_set(error, status, 0, pools->name,
                             "all %u keys are in use or being made; raise max_keys",
-                            pools->desc.max_keys == 0 ? 1024u : pools->desc.max_keys);
+                            pools->desc.max_keys);
     if (status != RM_OK) return status;
     pool = (rm_pool *)ref->value;
     RMI_STORE64(&pool->key, (uint64_t)ref->slot << 32 | ref->generation, RELAXED);

@@ -216,8 +216,7 @@ static const char *overslept(void *user) {
     if (idle > rmi_pool_size(pool->sizes, 3)) return "more is idle than max_idle";
     if ((pool->epoch & RMI_EPOCH_STOPPED) != 0 || pool->queue.head == NULL) return NULL;
     if (idle > 0) return "a waiter sleeps beside an idle resource";
-    if (rmi_pool_has_room(pool, true, population))
-        return "a waiter sleeps although there is room";
+    if (rmi_pool_has_room(pool, true, population)) return "a waiter sleeps although there is room";
     return NULL;
 }
 

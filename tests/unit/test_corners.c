@@ -2432,7 +2432,7 @@ TEST(pools, say_what_their_statistics_are) {
     REQUIRE(rm_pools_create(&desc, &pools, NULL) == RM_OK);
     CHECK_STR("gauge rm_pools_keys: Keys that have a pool.\n"
               "gauge rm_pools_resources: Resources of all keys.\n"
-              "gauge rm_pools_waiting: Acquires that wait for a place under the common bound.\n",
+              "gauge rm_pools_waiting: Acquires in the queues of all keys.\n",
               descriptions(rm_pools_resource(pools)));
     CHECK_EQ(RM_OK, rm_pools_destroy(pools));
 }

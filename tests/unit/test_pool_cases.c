@@ -1111,8 +1111,8 @@ TEST(pool_cases, does_not_hide_the_cause_behind_a_timeout) {
     caller_queue(&c, &w, RM_MS(5), 1); /* now nobody tries: it waits for the lease */
     pass(&w, RM_MS(5));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&c));
-    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; 5 ms ago: "
-              "nobody listens",
+    CHECK_STR("no resource: 1 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; "
+              "5 ms ago: nobody listens",
               c.error.message);
     CHECK_EQ(111, c.error.native);
     give(&w, &lease, RM_RELEASE_OK);

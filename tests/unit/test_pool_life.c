@@ -1677,8 +1677,8 @@ TEST(pool_suspend, lets_acquires_wait_and_leaves_the_leases) {
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool));
     CHECK_EQ(RM_OK, rm_pool_suspend(w.pool)); /* which it is already */
     CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w.pool, RM_NOWAIT, &other, &error));
-    CHECK_STR("no resource: 1 in use, 2 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 3; suspended, "
-              "rm_pool_resume lends again",
+    CHECK_STR("no resource: 1 in use, 2 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 3; "
+              "suspended, rm_pool_resume lends again",
               error.message);
     caller_queue(&a, &w, RM_FOREVER, 1);
     caller_queue(&b, &w, RM_SEC(1), 2);
@@ -1688,8 +1688,8 @@ TEST(pool_suspend, lets_acquires_wait_and_leaves_the_leases) {
     CHECK_EQ(2, stats_of(&w).waiting);
     pass(&w, RM_SEC(1));
     CHECK_EQ(RM_E_TIMEOUT, caller_join(&b));
-    CHECK_STR("no resource: 0 in use, 3 idle, 0 creating, 0 checking, 0 closing, 1 waiting, max 3; suspended, "
-              "rm_pool_resume lends again",
+    CHECK_STR("no resource: 0 in use, 3 idle, 0 creating, 0 checking, 0 closing, 1 waiting, max 3; "
+              "suspended, rm_pool_resume lends again",
               b.error.message);
     CHECK_EQ(RM_OK, rm_pool_resume(w.pool));
     CHECK_EQ(RM_OK, caller_join(&a));

@@ -2196,10 +2196,9 @@ TEST(pools, say_that_the_common_bound_is_reached) {
     REQUIRE(house_begin(&h, 2, 1));
     CHECK_EQ(RM_OK, lend(&h, "a", &a));
     CHECK_EQ(RM_E_TIMEOUT, get(&h, "b", RM_NOWAIT, &b, &error));
-    CHECK_STR(
-        "no resource: 0 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; all 1 of "
-        "max_total are taken by this and other keys",
-        error.message);
+    CHECK_STR("no resource: 0 in use, 0 idle, 0 creating, 0 checking, 0 closing, 0 waiting, max 2; "
+              "all 1 of max_total are taken by this and other keys",
+              error.message);
     back(&h, &a, RM_RELEASE_OK);
     house_end(&h);
     REQUIRE(house_begin(&h, 1, 2));
@@ -2251,6 +2250,48 @@ TEST(pools, share_what_is_idle_under_a_key_that_a_hook_holds_up) {
         leave(&other);
         house_end(&h);
     }
+}
+
+/* ... but not for one that has as many, nor for one that has its own max. */
+TEST(pools, keep_what_is_idle_under_a_key_that_a_hook_holds_up_from_the_rich) {
+    rm_pools_lease a[4], b, d;
+    guest poor, rich, full;
+    visitor v;
+    gate g;
+    uint32_t i;
+    rm_pool *of_a;
+    house h;
+    REQUIRE(house_begin(&h, 5, 7));
+    h.open_max = 1;
+    CHECK_EQ(RM_OK, lend(&h, "d", &d));
+    h.open_max = 0;
+    CHECK_EQ(2, visit(&h, "c"));
+    CHECK_EQ(RM_OK, lend(&h, "b", &b));
+    for (i = 0; i < 4; ++i)
+        CHECK_EQ(RM_OK, lend(&h, "a", &a[i]));
+    of_a = a[0].pool;
+    gate_init(&g);
+    SET(h.w.next_destroy, &g);
+    visitor_start(&v, &h, "a", RM_SEC(1));
+    gate_await(&g, 1);
+    back_both(&h, &a[0], &a[1]);
+    guest_ask(&full, &h, "d");
+    guest_ask(&poor, &h, "b");
+    CHECK(poor.holds);
+    CHECK_EQ(1, idle_under(of_a)); /* 3 of a and 2 of b */
+    guest_ask(&rich, &h, "b");
+    CHECK(full.waits && rich.waits);
+    CHECK_EQ(1, idle_under(of_a));
+    gate_open(&g);
+    CHECK_EQ(RM_OK, visitor_join(&v));
+    gate_done(&g);
+    back(&h, &v.lease, RM_RELEASE_OK);
+    back_both(&h, &a[2], &a[3]);
+    back_both(&h, &b, &d);
+    leave(&full);
+    leave(&poor);
+    leave(&rich);
+    house_end(&h);
 }
 
 /* x makes room, and on its way comes to make what y waits for, which takes its time. */
@@ -2475,13 +2516,18 @@ TEST(pools, say_that_all_keys_are_in_use) {
     house_end(&h);
 }
 
-TEST(pools, that_are_closed_are_not_healthy_even_without_a_key) {
+TEST(pools, are_as_healthy_as_the_worst_and_not_at_all_when_closed) {
     rm_resource resource;
+    rm_pools_lease lease;
     rm_error error;
     house h;
     REQUIRE(house_begin(&h, 1, 1));
     resource = rm_pools_resource(h.pools);
     CHECK_EQ(RM_HEALTH_HEALTHY, resource.health_fn(resource.user, &error));
+    CHECK_EQ(RM_OK, lend(&h, "a", &lease));
+    CHECK_EQ(RM_OK, rm_pool_suspend(lease.pool));
+    CHECK_EQ(RM_HEALTH_DEGRADED, resource.health_fn(resource.user, NULL));
+    back(&h, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_pools_close(h.pools, RM_NOWAIT, NULL));
     CHECK_EQ(RM_HEALTH_UNHEALTHY, resource.health_fn(resource.user, &error));
     CHECK_STR("the pools are closed", error.message);
