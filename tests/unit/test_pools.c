@@ -20,6 +20,7 @@ typedef struct server {
     watch seen;
     uint32_t creates, created, destroyed, validates, resets, classified, reclaimed, discarded;
     rm_status status; /* of its creates */
+    int64_t takes_ns; /* each of them */
 } server;
 
 typedef struct cluster {
@@ -33,6 +34,7 @@ static rm_status server_create(void **resource, rm_deadline deadline, rm_error *
     thing *t;
     (void)deadline;
     ADD(s->creates, 1);
+    pass(s->w, s->takes_ns);
     if (s->status != RM_OK) return rm_error_set(error, s->status, 0, "server", "nobody listens");
     t = (thing *)calloc(1, sizeof *t);
     if (t == NULL) return RM_E_NOMEM;
@@ -419,23 +421,38 @@ TEST(endpoints, that_are_well_are_prewarmed_beside_others) {
     }
 }
 
-/* Refuses, and takes longer for it than an endpoint is passed over. */
+/* Refuses, and may take longer for it than an endpoint is passed over. */
 typedef struct sluggard {
     world *w;
     rm_guard guard;
+    int64_t takes_ns;
     uint32_t asked;
 } sluggard;
 
 static rm_status sluggard_admit(rm_permit *permit, rm_error *error, void *user) {
     sluggard *s = (sluggard *)user;
     (void)permit;
-    pass(s->w, RM_MS(20));
+    pass(s->w, s->takes_ns);
     if (++s->asked > 100) return RM_OK; /* else it would never end */
     return rm_error_set(error, RM_E_REJECTED, 0, "guard", "no");
 }
 
 static void sluggard_report(rm_permit *permit, rm_outcome outcome, void *user) {
     (void)permit, (void)outcome, (void)user;
+}
+
+/* The first `count` servers have such guards. */
+static void cluster_guard_slowly(cluster *c, sluggard *guards, uint32_t count, int64_t takes_ns) {
+    uint32_t i;
+    memset(guards, 0, count * sizeof *guards);
+    for (i = 0; i < count; ++i) {
+        guards[i].w = &c->w;
+        guards[i].guard.admit_fn = sluggard_admit;
+        guards[i].guard.report_fn = sluggard_report;
+        guards[i].guard.user = &guards[i];
+        guards[i].takes_ns = takes_ns;
+        c->endpoints[i].guard = &guards[i].guard;
+    }
 }
 
 static rm_status took_in_vain;
@@ -455,21 +472,14 @@ static rm_status take_async(cluster *c) {
 }
 
 TEST(endpoints, are_asked_once_each_however_long_their_guards_take) {
-    uint32_t i, how;
+    uint32_t how;
     for (how = 0; how < 5; ++how) {
         sluggard guards[2];
         rm_lease lease;
         cluster c;
         cluster_init(&c, 2, 2);
         c.w.desc.min_idle = 1;
-        memset(guards, 0, sizeof guards);
-        for (i = 0; i < 2; ++i) {
-            guards[i].w = &c.w;
-            guards[i].guard.admit_fn = sluggard_admit;
-            guards[i].guard.report_fn = sluggard_report;
-            guards[i].guard.user = &guards[i];
-            c.endpoints[i].guard = &guards[i].guard;
-        }
+        cluster_guard_slowly(&c, guards, 2, RM_MS(20));
         REQUIRE(world_open(&c.w));
         memset(&lease, 0, sizeof lease);
         CHECK_EQ(RM_E_REJECTED, how == 0   ? take(&c.w, &lease)
@@ -904,6 +914,297 @@ TEST(endpoints, are_checked) {
     c.w.desc.endpoints = many;
     c.w.desc.endpoint_count = 64;
     REQUIRE(world_open(&c.w));
+    world_end(&c.w);
+}
+
+/* ---- endpoints that take longer to fail than their backoff lasts ---- */
+
+/* All but the last of `count` servers are down; of that one two are lent. */
+static bool begin_with_one_well(cluster *c, uint32_t count, rm_lease leases[2]) {
+    uint32_t i;
+    cluster_init(c, count, 8);
+    c->w.desc.min_idle = 2; /* for upkeep, where there is any */
+    if (!world_open(&c->w)) return false;
+    for (i = 0; i + 1 < count; ++i)
+        c->servers[i].status = RM_E_REFUSED;
+    for (i = 0; i < 2; ++i) {
+        if (!CHECK_EQ(RM_OK, take_for(&c->w, RM_SEC(1), &leases[i]))) return false;
+        CHECK_EQ(count - 1, slot_server(c, &leases[i]));
+    }
+    return true;
+}
+
+/* Two of three are down, and take so long to say so; at the third one is lent and one is idle. */
+static bool begin_with_two_down(cluster *c, int64_t takes_ns, rm_lease *lease) {
+    rm_lease leases[2];
+    uint32_t i;
+    if (!begin_with_one_well(c, 3, leases)) return false;
+    *lease = leases[0];
+    give(&c->w, &leases[1], RM_RELEASE_OK);
+    pass(&c->w, RM_SEC(20)); /* their backoffs are over */
+    for (i = 0; i < 3; ++i)
+        c->servers[i].creates = 0;
+    c->servers[0].takes_ns = c->servers[1].takes_ns = takes_ns;
+    return true;
+}
+
+static void check_creates(const cluster *c, uint32_t one, uint32_t two, uint32_t three) {
+    CHECK_EQ(one, c->servers[0].creates);
+    CHECK_EQ(two, c->servers[1].creates);
+    CHECK_EQ(three, c->servers[2].creates);
+}
+
+/* Gives back what was lent by the third server, if there is any. */
+static void give_of_third(cluster *c, rm_lease *lease) {
+    if (!CHECK(lease->resource != NULL)) return;
+    CHECK_EQ(2, slot_server(c, lease));
+    give(&c->w, lease, RM_RELEASE_OK);
+}
+
+TEST(endpoints, that_are_down_are_asked_once_each_by_an_acquire) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) { /* a second for each, or more than the longest backoff */
+        rm_lease lease, more;
+        cluster c;
+        REQUIRE(begin_with_two_down(&c, how == 0 ? RM_SEC(1) : RM_SEC(6), &lease));
+        CHECK_EQ(RM_OK, take_for(&c.w, RM_SEC(600), &more)); /* what is idle at the third */
+        check_creates(&c, 1, 1, 0);
+        give_of_third(&c, &more);
+        give(&c.w, &lease, RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+TEST(endpoints, that_are_down_are_asked_once_each_by_an_asynchronous_acquire) {
+    rm_pool_request request;
+    rm_lease lease, more;
+    cluster c;
+    REQUIRE(begin_with_two_down(&c, RM_SEC(6), &lease));
+    memset(&more, 0, sizeof more);
+    took_in_vain = RM_E_INTERNAL;
+    CHECK_EQ(RM_OK,
+             rm_pool_acquire_async(c.w.pool, &request, rm_deadline_after(&c.w.clock, RM_SEC(600)),
+                                   NULL, note_lease, NULL, &more));
+    CHECK_EQ(RM_OK, took_in_vain);
+    check_creates(&c, 1, 1, 0); /* in the thread that asks */
+    give_of_third(&c, &more);
+    give(&c.w, &lease, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+TEST(endpoints, that_are_down_are_asked_once_each_for_the_minimum_and_by_prewarm) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) {
+        rm_lease lease;
+        cluster c;
+        REQUIRE(begin_with_two_down(&c, RM_SEC(1), &lease));
+        if (how == 0) CHECK_EQ(RM_E_REFUSED, maintain(&c.w)); /* it tells the first failure */
+        if (how == 1) CHECK_EQ(RM_OK, rm_pool_prewarm(c.w.pool, 2, never, NULL, NULL));
+        check_creates(&c, 1, 1, 1);
+        CHECK_EQ(2, stats_of(&c.w).idle);
+        give(&c.w, &lease, RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+/* A create cancels the acquire that it is for. */
+static struct {
+    rm_cancel token;
+    uint32_t at, calls; /* in which of its calls */
+} cancelling;
+
+static rm_status server_create_cancelled(void **resource, rm_deadline deadline, rm_error *error,
+                                         void *user) {
+    if (++cancelling.calls == cancelling.at) rm_cancel_request(&cancelling.token);
+    if (cancelling.calls > 100) ((server *)user)->status = RM_OK; /* else it would never end */
+    return server_create(resource, deadline, error, user);
+}
+
+static void cancelling_begin(cluster *c, uint32_t at) {
+    CHECK_EQ(RM_OK, rm_cancel_init(&cancelling.token));
+    cancelling.at = at;
+    cancelling.calls = 0;
+    c->w.desc.create_fn = server_create_cancelled;
+}
+
+TEST(endpoints, that_are_down_hold_no_acquire_that_was_cancelled) {
+    uint32_t at;
+    for (at = 1; at <= 2; ++at) { /* at the first that is down, or at the second */
+        rm_lease lease;
+        rm_error error;
+        cluster c;
+        cluster_init(&c, 3, 8);
+        cancelling_begin(&c, at);
+        REQUIRE(world_open(&c.w));
+        c.servers[0].status = c.servers[1].status = RM_E_REFUSED;
+        c.servers[0].takes_ns = c.servers[1].takes_ns = RM_SEC(6);
+        memset(&lease, 0, sizeof lease);
+        CHECK_EQ(RM_E_CANCELLED,
+                 rm_pool_acquire_until(c.w.pool, never, &cancelling.token, &lease, &error));
+        check_creates(&c, 1, at - 1, 0); /* it goes on to no other */
+        if (lease.resource != NULL) give(&c.w, &lease, RM_RELEASE_OK);
+        CHECK_EQ(RM_OK, rm_cancel_destroy(&cancelling.token));
+        world_end(&c.w);
+    }
+}
+
+/* The first two of three refuse, and take so long for it from now on; one of the third is lent. */
+static bool begin_with_two_slow_guards(cluster *c, sluggard guards[2], rm_lease *lease) {
+    cluster_guard_slowly(c, guards, 2, 0);
+    if (!world_open(&c->w) || !CHECK_EQ(RM_OK, take(&c->w, lease))) return false;
+    CHECK_EQ(2, slot_server(c, lease));
+    guards[0].takes_ns = guards[1].takes_ns = RM_MS(20);
+    guards[0].asked = guards[1].asked = 0;
+    return true;
+}
+
+/* With something idle there, or with room for one. */
+TEST(endpoints, that_refuse_slowly_do_not_keep_an_acquire_from_a_third) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) {
+        sluggard guards[2];
+        rm_lease leases[2], more;
+        cluster c;
+        cluster_init(&c, 3, how == 0 ? 8 : 1);
+        c.w.desc.overflow = how; /* overflow comes after all that may be idle: a second round */
+        REQUIRE(begin_with_two_slow_guards(&c, guards, &leases[0]));
+        if (how == 0) CHECK_EQ(RM_OK, take(&c.w, &leases[1]));
+        if (how == 0) give(&c.w, &leases[1], RM_RELEASE_OK);
+        pass(&c.w, RM_SEC(1));
+        CHECK_EQ(RM_OK, take_for(&c.w, RM_SEC(5), &more));
+        CHECK_EQ(2, c.servers[2].created);
+        give_of_third(&c, &more);
+        give(&c.w, &leases[0], RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+/* The guard of the first refuses slowly; the second, whose create fails, has one that is lent. */
+TEST(endpoints, that_refuse_slowly_are_not_all_when_another_fails) {
+    sluggard guard;
+    rm_lease lease, more;
+    cluster c;
+    cluster_init(&c, 2, 4);
+    cluster_guard_slowly(&c, &guard, 1, 0);
+    REQUIRE(world_open(&c.w));
+    take_at(&c, &lease, 1);
+    guard.takes_ns = RM_MS(50);
+    c.servers[1].status = RM_E_REFUSED;
+    c.servers[1].takes_ns = RM_SEC(1);
+    pass(&c.w, RM_SEC(1));
+    CHECK_EQ(RM_E_REFUSED, take_for(&c.w, RM_SEC(30), &more));
+    CHECK_EQ(0, stats_of(&c.w).rejected);
+    give(&c.w, &lease, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+/* ---- what is idle at one endpoint while another fails, refuses or has the balance ---- */
+
+TEST(endpoints, lend_what_is_idle_at_another_when_a_create_fails) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) { /* by a try, or after the other one failed, too, long ago */
+        rm_lease leases[2], more;
+        cluster c;
+        REQUIRE(begin_with_one_well(&c, 2, leases));
+        pass(&c.w, RM_SEC(10));
+        c.servers[1].status = how == 1 ? RM_E_FAILED : RM_OK;
+        if (how == 1) CHECK(take_for(&c.w, RM_MS(1), &more) != RM_OK);
+        c.servers[1].status = RM_OK;
+        give(&c.w, &leases[1], RM_RELEASE_OK);
+        pass(&c.w, RM_MINUTES(5));
+        c.servers[0].creates = 0;
+        CHECK_EQ(RM_OK, take_for(&c.w, how == 0 ? RM_NOWAIT : RM_SEC(30), &more));
+        CHECK_EQ(1, c.servers[0].creates);
+        CHECK_EQ(2, c.servers[1].created);
+        if (more.resource != NULL) give(&c.w, &more, RM_RELEASE_OK);
+        give(&c.w, &leases[0], RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+TEST(endpoints, make_no_overflow_while_something_is_idle_at_another) {
+    rm_lease leases[2];
+    cluster c;
+    cluster_init(&c, 2, 2);
+    c.w.desc.overflow = 1;
+    REQUIRE(world_open(&c.w));
+    c.servers[0].status = RM_E_REFUSED;
+    CHECK_EQ(RM_OK, take_for(&c.w, RM_SEC(1), &leases[0]));
+    CHECK_EQ(RM_OK, take_for(&c.w, RM_SEC(1), &leases[1]));
+    give_many(&c.w, leases, 2);
+    c.servers[0].status = RM_OK; /* it is back, and has the least in use */
+    pass(&c.w, RM_SEC(10));
+    take_many(&c.w, leases, 2);
+    CHECK_EQ(2, c.servers[1].created);
+    CHECK_EQ(0, c.servers[0].created); /* it would be ended with its lease, each time */
+    give_many(&c.w, leases, 2);
+    world_end(&c.w);
+}
+
+TEST(endpoints, make_no_overflow_in_turn_while_something_is_idle) {
+    uint32_t i;
+    rm_lease kept, lease;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    c.w.desc.balance = RM_POOL_ROUND_ROBIN;
+    c.w.desc.overflow = 1;
+    REQUIRE(world_open(&c.w));
+    take_at(&c, &kept, 0);
+    for (i = 0; i < 4; ++i) { /* the first has its turn, but nothing idle, in every second */
+        take_at(&c, &lease, 1);
+        give(&c.w, &lease, RM_RELEASE_OK);
+    }
+    CHECK_EQ(2, c.w.created);
+    give(&c.w, &kept, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+/* The guard of the second refuses: there is nothing to try after the create of the first. */
+TEST(endpoints, tell_the_guard_of_the_pool_of_a_failed_create_beside_one_that_refuses) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) {
+        uint32_t i;
+        rm_lease lease;
+        watch all;
+        cluster c;
+        cluster_init(&c, 2, 2);
+        cluster_guard(&c, 2);
+        c.w.desc.guard = watch_init(&all);
+        REQUIRE(world_open(&c.w));
+        c.servers[0].status = RM_E_REFUSED;
+        c.servers[0].takes_ns = RM_SEC(1);
+        c.servers[1].seen.refuses = true;
+        for (i = 1; i <= 3; ++i) {
+            CHECK_EQ(RM_E_REFUSED, how == 0 ? take_for(&c.w, RM_SEC(30), &lease) : take_async(&c));
+            CHECK_EQ(i, c.servers[0].creates);
+            CHECK_REPORTS(all, 0, i, 0);
+            pass(&c.w, RM_SEC(10));
+        }
+        CHECK_EQ(0, stats_of(&c.w).failed_fast); /* each was tried */
+        world_end(&c.w);
+    }
+}
+
+static void slow_destroy(void *resource, void *user) {
+    pass(((server *)user)->w, RM_SEC(10));
+    server_destroy(resource, user);
+}
+
+/* The first refuses and its idle resource makes way, which takes more time than there is. */
+TEST(endpoints, make_way_in_the_time_that_the_acquire_has) {
+    rm_lease lease;
+    cluster c;
+    cluster_init(&c, 2, 1);
+    cluster_guard(&c, 2);
+    c.w.desc.destroy_fn = slow_destroy;
+    REQUIRE(world_open(&c.w));
+    take_at(&c, &lease, 0);
+    give(&c.w, &lease, RM_RELEASE_OK);
+    c.servers[0].seen.refuses = true;
+    c.servers[1].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_TIMEOUT, take_for(&c.w, RM_SEC(5), &lease));
+    CHECK_EQ(1, c.servers[0].destroyed);
+    CHECK_EQ(0, c.servers[1].creates);
     world_end(&c.w);
 }
 
