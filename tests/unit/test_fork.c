@@ -362,6 +362,49 @@ TEST(fork, a_pool_forgets_who_waits) {
     keep_end();
 }
 
+/* Forks in its acquired_fn; what follows is the child's. */
+static void fork_in_callback(rm_status status, const rm_lease *lease, const rm_error *error,
+                             void *user) {
+    (void)lease, (void)error;
+    CHECK_EQ(RM_OK, status);
+    CHECK_EQ(RM_OK, rm_pool_after_fork_child((rm_pool *)user));
+}
+
+/* One is called, and with `behind` another is due after it. */
+static void check_fork_in_callback(bool behind) {
+    const rm_env env = keeping();
+    const rm_deadline never = {0};
+    rm_pool *pool = pool_make(&env);
+    rm_pool_request forks, other;
+    rm_pool_stats stats;
+    rm_lease lease[2];
+    REQUIRE(pool != NULL);
+    requests_done = 0;
+    CHECK_EQ(RM_OK, rm_pool_suspend(pool));
+    CHECK_EQ(RM_OK, rm_pool_acquire_async(pool, &forks, never, NULL, fork_in_callback, NULL, pool));
+    if (behind)
+        CHECK_EQ(RM_OK, rm_pool_acquire_async(pool, &other, never, NULL, request_done, NULL, pool));
+    CHECK_EQ(RM_OK, rm_pool_resume(pool)); /* both are served in here */
+    CHECK_EQ(0, requests_done);
+    CHECK_EQ(RM_OK, rm_pool_stats_get(pool, &stats));
+    CHECK_EQ(2, stats.empty);
+    CHECK_EQ(0, stats.created + stats.acquired);
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease[0], NULL));
+    CHECK_EQ(RM_OK, rm_pool_acquire(pool, RM_NOWAIT, &lease[1], NULL));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease[0], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_release(pool, &lease[1], RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pool_destroy(pool));
+    keep_end();
+}
+
+TEST(fork, in_an_acquired_fn_leaves_a_pool_that_can_be_destroyed) {
+    check_fork_in_callback(false);
+}
+
+TEST(fork, in_an_acquired_fn_forgets_the_request_that_is_due_behind_it) {
+    check_fork_in_callback(true);
+}
+
 static rm_status make_or_refuse(void **resource, rm_deadline deadline, rm_error *error,
                                 void *user) {
     const bool *refuses = (const bool *)user;
@@ -490,6 +533,53 @@ TEST(fork, pools_of_keys_forget_who_waits) {
     CHECK_EQ(RM_OK, rm_pools_destroy(pools));
     keep_end();
 }
+
+#ifndef RM_NO_TLS /* without it callbacks nest, and none is due behind another */
+/* Asks for another under its key, and forks while that one is due. */
+struct key_forks {
+    rm_pools *pools;
+    rm_pools_request mine, due;
+    int calls, due_calls;
+};
+
+static void key_forks_inside(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                             void *user) {
+    const rm_deadline never = {0};
+    struct key_forks *f = (struct key_forks *)user;
+    (void)lease, (void)error;
+    CHECK_EQ(RM_OK, status);
+    ++f->calls;
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(f->pools, &f->due, "a", 1, never, NULL, key_request_done,
+                                           NULL, &f->due_calls));
+    CHECK_EQ(RM_OK, rm_pools_after_fork_child(f->pools));
+}
+
+TEST(fork, in_an_acquired_fn_of_a_key_forgets_the_request_that_is_due_behind_it) {
+    const rm_env env = keeping();
+    const rm_deadline never = {0};
+    rm_pools_desc desc;
+    rm_pools_lease lease;
+    struct key_forks f;
+    int keys = 0;
+    memset(&f, 0, sizeof f);
+    memset(&desc, 0, sizeof desc);
+    desc.pool.env = &env;
+    desc.pool.max = 2;
+    desc.pool.create_fn = make;
+    desc.max_total = 2;
+    REQUIRE(rm_pools_create(&desc, &f.pools, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_pools_acquire_async(f.pools, &f.mine, "a", 1, never, NULL, key_forks_inside,
+                                           NULL, &f));
+    CHECK_EQ(1, f.calls);
+    CHECK_EQ(0, f.due_calls);
+    rm_pools_each(f.pools, count_key, &keys);
+    CHECK_EQ(0, keys);
+    REQUIRE(rm_pools_acquire(f.pools, "a", 1, never, NULL, &lease, NULL) == RM_OK);
+    CHECK_EQ(RM_OK, rm_pools_release(f.pools, &lease, RM_RELEASE_OK));
+    CHECK_EQ(RM_OK, rm_pools_destroy(f.pools));
+    keep_end();
+}
+#endif
 
 TEST(fork, a_cache_starts_afresh) {
     const rm_env env = keeping();
