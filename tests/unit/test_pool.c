@@ -639,6 +639,32 @@ TEST(pool, says_in_a_timeout_what_is_going_on) {
     world_end(&w);
 }
 
+static char said[160]; /* to who asked while a resource was checked */
+
+static void ask_beside_a_check(world *w) {
+    rm_lease other;
+    rm_error error;
+    CHECK_EQ(RM_E_BUSY, rm_pool_acquire(w->pool, RM_NOWAIT, &other, &error));
+    copy(said, sizeof said, error.message);
+}
+
+TEST(pool, says_that_what_is_not_there_is_checked) {
+    world w;
+    rm_lease lease;
+    world_start(&w, 1);
+    w.desc.validate_fn = thing_validate;
+    w.desc.validate_after_ns = RM_STRICT;
+    REQUIRE(world_open(&w));
+    fill(&w, 1);
+    w.inside_all = ask_beside_a_check;
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    w.inside_all = NULL;
+    CHECK_STR("no resource: 0 in use, 0 idle, 0 creating, 1 checking, 0 closing, 0 waiting, max 1",
+              said);
+    give(&w, &lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
 /* The head goes away, by its token or its deadline, in the moment that its unit comes. */
 TEST(pool, passes_on_what_came_for_a_waiter_that_is_going) {
     world w;

@@ -1477,6 +1477,36 @@ TEST(pool_prewarm, stops_at_the_first_failed_create_and_says_what_it_made) {
     world_end(&w);
 }
 
+/* The first create finds out alone. Its threads, if it had any, would meet an endpoint that is
+   tried by another, and give up with what was wrong before. */
+TEST(pool_prewarm, of_a_server_that_is_well_again_makes_all) {
+    world w;
+    gate g;
+    warming m;
+    uint32_t i;
+    world_init(&w, 8);
+    w.create_status = RM_E_REFUSED;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_E_REFUSED, rm_pool_prewarm(w.pool, 4, never, NULL, NULL));
+    w.create_status = RM_OK;
+    w.creates = 0;
+    pass(&w, RM_MINUTES(1)); /* the backoff is over */
+    gate_init(&g);
+    w.at_create = &g;
+    warming_start(&m, &w, 4);
+    gate_await(&g, 1);
+    for (i = 0; i < 10000; ++i)
+        relax(); /* lets them come and go */
+    CHECK_EQ(1, GET(w.creates));
+    gate_open(&g);
+    rm_thread_join(&m.thread);
+    CHECK_EQ(RM_OK, m.status);
+    CHECK_EQ(4, m.made);
+    CHECK_EQ(4, w.creates);
+    gate_done(&g);
+    world_end(&w);
+}
+
 TEST(pool_prewarm, serves_those_who_wait) {
     world w;
     caller a;
@@ -2267,6 +2297,22 @@ TEST(pool_events, tell_each_step_in_order) {
     world_end(&w);
 }
 
+TEST(pool_events, of_a_timeout_has_its_error_though_the_caller_wants_none) {
+    world w;
+    rm_lease lease, other;
+    world_init(&w, 1);
+    w.desc.event_fn = world_event;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, rm_deadline_after(&w.clock, RM_NOWAIT),
+                                                 NULL, &other, NULL));
+    check_note(&w.notes[w.noted - 1], RM_POOL_EVENT_TIMEOUT, 0, NULL, 0);
+    CHECK_EQ(RM_E_TIMEOUT, w.notes[w.noted - 1].status);
+    CHECK(w.notes[w.noted - 1].message[0] != '\0');
+    give(&w, &lease, RM_RELEASE_OK);
+    world_end(&w);
+}
+
 static void event_frees(const rm_pool_event *event, void *user) {
     world_event(event, user);
     if (event->kind == RM_POOL_EVENT_DESTROYED) free(event->data);
@@ -2401,6 +2447,20 @@ TEST(pool_nested, is_refused_only_where_it_would_wait) {
     give(&w, &lease, RM_RELEASE_OK);
     CHECK_EQ(RM_OK, rm_pool_acquire(w.pool, RM_FOREVER, &lease, &error));
     give_both(&w, &lease, &a.lease);
+    world_end(&w);
+}
+
+TEST(pool_nested, is_no_deadlock_for_a_deadline_that_does_not_wait) {
+    world w;
+    rm_lease lease, other;
+    rm_error error;
+    world_init(&w, 1);
+    w.desc.refuse_nested = true;
+    REQUIRE(world_open(&w));
+    CHECK_EQ(RM_OK, take(&w, &lease));
+    CHECK_EQ(RM_E_TIMEOUT, rm_pool_acquire_until(w.pool, rm_deadline_after(&w.clock, RM_NOWAIT),
+                                                 NULL, &other, &error));
+    give(&w, &lease, RM_RELEASE_OK);
     world_end(&w);
 }
 
