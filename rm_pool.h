@@ -623,8 +623,8 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
    copy, destroy_fn is not called, which would say goodbye on a connection that the parent still
    uses. Leases are stale, and acquired_fn is not called for requests from before.
    Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
-   Threads: the child's only one, outside all hooks but acquired_fn. Blocks: in discard_fn.
-   Allocates: no. Cost: O(capacity). */
+   Threads: the child's only one, outside all hooks but acquired_fn (the call that it is in goes on
+   in the child, rm_pool_close too). Blocks: in discard_fn. Allocates: no. Cost: O(capacity). */
 RM_API rm_status rm_pool_after_fork_child(rm_pool *pool);
 
 /* >>insight */
@@ -706,9 +706,8 @@ RM_API rm_status rm_pools_destroy(rm_pools *pools);
    Threads: any. Blocks: up to timeout_ns, and in destroy_fn. Allocates: no. */
 RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *error);
 
-/* Borrows a resource of a key. A deadline made of RM_NOWAIT ends what is idle under other keys, too,
-   if max_total is used up. desc.pool.acquire_timeout_ns does not count. cancel may be
-   NULL.
+/* Borrows a resource of a key. If max_total is used up, what is idle under other keys makes way,
+   also for a deadline made of RM_NOWAIT. desc.pool.acquire_timeout_ns does not count. cancel may be NULL.
    Returns: as rm_pool_acquire_until; RM_E_DEADLOCK also for a thread that holds a lease of another
    key when all max_total are taken; RM_E_FULL also when max_keys are in use (upkeep uses the key
    that it looks at) or being made; RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's
@@ -2114,7 +2113,7 @@ static bool rmi_pool_in_the_way(rm_pool *pool, const rmi_endpoint *endpoint) {
         if (loads.idle[i] != 0) return false;
         another = true;
     }
-    return another && !rmi_pool_is_closed(pool);
+    return another;
 }
 
 /* Puts a slot back whose endpoint's guard refuses. But what is idle there makes way: one in a

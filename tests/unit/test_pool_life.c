@@ -538,6 +538,32 @@ TEST(pool_maintain, keepalive_does_not_postpone_the_idle_timeout) {
     world_end(&w);
 }
 
+TEST(pool_maintain, says_that_another_finds_out_whether_creates_go_well) {
+    world w;
+    caller c;
+    gate g;
+    rm_lease lease;
+    rm_error error;
+    world_init(&w, 4);
+    w.desc.min_idle = 2;
+    REQUIRE(world_open(&w));
+    w.create_status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&w, &lease));
+    w.create_status = RM_OK;
+    pass(&w, RM_MINUTES(1));
+    caller_at_gate(&c, &w, &w.next_create, &g);
+    CHECK_EQ(RM_E_REFUSED, rm_pool_maintain(w.pool, 0, never, &error));
+    CHECK_STR("nobody listens (60000 ms ago; another call tries now whether it is well again)",
+              error.message);
+    gate_open(&g);
+    CHECK_EQ(RM_OK, caller_join(&c));
+    gate_done(&g);
+    give(&w, &c.lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, maintain(&w));
+    CHECK_EQ(2, stats_of(&w).idle);
+    world_end(&w);
+}
+
 TEST(pool_maintain, a_thread_of_the_pool_does_it) {
     world w;
     world_init(&w, 4);

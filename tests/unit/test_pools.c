@@ -1143,7 +1143,7 @@ TEST(endpoints, make_no_overflow_while_something_is_idle_at_another) {
 
 TEST(endpoints, make_no_overflow_in_turn_while_something_is_idle) {
     uint32_t i;
-    rm_lease kept, lease;
+    rm_lease kept, lease, more, none;
     cluster c;
     cluster_init(&c, 2, 2);
     c.w.desc.balance = RM_POOL_ROUND_ROBIN;
@@ -1155,6 +1155,10 @@ TEST(endpoints, make_no_overflow_in_turn_while_something_is_idle) {
         give(&c.w, &lease, RM_RELEASE_OK);
     }
     CHECK_EQ(2, c.w.created);
+    take_at(&c, &lease, 1);
+    CHECK_EQ(RM_OK, take(&c.w, &more)); /* now all are taken */
+    CHECK_EQ(RM_E_BUSY, take(&c.w, &none));
+    give_both(&c.w, &lease, &more);
     give(&c.w, &kept, RM_RELEASE_OK);
     world_end(&c.w);
 }
@@ -2642,7 +2646,7 @@ static rm_status open_with_endpoints_but_b(const void *key, size_t size, rm_pool
 }
 
 /* Under a there is one that its guard refuses, and somebody waits for another. */
-TEST(pools, end_what_nobody_may_have_for_another_key) {
+static void idle_at_one_that_refuses(bool again) {
     watch seen[2];
     rm_pool_endpoint endpoints[2] = {{"one", NULL, NULL}, {"two", NULL, NULL}};
     rm_pools_lease a[2], x;
@@ -2669,13 +2673,24 @@ TEST(pools, end_what_nobody_may_have_for_another_key) {
     guest_ask(&y, &h, "a");
     CHECK(y.waits);
     CHECK_EQ(1, idle_under(x.pool));
+    if (again) { /* it may have it */
+        pass(&h.w, RM_SEC(1));
+        seen[0].refuses = false;
+    }
     guest_ask(&b, &h, "b");
-    CHECK(b.holds);
-    CHECK_EQ(0, idle_under(x.pool));
+    CHECK_EQ(!again, b.holds);
+    CHECK_EQ(again, idle_under(x.pool));
+    CHECK_EQ(RM_OK, maintain_all(&h));
+    CHECK_EQ(again, y.holds);
     back(&h, &x, RM_RELEASE_OK);
-    leave(&b);
     all_leave(&y, 1);
+    leave(&b);
     house_end(&h);
+}
+
+TEST(pools, end_what_nobody_may_have_for_another_key) {
+    idle_at_one_that_refuses(false);
+    idle_at_one_that_refuses(true);
 }
 
 TEST(pools, end_what_is_idle_elsewhere_for_one_that_tries) {
@@ -2687,6 +2702,21 @@ TEST(pools, end_what_is_idle_elsewhere_for_one_that_tries) {
     CHECK_EQ(1, h.w.destroyed);
     CHECK_EQ(RM_E_TIMEOUT, lend(&h, "c", &c)); /* nothing is idle */
     back(&h, &b, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, let_nobody_try_before_one_that_has_waited_for_long) {
+    rm_pools_lease a, another;
+    guest g;
+    house h;
+    REQUIRE(house_begin(&h, 1, 2));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a));
+    guest_ask(&g, &h, "a");
+    pass(&h.w, RM_MS(1));
+    CHECK_EQ(RM_OK, maintain_all(&h)); /* which looks at the queue */
+    CHECK_EQ(RM_E_TIMEOUT, lend(&h, "a", &another));
+    back(&h, &a, RM_RELEASE_OK);
+    leave(&g);
     house_end(&h);
 }
 
