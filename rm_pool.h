@@ -707,7 +707,8 @@ RM_API rm_status rm_pools_destroy(rm_pools *pools);
 RM_API rm_status rm_pools_close(rm_pools *pools, int64_t timeout_ns, rm_error *error);
 
 /* Borrows a resource of a key. If max_total is used up, what is idle under other keys makes way,
-   also for a deadline made of RM_NOWAIT. desc.pool.acquire_timeout_ns does not count. cancel may be NULL.
+   also for a deadline made of RM_NOWAIT. desc.pool.acquire_timeout_ns does not count. cancel may
+   be NULL.
    Returns: as rm_pool_acquire_until; RM_E_DEADLOCK also for a thread that holds a lease of another
    key when all max_total are taken; RM_E_FULL also when max_keys are in use (upkeep uses the key
    that it looks at) or being made; RM_E_TOO_LARGE for a key above 255 bytes; RM_E_NOMEM; open_fn's
@@ -1413,18 +1414,13 @@ static inline uint32_t rmi_pool_surplus(rm_pool *pool) {
     return max_idle < max && rmi_pool_in_state(pool, RMI_SLOT_IDLE) > max_idle;
 }
 
-/* Does the guard of a slot's endpoint refuse just now? Then nobody may have what is idle in it. */
-static bool rmi_pool_is_shut(rm_pool *pool, rmi_slot *slot) {
-    const int64_t shut = (int64_t)RMI_LOAD64(&rmi_pool_endpoint_of(pool, slot)->shut_ns, SEQ_CST);
-    return shut != 0 && shut > rm_now(pool->env.clock);
-}
-
-/* Ends the idle resource in the highest slot, if there is one, perhaps of a shut endpoint only; its
-   place is counted already. */
-static bool rmi_pool_drop_idle(rm_pool *pool, bool shut) {
+/* Ends the idle resource in the highest slot, if there is one; perhaps only one whose endpoint's
+   guard refused last, so that nobody may have it for a time. Its place is counted already. */
+static bool rmi_pool_drop_idle(rm_pool *pool, bool refused) {
     uint32_t i = pool->capacity;
     while (i-- > 0) {
-        if (shut && !rmi_pool_is_shut(pool, &pool->slots[i])) continue;
+        rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, &pool->slots[i]);
+        if (refused && RMI_LOAD64(&endpoint->shut_ns, SEQ_CST) == 0) continue;
         if (!rmi_pool_claim_from(&pool->slots[i], RMI_SLOT_IDLE, RMI_SLOT_CLOSING)) continue;
         rmi_pool_retire_left(pool, &pool->slots[i], RM_POOL_CAUSE_SURPLUS, 1);
         return true;

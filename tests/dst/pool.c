@@ -1497,6 +1497,39 @@ DST_TORTURE(pool, survives_every_failure_when_filling_backs_off) {
     finish();
 }
 
+/* The first of the threads that fill it fails before the next begins. */
+DST_TORTURE(pool, survives_every_failure_when_filling_fails_at_once) {
+    rm_pool_desc desc = with_max(3);
+    desc.create_backoff_ns = RM_SEC(100);
+    if (!begin_or_not(&desc)) return;
+    creates_fail = 1;
+    DST_CHECK(rm_pool_prewarm(pool, 3, never, NULL, NULL) != RM_OK || dst_faults() > 0);
+    creates_fail = 0;
+    finish();
+}
+
+/* Creates have failed, and their backoff is over: one finds out before the others begin. */
+DST_TORTURE(pool, survives_every_failure_of_filling_it_again) {
+    rm_pool_desc desc = with_max(2);
+    rm_resource resource;
+    int i;
+    desc.min_idle = 2;
+    if (!begin_or_not(&desc)) return;
+    resource = rm_pool_resource(pool);
+    for (i = 0; i < 2; ++i) {
+        const rm_deadline soon = rm_deadline_after(NULL, RM_SEC(100));
+        creates_fail = 1;
+        DST_CHECK(use_once(RM_NOWAIT, RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
+        creates_fail = 0;
+        dst_pass(RM_SEC(10));
+        DST_CHECK(fine(i == 0 ? rm_pool_prewarm(pool, 2, soon, NULL, NULL)
+                              : resource.start_fn(resource.user, soon, NULL),
+                       0));
+        DST_CHECK(rm_pool_evict_all(pool) == RM_OK);
+    }
+    finish();
+}
+
 static void creates(void *user) {
     (void)user;
     DST_CHECK(use_once(RM_SEC(1), RM_RELEASE_OK) != RM_OK || dst_faults() > 0);
