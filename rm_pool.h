@@ -520,10 +520,10 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 /* What an acquire wants of the queue. Private. */
 typedef struct rmi_pool_wish {
     int64_t since_ns;    /* when it began to wait; INT64_MAX = it did not */
-    uint64_t refused_at; /* endpoints whose guard refused it, and ... */
-    uint64_t failed_at;  /* ... whose create failed, as bits: it passes them over ... */
-    int64_t again_ns;    /* ... until then, or until one goes well for somebody */
-    bool failed;         /* has a create for it failed? */
+    uint64_t refused_at; /* endpoints whose guard refused it, and those whose create failed, as */
+    uint64_t failed_at;  /* bits: passed over until they go well for somebody, or none is left */
+    bool tries;          /* RM_NOWAIT: calls create_fn once */
+    bool failed;         /* a create for it has */
     bool counted;        /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
@@ -597,7 +597,7 @@ RM_API rm_status rm_pool_resize(rm_pool *pool, const rm_pool_sizes *sizes, rm_er
 /* Makes idle resources until there are count of them (at most max in all), in up to 16 threads.
    *made (may be NULL) is how many it made, also on failure. What others are making or checking
    counts, also for an acquire; what is above max_idle ends at once; it makes what max_creating and
-   max_total leave room for. While no endpoint is known to be well it makes the first one alone.
+   max_total leave room for. If the last create failed at each endpoint, it makes one alone first.
    Returns: the first failed create's status, unless another endpoint made that one; RM_E_REJECTED
    by the guards of endpoints; RM_E_TIMEOUT when the deadline passed first; RM_E_CLOSED;
    RM_E_SYSTEM; RM_E_INVALID.
@@ -623,8 +623,9 @@ RM_API rm_status rm_pool_maintain(rm_pool *pool, uint32_t budget, rm_deadline de
    copy, destroy_fn is not called, which would say goodbye on a connection that the parent still
    uses. Leases are stale, and acquired_fn is not called for requests from before.
    Returns: RM_E_INVALID for NULL; RM_E_SYSTEM, with nothing usable.
-   Threads: the child's only one, outside all hooks but acquired_fn (the call that it is in goes on
-   in the child, rm_pool_close too). Blocks: in discard_fn. Allocates: no. Cost: O(capacity). */
+   Threads: the child's only one, outside all hooks; but it may be in an acquired_fn that
+   rm_pool_acquire_async, rm_pool_request_cancel or rm_pool_resume has called. Blocks: in
+   discard_fn. Allocates: no. Cost: O(capacity). */
 RM_API rm_status rm_pool_after_fork_child(rm_pool *pool);
 
 /* >>insight */
@@ -1175,7 +1176,7 @@ static void rmi_pool_leave(rm_pool *pool, uint64_t population) {
     (void)RMI_ADD64(&pool->population, 0u - population, SEQ_CST);
 }
 
-/* The wish of one that waits since then; INT64_MIN = of upkeep, for nobody. */
+/* The wish of one that waits since then; of upkeep, which need not wait: INT64_MIN. */
 static rmi_pool_wish rmi_pool_wish_of(int64_t since_ns) {
     rmi_pool_wish wish;
     memset(&wish, 0, sizeof wish);
@@ -1183,17 +1184,15 @@ static rmi_pool_wish rmi_pool_wish_of(int64_t since_ns) {
     return wish;
 }
 
-/* A time from which on an endpoint may be used; an acquire that has it among these bits waits for
-   its own besides. */
-static int64_t rmi_pool_later(const rmi_pool_wish *wish, uint64_t bits, uint32_t endpoint,
-                              int64_t at) {
-    return (bits >> endpoint & 1u) != 0 && wish->again_ns > at ? wish->again_ns : at;
+static bool rmi_pool_has_bit(uint64_t bits, uint32_t endpoint) {
+    return (bits >> endpoint & 1u) != 0;
 }
 
 /* Until when an endpoint's guard shall not be asked for an acquire; INT64_MIN = it may. */
 static int64_t rmi_pool_shut_until(rm_pool *pool, uint32_t endpoint, const rmi_pool_wish *wish) {
     const int64_t shut = (int64_t)RMI_LOAD64(&pool->endpoints[endpoint].shut_ns, SEQ_CST);
-    return shut == 0 ? INT64_MIN : rmi_pool_later(wish, wish->refused_at, endpoint, shut);
+    if (shut == 0) return INT64_MIN;
+    return rmi_pool_has_bit(wish->refused_at, endpoint) ? INT64_MAX : shut;
 }
 
 /* When creates may be tried at an endpoint: at once, or not before a time; INT64_MAX while another
@@ -1202,8 +1201,8 @@ static int64_t rmi_pool_open_at(rm_pool *pool, uint32_t endpoint, const rmi_pool
     const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
     int64_t retry;
     if (RMI_LOAD32(&pool->endpoints[endpoint].failures, SEQ_CST) == 0) return shut;
+    if (rmi_pool_has_bit(wish->failed_at, endpoint)) return INT64_MAX;
     retry = (int64_t)RMI_LOAD64(&pool->endpoints[endpoint].retry_ns, SEQ_CST);
-    retry = rmi_pool_later(wish, wish->failed_at, endpoint, retry);
     return shut > retry ? shut : retry;
 }
 
@@ -1221,9 +1220,9 @@ static bool rmi_pool_try_endpoint(rm_pool *pool, uint32_t at, const rmi_pool_wis
     uint64_t retry;
     *probe = false;
     if (RMI_LOAD32(&endpoint->failures, SEQ_CST) == 0) return true;
+    if (rmi_pool_has_bit(wish->failed_at, at)) return false;
     retry = RMI_LOAD64(&endpoint->retry_ns, SEQ_CST);
-    if (rmi_pool_later(wish, wish->failed_at, at, (int64_t)retry) > rm_now(pool->env.clock))
-        return false;
+    if ((int64_t)retry > rm_now(pool->env.clock)) return false;
     *probe = RMI_CAS64(&endpoint->retry_ns, &retry, RMI_POOL_PROBED, SEQ_CST);
     return *probe;
 }
@@ -1634,7 +1633,8 @@ static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, uint32_t what, r
                               uint64_t *grant) {
     const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
     if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
-    return ((what & RMI_CLAIM_IDLE) != 0 && rmi_pool_claim_idle(pool, endpoint, grant)) ||
+    if ((what & RMI_CLAIM_IDLE) != 0 && rmi_pool_claim_idle(pool, endpoint, grant)) return true;
+    return !(wish->tries && wish->failed) &&
            rmi_pool_claim_empty(pool, endpoint, (what & RMI_CLAIM_OVERFLOW) != 0, wish, grant);
 }
 
@@ -1697,13 +1697,9 @@ static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t
 
 /* An endpoint that has just refused or failed an acquire (`bits` of its wish) is passed over by it
    until the others have had their turn: what keeps it shut for all may be over before, when those
-   take their time. Upkeep comes back to it in its next round only. */
-static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, uint64_t *bits,
-                               const rmi_endpoint *endpoint) {
-    const int64_t wait = pool->desc.create_backoff_ns / 2; /* as the shortest backoff */
+   take their time. */
+static void rmi_pool_pass_over(rm_pool *pool, uint64_t *bits, const rmi_endpoint *endpoint) {
     *bits |= UINT64_C(1) << (endpoint - pool->endpoints);
-    wish->again_ns = rm_time_add(rm_now(pool->env.clock), wait > RM_MS(1) ? wait : RM_MS(1));
-    if (wish->since_ns == INT64_MIN) wish->again_ns = INT64_MAX;
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
@@ -1718,8 +1714,6 @@ static bool rmi_pool_take(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) {
     uint32_t what = rmi_pool_shrinks(pool) ? 0 : RMI_CLAIM_IDLE;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return false;
     if (rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 1) != 0) what |= RMI_CLAIM_OVERFLOW;
-    if ((wish->refused_at | wish->failed_at) != 0 && wish->again_ns <= rm_now(pool->env.clock))
-        wish->refused_at = wish->failed_at = 0; /* another round begins */
     return rmi_pool_claim_best(pool, what, wish, grant) || rmi_pool_hopeless(pool, wish, grant);
 }
 
@@ -1738,11 +1732,14 @@ static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) 
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     rmi_pool_wish *wish = (rmi_pool_wish *)request;
-    if (rmi_pool_take(pool, wish, grant)) {
-        rmi_pools_count_out(pool, wish);
-        return true;
+    bool got = rmi_pool_take(pool, wish, grant);
+    if (!got && (wish->refused_at | wish->failed_at) != 0) {
+        wish->refused_at = wish->failed_at = 0; /* another round begins */
+        got = rmi_pool_take(pool, wish, grant);
     }
-    return rmi_pool_looks(pool, wish, grant);
+    if (!got) return rmi_pool_looks(pool, wish, grant);
+    rmi_pools_count_out(pool, wish);
+    return true;
 }
 
 /* The queue's look_at: when what is not allowed yet may be, after now. */
@@ -1903,11 +1900,6 @@ static rm_status rmi_pool_gave_up(rm_pool *pool, uint64_t grant, rm_error *error
                         last.message, (long long)(age / RM_MS(1)),
                         rmi_pool_probes(pool) ? "another call tries now whether it is well again"
                                               : "not tried again before its backoff ends");
-}
-
-/* Is it for its own failed create that an acquire is turned away? */
-static bool rmi_pool_has_failed(const rmi_pool_wish *wish, uint64_t grant) {
-    return grant == RMI_POOL_FAILS && wish->failed;
 }
 
 /* ... to an acquire. */
@@ -2086,7 +2078,7 @@ static bool rmi_pool_has_another(rm_pool *pool, const rmi_pool_ask *ask) {
     for (i = 0; i < pool->endpoint_count; ++i) {
         if (rmi_pool_shut_until(pool, i, ask->wish) > now) continue;
         if (loads.idle[i] != 0) return true;
-        if (!ask->try_only && rmi_pool_open_at(pool, i, ask->wish) <= now) return true;
+        if (!ask->wish->tries && rmi_pool_open_at(pool, i, ask->wish) <= now) return true;
     }
     return false;
 }
@@ -2139,7 +2131,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
         rmi_pool_make_way(pool, slot, endpoint);
-        rmi_pool_pass_over(pool, ask->wish, &ask->wish->refused_at, endpoint);
+        rmi_pool_pass_over(pool, &ask->wish->refused_at, endpoint);
         return RM_OK;
     }
     permit = slot->endpoint_permit;
@@ -2165,7 +2157,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         return RM_OK;
     }
     rmi_pool_report_to(pool, &endpoint->guard, &permit, rmi_pool_blame(pool, status));
-    rmi_pool_pass_over(pool, ask->wish, &ask->wish->failed_at, endpoint);
+    rmi_pool_pass_over(pool, &ask->wish->failed_at, endpoint);
     ask->wish->failed = true;
     *again = rmi_pool_has_another(pool, ask);
     if (!*again) return status;
@@ -2194,9 +2186,9 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
     const bool on = wish->since_ns != INT64_MAX; /* what it got was not fit: it keeps its place */
     rm_status status;
     rmi_pool_ask_deadline(pool, ask);
-    if (pool->budget != NULL && !rm_deadline_passed(pool->env.clock, ask->deadline)) {
+    if (pool->budget != NULL && !rm_deadline_passed(pool->env.clock, ask->deadline) &&
+        !rm_cancel_requested(ask->cancel))
         rmi_pools_make_room(pool, wish);
-    }
     if (!on) wish->since_ns = rm_now(pool->env.clock);
     status =
         on ? rm_waitq_wait_on(&pool->queue, wish, wish->since_ns, ask->deadline, ask->cancel, grant)
@@ -2209,26 +2201,31 @@ static rm_status rmi_pool_wait(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant
 /* A try under a common bound: does not wait, but ends what is idle under another key. */
 static bool rmi_pools_try(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant) {
     bool got;
-    if (pool->budget == NULL) return false;
+    if (pool->budget == NULL || rm_waitq_must_queue(&pool->queue)) return false;
     rmi_pools_make_room(pool, ask->wish);
-    got = !rm_waitq_must_queue(&pool->queue) && rmi_pool_take(pool, ask->wish, grant);
+    got = rmi_pool_take(pool, ask->wish, grant);
     rmi_pools_waited(pool, ask->wish);
     return got;
 }
 
 static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant, rm_error *error) {
     rm_status status = RM_OK;
-    const bool tries = ask->absolute && ask->deadline.at_ns == INT64_MIN; /* made of RM_NOWAIT */
+    const bool tries = ask->wish->tries;
+    const bool nested = pool->desc.refuse_nested && !tries;
     const bool over =
         rm_cancel_requested(ask->cancel) ||
         (ask->absolute && !tries && rm_deadline_passed(pool->env.clock, ask->deadline));
     ask->now_ns = rmi_pool_now(pool);
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, ask->wish, grant)) {
-        if (ask->try_only)
+        if (!over && (tries || nested) && rmi_pools_try(pool, ask, grant))
+            status = RM_OK;
+        else if (tries && !over && ask->wish->failed)
+            return rmi_pool_gave_up(pool, RMI_POOL_FAILS, error);
+        else if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
-        else if (pool->desc.refuse_nested && !over && !tries && rmi_pools_hold_any(pool))
+        else if (nested && !over && rmi_pools_hold_any(pool))
             status = RM_E_DEADLOCK;
-        else if (over || !tries || !rmi_pools_try(pool, ask, grant))
+        else
             status = rmi_pool_wait(pool, ask, grant);
         while (status == RM_OK && *grant == RMI_POOL_LOOK)
             status = rmi_pool_wait(pool, ask, grant);
@@ -2283,10 +2280,9 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         uint64_t grant = 0;
         status = rmi_pool_get(pool, ask, &grant, error);
         if (status != RM_OK)
-            return rmi_pool_lacks(pool, &permit,
-                                  rmi_pool_has_failed(ask->wish, grant) ? RM_OUTCOME_FAILURE
-                                                                        : RM_OUTCOME_IGNORE,
-                                  status, error);
+            return rmi_pool_lacks(
+                pool, &permit, ask->wish->failed ? rmi_pool_blame(pool, status) : RM_OUTCOME_IGNORE,
+                status, error);
         slot = &pool->slots[grant];
         status = rmi_pool_ready(pool, slot, ask, &again, error);
         if (again) continue;
@@ -2362,7 +2358,7 @@ RM_API rm_status rm_pool_acquire(rm_pool *pool, int64_t timeout_ns, rm_lease *ou
     ask.deadline.at_ns = 0;
     ask.cancel = NULL;
     ask.absolute = false;
-    ask.try_only = ask.timeout_ns == RM_NOWAIT;
+    ask.try_only = wish.tries = ask.timeout_ns == RM_NOWAIT;
     return rmi_pool_acquire(pool, &ask, out, error);
 }
 
@@ -2374,6 +2370,7 @@ static rm_status rmi_pool_acquire_until(rm_pool *pool, rm_deadline deadline, rm_
         rmi_pool_acquire_again(pool, deadline.at_ns == 0 ? INT64_MAX : deadline.at_ns, out))
         return RM_OK;
     wish = rmi_pool_wish_of(INT64_MAX);
+    wish.tries = deadline.at_ns == INT64_MIN;
     ask.wish = &wish;
     ask.timeout_ns = 0;
     ask.deadline = deadline;
@@ -2433,7 +2430,6 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     rm_pool *pool = request->pool;
     const rm_pool_acquired_fn acquired_fn = request->acquired_fn;
     void *const acquired_user = request->user;
-    rm_outcome outcome = RM_OUTCOME_IGNORE;
     rm_permit permit = request->permit;
     const uint32_t thread = request->thread;
     rmi_pool_ask ask;
@@ -2452,11 +2448,9 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     if (status != RM_OK) {
         status = rmi_pool_denied(pool, status, &error);
     } else if (grant == RMI_POOL_FAILS || grant == RMI_POOL_SHUT) {
-        if (rmi_pool_has_failed(ask.wish, grant)) outcome = RM_OUTCOME_FAILURE;
         status = rmi_pool_turned_away(pool, ask.wish, grant, &error);
     } else {
         if (!again) status = rmi_pool_ready(pool, &pool->slots[grant], &ask, &again, &error);
-        if (status != RM_OK) outcome = rmi_pool_blame(pool, status);
         if (again) status = rmi_pool_enqueue(request, true);
         if (again && status == RM_OK) return;
         if (again) status = rmi_pool_denied(pool, status, &error);
@@ -2464,7 +2458,9 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     if (status == RM_OK)
         rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, thread, &lease);
     else
-        (void)rmi_pool_lacks(pool, &permit, outcome, status, &error);
+        (void)rmi_pool_lacks(pool, &permit,
+                             ask.wish->failed ? rmi_pool_blame(pool, status) : RM_OUTCOME_IGNORE,
+                             status, &error);
     rmi_pool_answer(pool, acquired_fn, acquired_user, &lease, status == RM_OK ? NULL : &error);
 }
 
@@ -2867,7 +2863,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish
     rm_status status;
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_unclaim(pool, slot);
-        rmi_pool_pass_over(pool, wish, &wish->refused_at, endpoint);
+        rmi_pool_pass_over(pool, &wish->refused_at, endpoint);
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name, "refused by the guard of %s",
                             endpoint->name);
     }
@@ -2876,7 +2872,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish
     if (status == RM_OK) rmi_pool_offer(pool, slot);
     rmi_pool_report_to(pool, &endpoint->guard, &permit,
                        status == RM_OK ? RM_OUTCOME_OK : rmi_pool_blame(pool, status));
-    if (status != RM_OK) rmi_pool_pass_over(pool, wish, &wish->failed_at, endpoint);
+    if (status != RM_OK) rmi_pool_pass_over(pool, &wish->failed_at, endpoint);
     return status;
 }
 

@@ -1212,6 +1212,108 @@ TEST(endpoints, make_way_in_the_time_that_the_acquire_has) {
     world_end(&c.w);
 }
 
+/* The second has one lent and one idle; the first and the third, which have none, are down. */
+static bool cluster_two_of_the_second(cluster *c, rm_lease *lent) {
+    rm_lease l[5];
+    if (!cluster_begin(c, 3, 8)) return false;
+    take_at(c, &l[0], 0);
+    take_at(c, &l[1], 1);
+    take_at(c, &l[2], 2);
+    take_at(c, &l[3], 0);
+    take_at(c, &l[4], 1);
+    give(&c->w, &l[0], RM_RELEASE_BROKEN);
+    give(&c->w, &l[2], RM_RELEASE_BROKEN);
+    give(&c->w, &l[3], RM_RELEASE_BROKEN);
+    give(&c->w, &l[4], RM_RELEASE_OK);
+    *lent = l[1];
+    c->servers[0].status = c->servers[2].status = RM_E_REFUSED;
+    c->servers[0].creates = c->servers[1].creates = c->servers[2].creates = 0;
+    return true;
+}
+
+TEST(endpoints, that_are_down_are_tried_once_by_one_that_tries) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) {
+        rm_lease lent, more;
+        cluster c;
+        REQUIRE(cluster_two_of_the_second(&c, &lent));
+        memset(&more, 0, sizeof more);
+        CHECK_EQ(RM_OK, how == 0 ? take(&c.w, &more)
+                                 : rm_pool_acquire_until(c.w.pool,
+                                                         rm_deadline_after(&c.w.clock, RM_NOWAIT),
+                                                         NULL, &more, NULL));
+        CHECK_EQ(1, c.servers[0].creates + c.servers[1].creates + c.servers[2].creates);
+        if (more.resource != NULL) give(&c.w, &more, RM_RELEASE_OK);
+        give(&c.w, &lent, RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+static rm_status validate_slowly(void *resource, void *user) {
+    server *s = (server *)user;
+    pass(s->w, RM_MS(100));
+    return server_validate(resource, user);
+}
+
+/* Each sick one takes longer to find out than a backoff lasts. */
+TEST(endpoints, that_are_down_are_asked_once_beside_another_with_sick_ones) {
+    rm_lease leases[12], more;
+    uint32_t i, before;
+    cluster c;
+    cluster_init(&c, 2, 16);
+    c.w.desc.validate_fn = validate_slowly;
+    c.w.desc.validate_after_ns = RM_SEC(1);
+    REQUIRE(world_open(&c.w));
+    c.servers[0].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &more));
+    for (i = 0; i < 12; ++i) {
+        CHECK_EQ(RM_OK, take(&c.w, &leases[i]));
+        thing_of(&leases[i])->sick = i >= 1;
+    }
+    give_many(&c.w, leases + 1, 11);
+    pass(&c.w, RM_SEC(20));
+    c.servers[0].takes_ns = RM_SEC(1);
+    before = c.servers[0].creates;
+    CHECK_EQ(RM_OK, take_for(&c.w, RM_SEC(30), &more));
+    CHECK_EQ(before + 1, c.servers[0].creates);
+    give_both(&c.w, &more, &leases[0]);
+    world_end(&c.w);
+}
+
+static rm_status fail_and_suspend(void **resource, rm_deadline deadline, rm_error *error,
+                                  void *user) {
+    server *s = (server *)user;
+    const rm_status status = server_create(resource, deadline, error, user);
+    if (status != RM_OK) CHECK_EQ(RM_OK, rm_pool_suspend(s->w->pool));
+    return status;
+}
+
+/* There was something idle at another, but it was not to be had any more. */
+TEST(endpoints, tell_the_guard_of_the_pool_of_a_failed_create_and_one_that_tries_of_its_error) {
+    watch seen;
+    rm_lease l[4];
+    cluster c;
+    cluster_init(&c, 2, 4);
+    c.w.desc.guard = watch_init(&seen);
+    c.w.desc.create_fn = fail_and_suspend;
+    REQUIRE(world_open(&c.w));
+    take_at(&c, &l[0], 0);
+    take_at(&c, &l[1], 1);
+    take_at(&c, &l[2], 0);
+    take_at(&c, &l[3], 1);
+    give(&c.w, &l[3], RM_RELEASE_OK);
+    give(&c.w, &l[0], RM_RELEASE_BROKEN);
+    give(&c.w, &l[2], RM_RELEASE_BROKEN);
+    c.servers[0].status = RM_E_REFUSED;
+    seen.failures = 0;
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &l[0]));
+    CHECK_EQ(1, seen.failures);
+    CHECK_EQ(0, stats_of(&c.w).failed_fast);
+    CHECK_EQ(RM_OK, rm_pool_resume(c.w.pool));
+    give(&c.w, &l[1], RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
 /* ---- keys ---- */
 
 typedef struct house {
@@ -2792,6 +2894,63 @@ TEST(pools, refuse_nested_beyond_a_key_only_when_all_is_taken) {
               "first, or raise max_total",
               error.message);
     back(&h, &a, RM_RELEASE_OK);
+    house_end(&h);
+}
+
+TEST(pools, refuse_nested_only_where_nothing_idle_makes_way) {
+    static const char *const asked[] = {"a", "b"};
+    uint32_t i;
+    for (i = 0; i < 2; ++i) {
+        rm_pools_lease a, b;
+        rm_error error;
+        house h;
+        house_init(&h, 2, 2);
+        h.desc.pool.refuse_nested = true;
+        REQUIRE(house_open(&h));
+        CHECK_EQ(RM_OK, lend(&h, "a", &a));
+        CHECK_EQ(2, visit(&h, "z"));
+        CHECK_EQ(RM_OK, get(&h, asked[i], RM_SEC(1), &b, &error));
+        CHECK_EQ(1, h.w.destroyed);
+        back_both(&h, &a, &b);
+        house_end(&h);
+    }
+}
+
+static rm_cancel regretted;
+
+static rm_status refuse_and_cancel(rm_permit *permit, rm_error *error, void *user) {
+    (void)permit;
+    if (!*(bool *)user) return RM_OK;
+    rm_cancel_request(&regretted);
+    return rm_error_set(error, RM_E_REJECTED, 0, "guard", "no");
+}
+
+static void hear_nothing(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)permit, (void)outcome, (void)user;
+}
+
+/* Cancelled while it was asked for at one endpoint, it goes on to nothing. */
+TEST(pools, end_nothing_elsewhere_for_one_that_was_cancelled) {
+    bool refuses = false;
+    const rm_guard guard = {refuse_and_cancel, hear_nothing, &refuses};
+    rm_pool_endpoint endpoints[2] = {{"one", &guard, NULL}, {"two", NULL, NULL}};
+    rm_pools_lease a, b;
+    rm_error error;
+    house h;
+    house_init(&h, 4, 3);
+    endpoints[0].user = endpoints[1].user = &h.w;
+    h.desc.pool.endpoints = endpoints;
+    h.desc.pool.endpoint_count = 2;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "x", &a)); /* of one */
+    CHECK_EQ(RM_OK, lend(&h, "x", &b)); /* of two, so that none is in the way of the other */
+    CHECK_EQ(3, visit(&h, "z"));
+    back_both(&h, &a, &b);
+    refuses = true;
+    CHECK_EQ(RM_OK, rm_cancel_init(&regretted));
+    CHECK_EQ(RM_E_CANCELLED, rm_pools_acquire(h.pools, "x", 1, never, &regretted, &a, &error));
+    CHECK_EQ(0, h.w.destroyed);
+    CHECK_EQ(RM_OK, rm_cancel_destroy(&regretted));
     house_end(&h);
 }
 
