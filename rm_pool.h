@@ -1634,8 +1634,8 @@ static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, uint32_t what, r
     const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
     if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
     if ((what & RMI_CLAIM_IDLE) != 0 && rmi_pool_claim_idle(pool, endpoint, grant)) return true;
-    return !(wish->tries && wish->failed) &&
-           rmi_pool_claim_empty(pool, endpoint, (what & RMI_CLAIM_OVERFLOW) != 0, wish, grant);
+    if (wish->tries && wish->failed) return false;
+    return rmi_pool_claim_empty(pool, endpoint, (what & RMI_CLAIM_OVERFLOW) != 0, wish, grant);
 }
 
 static bool rmi_pool_claim_among(rm_pool *pool, const rmi_loads *loads, uint32_t what,
@@ -2219,7 +2219,7 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, ask->wish, grant)) {
         if (!over && (tries || nested) && rmi_pools_try(pool, ask, grant))
             status = RM_OK;
-        else if (tries && !over && ask->wish->failed)
+        else if (tries && ask->wish->failed)
             return rmi_pool_gave_up(pool, RMI_POOL_FAILS, error);
         else if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
