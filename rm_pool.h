@@ -1689,10 +1689,21 @@ static bool rmi_pool_probes(rm_pool *pool) {
     return false;
 }
 
+/* Is there a resource, or one that is being made? By the slots: the population counts for a moment
+   those, too, that will find the common bound reached. */
+static bool rmi_pool_has_any(rm_pool *pool) {
+    uint32_t i;
+    for (i = 0; i < pool->capacity; ++i) {
+        const uint32_t state = rmi_slot_state(RMI_LOAD64(&pool->slots[i].word, SEQ_CST));
+        if (state != RMI_SLOT_EMPTY && state != RMI_SLOT_CLOSING) return true;
+    }
+    return false;
+}
+
 /* Is there nothing to wait for? No leave to make a resource, and none that may come back. */
 static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t *grant) {
     return rmi_pool_blocked(pool, wish, grant) && !rmi_pool_probes(pool) &&
-           (*grant == RMI_POOL_SHUT || rmi_pool_kept(pool) == 0);
+           (*grant == RMI_POOL_SHUT || !rmi_pool_has_any(pool));
 }
 
 /* An endpoint that has just refused or failed an acquire (`bits` of its wish) is passed over by it

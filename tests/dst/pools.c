@@ -86,10 +86,20 @@ static const char *overslept(void *user) {
     return NULL;
 }
 
-static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint32_t keys) {
+/* Makes their pools, and nothing in them. */
+static void make_keys(uint32_t keys) {
     rm_pools_lease none;
     rm_cancel token;
     uint32_t i;
+    DST_CHECK(rm_cancel_init(&token) == RM_OK);
+    rm_cancel_request(&token);
+    for (i = 0; i < keys; ++i)
+        DST_CHECK(rm_pools_acquire(pools, &"abc"[i], 1, never, &token, &none, NULL) ==
+                  RM_E_CANCELLED);
+    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+}
+
+static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint32_t keys) {
     rm_pools_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.pool = rm_pool_desc_default();
@@ -103,12 +113,7 @@ static void begin_keys(uint32_t max, uint32_t max_total, uint32_t max_keys, uint
     most = max_total;
     DST_CHECK(rm_pools_create(&desc, &pools, NULL) == RM_OK);
     dst_when_idle(overslept, NULL);
-    DST_CHECK(rm_cancel_init(&token) == RM_OK);
-    rm_cancel_request(&token);
-    for (i = 0; i < keys; ++i) /* their pools, and nothing in them */
-        DST_CHECK(rm_pools_acquire(pools, &"abc"[i], 1, never, &token, &none, NULL) ==
-                  RM_E_CANCELLED);
-    DST_CHECK(rm_cancel_destroy(&token) == RM_OK);
+    make_keys(keys);
 }
 
 static rm_status acquire(const char *key, int64_t timeout_ns, rm_pools_lease *lease) {
@@ -886,6 +891,74 @@ FAILING(create_beside_close, 2, (hold_one(), creates_fail = 1), returns, uses, u
 ONE_OF(failing, creates_beside_others, create_beside_waiters, create_and_the_next,
        create_beside_a_lease, create_beside_a_lease_that_breaks, create_beside_a_lease_that_leaves,
        create_beside_little_time, create_beside_upkeep, create_beside_close)
+
+/* ---- keys, some of whose acquires only try, with endpoints whose guards take their time */
+
+static rm_status admit_in_a_while(rm_permit *permit, rm_error *error, void *user) {
+    dst_pass(RM_US(dst_choose(3) * 20));
+    return admit(permit, error, user);
+}
+
+static void end_in_a_while(void *resource, void *user) {
+    dst_pass(RM_US(dst_choose(3) * 20));
+    end(resource, user);
+}
+
+static void begin_mixture(uint32_t endpoints) {
+    static const rm_guard guards[] = {{admit_in_a_while, report, &refuses[0]},
+                                      {admit_in_a_while, report, &refuses[1]}};
+    static const rm_pool_endpoint all[] = {{"one", &guards[0], NULL}, {"two", &guards[1], NULL}};
+    rm_pools_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.pool.create_fn = make;
+    desc.pool.destroy_fn = end_in_a_while;
+    desc.pool.max = 1 + dst_choose(2);
+    desc.pool.create_backoff_ns = RM_US(30);
+    desc.pool.endpoints = endpoints == 0 ? NULL : all;
+    desc.pool.endpoint_count = endpoints;
+    desc.max_total = most = 1 + dst_choose(3);
+    desc.max_keys = 3;
+    DST_CHECK(rm_pools_create(&desc, &pools, NULL) == RM_OK);
+    if (endpoints == 0) dst_when_idle(overslept, NULL);
+    make_keys(3);
+}
+
+static void uses_any_or_tries(int index) {
+    uint32_t n = 1 + dst_choose(2);
+    (void)index;
+    while (n-- > 0) {
+        const bool tries = dst_choose(3) == 0;
+        const rm_release how = dst_choose(4) == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK;
+        rm_pools_lease lease;
+        const rm_status status =
+            acquire(&"abc"[dst_choose(3)], tries ? RM_NOWAIT : RM_FOREVER, &lease);
+        DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
+                  (tries && status == RM_E_TIMEOUT));
+        if (status != RM_OK) continue;
+        dst_pass(RM_US(dst_choose(2) * 10));
+        give(&lease, how);
+    }
+}
+
+DST(hungry, mix_with_those_who_try) {
+    void (*const threads[])(int) = {uses_any_or_tries, uses_any_or_tries, uses_any_or_tries,
+                                    uses_any_or_tries};
+    const uint32_t endpoints = dst_choose(3);
+    uint32_t i;
+    begin_mixture(endpoints);
+    creates_fail = dst_choose(3);
+    refuses[0] = dst_choose(3);
+    refuses[1] = dst_choose(3);
+    dst_go(3 + (int)dst_choose(2), threads);
+    DST_CHECK(pools->budget.wanting == 0 && pools->budget.leaving == 0);
+    DST_CHECK(pools->budget.hungry == NULL);
+    for (i = 0; i < 3; ++i) {
+        const rmi_entry *entry = &pools->registry->entries[i];
+        if (entry->state == RMI_ENTRY_LIVE) DST_CHECK(((rm_pool *)entry->value)->away == 0);
+    }
+    finish_keys();
+    check_permits();
+}
 
 #define WARMING(name, max, max_creating, prepare, ...) \
     THREADS(name, (begin_warming(max, max_creating), prepare), finish_pool(), __VA_ARGS__)
