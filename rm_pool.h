@@ -104,8 +104,10 @@ CONCEPTS
               to the next in turn, and a resource is made there if nothing is idle and there is
               room. One that fails, or whose guard refused within create_backoff_ns, is passed over:
               an acquire goes on to the others, once each, and then waits or has that error; with
-              RM_NOWAIT it makes no second try to create. What is idle at one that refuses makes
-              way, one in a backoff, if another is well but lacks room.
+              RM_NOWAIT it makes no second try to create. While one that may come back keeps it
+              waiting, guards and creates slower than the backoff are asked round after round, up to
+              its deadline; for an asynchronous one in whichever call serves it. What is idle at one
+              that refuses makes way, one in a backoff, if another is well but lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns. Whoever
@@ -2228,10 +2230,9 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
         (ask->absolute && !tries && rm_deadline_passed(pool->env.clock, ask->deadline));
     ask->now_ns = rmi_pool_now(pool);
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, ask->wish, grant)) {
+        if (tries && ask->wish->failed) return rmi_pool_gave_up(pool, RMI_POOL_FAILS, error);
         if (!over && (tries || nested) && rmi_pools_try(pool, ask, grant))
             status = RM_OK;
-        else if (tries && ask->wish->failed)
-            return rmi_pool_gave_up(pool, RMI_POOL_FAILS, error);
         else if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
         else if (nested && !over && rmi_pools_hold_any(pool))
