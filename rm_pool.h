@@ -104,10 +104,10 @@ CONCEPTS
               to the next in turn, and a resource is made there if nothing is idle and there is
               room. One that fails, or whose guard refused within create_backoff_ns, is passed over:
               an acquire goes on to the others, once each, and then waits or has that error; with
-              RM_NOWAIT it makes no second try to create. While one that may come back keeps it
-              waiting, guards and creates slower than the backoff are asked round after round, up to
-              its deadline; for an asynchronous one in whichever call serves it. What is idle at one
-              that refuses makes way, one in a backoff, if another is well but lacks room.
+              RM_NOWAIT it makes no second try to create. One that waits asks them again after
+              create_backoff_ns; an asynchronous one in whichever call serves it, which may take as
+              long as their guards and creates do, once each. What is idle at one that refuses makes
+              way, one in a backoff, if another is well but lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns. Whoever
@@ -524,8 +524,9 @@ typedef struct rmi_pool_wish {
     int64_t since_ns;    /* when it began to wait; INT64_MAX = it did not */
     uint64_t refused_at; /* endpoints whose guard refused it, and those whose create failed, as */
     uint64_t failed_at;  /* bits: passed over until they go well for somebody, or none is left */
+    int64_t again_ns;    /* and until then: between two rounds there is a pause */
+    rm_status failed;    /* of the last create for it that did */
     bool tries;          /* RM_NOWAIT: calls create_fn once */
-    bool failed;         /* a create for it has */
     bool counted;        /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
@@ -1636,7 +1637,7 @@ static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, uint32_t what, r
     const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
     if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
     if ((what & RMI_CLAIM_IDLE) != 0 && rmi_pool_claim_idle(pool, endpoint, grant)) return true;
-    if (wish->tries && wish->failed) return false;
+    if (wish->tries && wish->failed != RM_OK) return false;
     return rmi_pool_claim_empty(pool, endpoint, (what & RMI_CLAIM_OVERFLOW) != 0, wish, grant);
 }
 
@@ -1708,11 +1709,26 @@ static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t
            (*grant == RMI_POOL_SHUT || !rmi_pool_has_any(pool));
 }
 
+/* The first backoff, or what separates the rounds of one that has none. */
+static int64_t rmi_pool_pause(const rm_pool *pool) {
+    return pool->desc.create_backoff_ns > 0 ? pool->desc.create_backoff_ns : RM_MS(1);
+}
+
 /* An endpoint that has just refused or failed an acquire (`bits` of its wish) is passed over by it
    until the others have had their turn: what keeps it shut for all may be over before, when those
    take their time. */
-static void rmi_pool_pass_over(rm_pool *pool, uint64_t *bits, const rmi_endpoint *endpoint) {
+static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, uint64_t *bits,
+                               const rmi_endpoint *endpoint) {
     *bits |= UINT64_C(1) << (endpoint - pool->endpoints);
+    wish->again_ns = rm_time_add(rm_now(pool->env.clock), rmi_pool_pause(pool));
+}
+
+/* Are none but those left that an acquire in the queue passes over, and is the pause over too? */
+static bool rmi_pool_begins_anew(rm_pool *pool, rmi_pool_wish *wish) {
+    if ((wish->refused_at | wish->failed_at) == 0 || wish->again_ns > rm_now(pool->env.clock))
+        return false;
+    wish->refused_at = wish->failed_at = 0;
+    return true;
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
@@ -1745,11 +1761,8 @@ static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) 
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     rmi_pool_wish *wish = (rmi_pool_wish *)request;
-    bool got = rmi_pool_take(pool, wish, grant);
-    if (!got && (wish->refused_at | wish->failed_at) != 0) {
-        wish->refused_at = wish->failed_at = 0; /* another round begins */
-        got = rmi_pool_take(pool, wish, grant);
-    }
+    const bool got = rmi_pool_take(pool, wish, grant) ||
+                     (rmi_pool_begins_anew(pool, wish) && rmi_pool_take(pool, wish, grant));
     if (!got) return rmi_pool_looks(pool, wish, grant);
     rmi_pools_count_out(pool, wish);
     return true;
@@ -1766,6 +1779,7 @@ static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     int64_t at = INT64_MAX;
     uint32_t i;
     if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return INT64_MAX;
+    if ((wish->refused_at | wish->failed_at) != 0 && wish->again_ns > now) at = wish->again_ns;
     for (i = 0; i < pool->endpoint_count; ++i) {
         const int64_t shut = rmi_pool_shut_until(pool, i, wish);
         int64_t open_at = room ? rmi_pool_open_at(pool, i, wish) : INT64_MAX;
@@ -1915,12 +1929,13 @@ static rm_status rmi_pool_gave_up(rm_pool *pool, uint64_t grant, rm_error *error
                                               : "not tried again before its backoff ends");
 }
 
-/* ... to an acquire. */
+/* ... to an acquire; a try whose own create failed has that error already. */
 static rm_status rmi_pool_turned_away(rm_pool *pool, const rmi_pool_wish *wish, uint64_t grant,
                                       rm_error *error) {
+    if (wish->tries && wish->failed != RM_OK) return wish->failed;
     if (grant == RMI_POOL_SHUT)
         rmi_pool_count(&pool->rejected);
-    else if (!wish->failed)
+    else if (wish->failed == RM_OK)
         rmi_pool_count(&pool->failed_fast);
     return rmi_pool_gave_up(pool, grant, error);
 }
@@ -2022,7 +2037,6 @@ static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *erro
 /* Asks the guard of a slot's endpoint. One that refuses is passed over for the first backoff. */
 static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
-    const int64_t wait = pool->desc.create_backoff_ns;
     int64_t until;
     rm_error refusal;
     if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) == RM_OK) {
@@ -2030,7 +2044,7 @@ static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
             RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
         return true;
     }
-    until = rm_time_add(rm_now(pool->env.clock), wait > 0 ? wait : RM_MS(1));
+    until = rm_time_add(rm_now(pool->env.clock), rmi_pool_pause(pool));
     RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), SEQ_CST);
     return false;
 }
@@ -2144,7 +2158,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
         rmi_pool_make_way(pool, slot, endpoint);
-        rmi_pool_pass_over(pool, &ask->wish->refused_at, endpoint);
+        rmi_pool_pass_over(pool, ask->wish, &ask->wish->refused_at, endpoint);
         return RM_OK;
     }
     permit = slot->endpoint_permit;
@@ -2170,12 +2184,10 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         return RM_OK;
     }
     rmi_pool_report_to(pool, &endpoint->guard, &permit, rmi_pool_blame(pool, status));
-    rmi_pool_pass_over(pool, &ask->wish->failed_at, endpoint);
-    ask->wish->failed = true;
+    rmi_pool_pass_over(pool, ask->wish, &ask->wish->failed_at, endpoint);
+    ask->wish->failed = status;
     *again = rmi_pool_has_another(pool, ask);
-    if (!*again) return status;
-    if (error != NULL) memset(error, 0, sizeof *error);
-    return RM_OK;
+    return *again ? RM_OK : status;
 }
 
 /* A wait has ended. A place that it was offered, or what is idle here, is for others. */
@@ -2230,8 +2242,9 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
         (ask->absolute && !tries && rm_deadline_passed(pool->env.clock, ask->deadline));
     ask->now_ns = rmi_pool_now(pool);
     if (over || rm_waitq_must_queue(&pool->queue) || !rmi_pool_take(pool, ask->wish, grant)) {
-        if (tries && ask->wish->failed) return rmi_pool_gave_up(pool, RMI_POOL_FAILS, error);
-        if (!over && (tries || nested) && rmi_pools_try(pool, ask, grant))
+        if (tries && ask->wish->failed != RM_OK)
+            *grant = RMI_POOL_FAILS;
+        else if (!over && (tries || nested) && rmi_pools_try(pool, ask, grant))
             status = RM_OK;
         else if (ask->try_only)
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
@@ -2267,10 +2280,11 @@ static inline void rmi_pool_lend(rm_pool *pool, rmi_slot *slot, const rm_permit 
 }
 
 /* Tells of an acquire that ended without a resource. */
-static rm_status rmi_pool_lacks(rm_pool *pool, rm_permit *permit, rm_outcome outcome,
+static rm_status rmi_pool_lacks(rm_pool *pool, rm_permit *permit, const rmi_pool_wish *wish,
                                 rm_status status, const rm_error *error) {
     if (status == RM_E_TIMEOUT) rmi_pool_step(pool, NULL, RM_POOL_EVENT_TIMEOUT, error, 0);
-    rmi_pool_report_to(pool, &pool->guard, permit, outcome);
+    rmi_pool_report_to(pool, &pool->guard, permit,
+                       wish->failed != RM_OK ? rmi_pool_blame(pool, status) : RM_OUTCOME_IGNORE);
     return status;
 }
 
@@ -2291,15 +2305,12 @@ static rm_status rmi_pool_acquire(rm_pool *pool, rmi_pool_ask *ask, rm_lease *ou
         rmi_slot *slot;
         uint64_t grant = 0;
         status = rmi_pool_get(pool, ask, &grant, error);
-        if (status != RM_OK)
-            return rmi_pool_lacks(
-                pool, &permit, ask->wish->failed ? rmi_pool_blame(pool, status) : RM_OUTCOME_IGNORE,
-                status, error);
+        if (status != RM_OK) return rmi_pool_lacks(pool, &permit, ask->wish, status, error);
         slot = &pool->slots[grant];
         status = rmi_pool_ready(pool, slot, ask, &again, error);
         if (again) continue;
-        if (status != RM_OK)
-            return rmi_pool_lacks(pool, &permit, rmi_pool_blame(pool, status), status, error);
+        if (status != RM_OK) return rmi_pool_lacks(pool, &permit, ask->wish, status, error);
+        if (ask->wish->failed != RM_OK && error != NULL) memset(error, 0, sizeof *error);
         rmi_pool_lend(pool, slot, &permit, ask->now_ns, rm_thread_number(), out);
     }
     return RM_OK;
@@ -2470,9 +2481,7 @@ static void rmi_pool_arrived(rm_status status, uint64_t grant, void *user) {
     if (status == RM_OK)
         rmi_pool_lend(pool, &pool->slots[grant], &permit, ask.now_ns, thread, &lease);
     else
-        (void)rmi_pool_lacks(pool, &permit,
-                             ask.wish->failed ? rmi_pool_blame(pool, status) : RM_OUTCOME_IGNORE,
-                             status, &error);
+        (void)rmi_pool_lacks(pool, &permit, ask.wish, status, &error);
     rmi_pool_answer(pool, acquired_fn, acquired_user, &lease, status == RM_OK ? NULL : &error);
 }
 
@@ -2875,7 +2884,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish
     rm_status status;
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_unclaim(pool, slot);
-        rmi_pool_pass_over(pool, &wish->refused_at, endpoint);
+        rmi_pool_pass_over(pool, wish, &wish->refused_at, endpoint);
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name, "refused by the guard of %s",
                             endpoint->name);
     }
@@ -2884,7 +2893,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish
     if (status == RM_OK) rmi_pool_offer(pool, slot);
     rmi_pool_report_to(pool, &endpoint->guard, &permit,
                        status == RM_OK ? RM_OUTCOME_OK : rmi_pool_blame(pool, status));
-    if (status != RM_OK) rmi_pool_pass_over(pool, &wish->failed_at, endpoint);
+    if (status != RM_OK) rmi_pool_pass_over(pool, wish, &wish->failed_at, endpoint);
     return status;
 }
 

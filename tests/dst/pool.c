@@ -1730,6 +1730,26 @@ DST_TORTURE(pool, survives_every_failure_of_its_endpoints) {
     finish();
 }
 
+/* What is idle is refused, and what is lent does not come back: it asks again after a pause. */
+DST_TORTURE(pool, survives_every_failure_of_a_wait_after_a_refusal) {
+    static const rm_pool_endpoint endpoints[] = {{"one", &guard, NULL}, {"two", &guard, NULL}};
+    rm_pool_desc desc = with_max(3);
+    rm_status status;
+    desc.endpoints = endpoints;
+    desc.endpoint_count = 2;
+    desc.min_idle = 2;
+    desc.grow_after_ns = RM_MINUTES(1);
+    if (!begin_or_not(&desc)) return;
+    upkeep();
+    if (hold_or_not(RM_NOWAIT)) {
+        guard_refuses = 2;
+        status = use_once(RM_SEC(1), RM_RELEASE_OK);
+        DST_CHECK(fine(status, 0));
+        gives_back(0);
+    }
+    finish();
+}
+
 /* ---- torture of pools of keys */
 
 static rm_pools *pools;

@@ -699,9 +699,12 @@ static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
     return admit_one(permit);
 }
 
-/* How far the head of the queue may sleep, for what a try would find. */
+/* How far the head of the queue may sleep, for what a try would find; but it pauses between two
+   rounds of the endpoints. */
 static int64_t head_may_sleep(void) {
     const rmi_pool_wish any = rmi_pool_wish_of(INT64_MAX);
+    const rmi_pool_wish *its = (const rmi_pool_wish *)pool->queue.head->request;
+    const bool pauses = (its->refused_at | its->failed_at) != 0;
     const bool room = rmi_pool_has_room(pool, true, pool->population);
     int64_t until = INT64_MAX;
     uint32_t i;
@@ -714,7 +717,7 @@ static int64_t head_may_sleep(void) {
         const int64_t shut = (int64_t)pool->endpoints[slot->endpoint].shut_ns;
         if (rmi_slot_state(slot->word) == RMI_SLOT_IDLE && shut < until) until = shut;
     }
-    return until;
+    return pauses && until < its->again_ns ? its->again_ns : until;
 }
 
 static const char *pool_overslept(void *user) {

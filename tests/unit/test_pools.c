@@ -427,13 +427,15 @@ typedef struct sluggard {
     rm_guard guard;
     int64_t takes_ns;
     uint32_t asked;
+    bool admits;
 } sluggard;
 
 static rm_status sluggard_admit(rm_permit *permit, rm_error *error, void *user) {
     sluggard *s = (sluggard *)user;
     (void)permit;
+    if (s->admits) return RM_OK;
     pass(s->w, s->takes_ns);
-    if (++s->asked > 100) return RM_OK; /* else it would never end */
+    if (ADD(s->asked, 1) > 100) return RM_OK; /* else it would never end */
     return rm_error_set(error, RM_E_REJECTED, 0, "guard", "no");
 }
 
@@ -1079,6 +1081,75 @@ TEST(endpoints, that_refuse_slowly_do_not_keep_an_acquire_from_a_third) {
     }
 }
 
+/* The third, which may not grow, is all lent; what is idle at the others is refused, slowly. */
+static bool begin_with_refused_idle_ones(cluster *c, sluggard guards[2], rm_lease *lease) {
+    rm_lease others[2];
+    cluster_init(c, 3, 8);
+    cluster_guard_slowly(c, guards, 2, 0);
+    guards[0].admits = guards[1].admits = true;
+    c->w.desc.create_backoff_ns = RM_SEC(3);
+    c->w.desc.grow_after_ns = RM_SEC(36000);
+    if (!world_open(&c->w) || !CHECK_EQ(RM_OK, rm_pool_prewarm(c->w.pool, 3, never, NULL, NULL)))
+        return false;
+    take_at(c, &others[0], 0);
+    take_at(c, &others[1], 1);
+    take_at(c, lease, 2);
+    give_both(&c->w, &others[0], &others[1]);
+    guards[0].admits = guards[1].admits = false;
+    guards[0].takes_ns = guards[1].takes_ns = RM_SEC(4);
+    guards[0].asked = guards[1].asked = 0;
+    return true;
+}
+
+static uint32_t asked_both(sluggard guards[2]) {
+    return GET(guards[0].asked) + GET(guards[1].asked);
+}
+
+TEST(endpoints, that_refuse_slowly_are_asked_again_after_a_pause) {
+    sluggard guards[2];
+    rm_lease lease;
+    caller waiter;
+    cluster c;
+    uint32_t i;
+    REQUIRE(begin_with_refused_idle_ones(&c, guards, &lease));
+    caller_start(&waiter, &c.w, RM_SEC(600));
+    for (i = 1; i < 4; ++i) {
+        while ((asked_both(guards) < 2 * i || stats_of(&c.w).waiting == 0) && !GET(waiter.finished))
+            relax();
+        CHECK_EQ(2 * i, asked_both(guards));
+        pass(&c.w, RM_SEC(3) - 1);
+        CHECK_EQ(1, stats_of(&c.w).waiting);
+        pass(&c.w, 1);
+    }
+    give(&c.w, &lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, caller_join(&waiter));
+    give(&c.w, &waiter.lease, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
+TEST(endpoints, that_refuse_slowly_hold_a_call_that_serves_for_one_round) {
+    sluggard guards[2];
+    rm_pool_request request;
+    rm_lease lease;
+    cluster c;
+    uint32_t i;
+    REQUIRE(begin_with_refused_idle_ones(&c, guards, &lease));
+    CHECK_EQ(RM_OK,
+             rm_pool_acquire_async(c.w.pool, &request, never, NULL, note_in_vain, NULL, NULL));
+    for (i = 1; i < 4; ++i) {
+        CHECK_EQ(2 * i, asked_both(guards));
+        pass(&c.w, RM_SEC(3) - 1);
+        CHECK_EQ(RM_OK, maintain(&c.w));
+        CHECK_EQ(2 * i, asked_both(guards));
+        pass(&c.w, 1);
+        CHECK_EQ(RM_OK, maintain(&c.w));
+    }
+    CHECK_EQ(RM_OK, rm_pool_request_cancel(&request));
+    CHECK_EQ(RM_E_CANCELLED, took_in_vain);
+    give(&c.w, &lease, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
 /* The guard of the first refuses slowly; the second, whose create fails, has one that is lent. */
 TEST(endpoints, that_refuse_slowly_are_not_all_when_another_fails) {
     sluggard guard;
@@ -1213,9 +1284,13 @@ TEST(endpoints, make_way_in_the_time_that_the_acquire_has) {
 }
 
 /* The second has one lent and one idle; the first and the third, which have none, are down. */
-static bool cluster_two_of_the_second(cluster *c, rm_lease *lent) {
+static bool cluster_two_of_the_second(cluster *c, rm_lease *lent,
+                                      rm_status (*validate_fn)(void *resource, void *user)) {
     rm_lease l[5];
-    if (!cluster_begin(c, 3, 8)) return false;
+    cluster_init(c, 3, 8);
+    c->w.desc.validate_fn = validate_fn;
+    c->w.desc.validate_after_ns = RM_STRICT;
+    if (!world_open(&c->w)) return false;
     take_at(c, &l[0], 0);
     take_at(c, &l[1], 1);
     take_at(c, &l[2], 2);
@@ -1236,7 +1311,7 @@ TEST(endpoints, that_are_down_are_tried_once_by_one_that_tries) {
     for (how = 0; how < 2; ++how) {
         rm_lease lent, more;
         cluster c;
-        REQUIRE(cluster_two_of_the_second(&c, &lent));
+        REQUIRE(cluster_two_of_the_second(&c, &lent, NULL));
         memset(&more, 0, sizeof more);
         CHECK_EQ(RM_OK, how == 0 ? take(&c.w, &more)
                                  : rm_pool_acquire_until(c.w.pool,
@@ -1245,6 +1320,48 @@ TEST(endpoints, that_are_down_are_tried_once_by_one_that_tries) {
         CHECK_EQ(1, c.servers[0].creates + c.servers[1].creates + c.servers[2].creates);
         if (more.resource != NULL) give(&c.w, &more, RM_RELEASE_OK);
         give(&c.w, &lent, RM_RELEASE_OK);
+        world_end(&c.w);
+    }
+}
+
+typedef struct thief {
+    cluster *cluster;
+    rm_lease *lent; /* not NULL: it ends this one too, and the second server is down */
+    bool armed;
+} thief;
+
+static thief thieving;
+
+/* While what is idle at the second is looked at, which is sick, another acquire fails otherwise. */
+static rm_status validate_beside_another(void *resource, void *user) {
+    cluster *c = thieving.cluster;
+    rm_lease lease;
+    uint32_t i;
+    (void)resource, (void)user;
+    if (!thieving.armed) return RM_OK;
+    thieving.armed = false;
+    for (i = 0; i < 3; ++i)
+        c->servers[i].status = i != 1 || thieving.lent != NULL ? RM_E_NOMEM : RM_OK;
+    if (thieving.lent != NULL) give(&c->w, thieving.lent, RM_RELEASE_BROKEN);
+    for (i = 0; i < (thieving.lent != NULL ? 2u : 1u); ++i)
+        CHECK_EQ(RM_E_NOMEM, take(&c->w, &lease));
+    return RM_E_FAILED;
+}
+
+TEST(endpoints, that_are_down_are_told_by_one_that_tries_as_it_found_them) {
+    uint32_t all;
+    for (all = 0; all < 2; ++all) {
+        rm_lease lent, more;
+        rm_error error;
+        cluster c;
+        REQUIRE(cluster_two_of_the_second(&c, &lent, validate_beside_another));
+        thieving.cluster = &c;
+        thieving.lent = all != 0 ? &lent : NULL;
+        thieving.armed = true;
+        CHECK_EQ(RM_E_REFUSED, rm_pool_acquire(c.w.pool, RM_NOWAIT, &more, &error));
+        CHECK_EQ(RM_E_REFUSED, error.status);
+        CHECK(!thieving.armed);
+        if (all == 0) give(&c.w, &lent, RM_RELEASE_OK);
         world_end(&c.w);
     }
 }
@@ -2951,6 +3068,48 @@ TEST(pools, end_nothing_elsewhere_for_one_that_was_cancelled) {
     CHECK_EQ(RM_E_CANCELLED, rm_pools_acquire(h.pools, "x", 1, never, &regretted, &a, &error));
     CHECK_EQ(0, h.w.destroyed);
     CHECK_EQ(RM_OK, rm_cancel_destroy(&regretted));
+    house_end(&h);
+}
+
+static house *filling; /* by the next report of an operation that came to nothing; NULL = not */
+
+static rm_status admit_any(rm_permit *permit, rm_error *error, void *user) {
+    (void)permit, (void)error, (void)user;
+    return RM_OK;
+}
+
+static void fill_up(rm_permit *permit, rm_outcome outcome, void *user) {
+    house *h = filling;
+    (void)permit, (void)user;
+    if (outcome != RM_OUTCOME_IGNORE || h == NULL) return;
+    filling = NULL;
+    CHECK(visit(h, "z") != 0 && visit(h, "w") != 0);
+}
+
+/* Its create failed, and what was idle at another endpoint was sick. */
+TEST(pools, end_nothing_elsewhere_for_one_that_tries_and_failed) {
+    const rm_guard guard = {admit_any, fill_up, NULL};
+    rm_pool_endpoint endpoints[2] = {{"one", NULL, NULL}, {"two", &guard, NULL}};
+    rm_pools_lease x;
+    house h;
+    house_init(&h, 4, 2);
+    endpoints[0].user = endpoints[1].user = &h.w;
+    h.desc.pool.endpoints = endpoints;
+    h.desc.pool.endpoint_count = 2;
+    h.desc.pool.balance = RM_POOL_ROUND_ROBIN;
+    h.desc.pool.validate_fn = thing_validate;
+    h.desc.pool.validate_after_ns = RM_STRICT;
+    REQUIRE(house_open(&h));
+    h.w.create_fails_at = 1;
+    CHECK_EQ(RM_E_REFUSED, lend(&h, "x", &x)); /* at one */
+    CHECK_EQ(1, visit(&h, "x"));               /* at two */
+    pass(&h.w, RM_MINUTES(1));
+    h.w.create_fails_at = 3;
+    h.w.validate_status = RM_E_FAILED;
+    filling = &h;
+    CHECK_EQ(RM_E_REFUSED, lend(&h, "x", &x));
+    CHECK(filling == NULL);
+    CHECK_EQ(1, h.w.destroyed);
     house_end(&h);
 }
 
