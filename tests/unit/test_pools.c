@@ -265,8 +265,7 @@ TEST(endpoints, break_ties_by_what_is_idle_then_by_what_is_kept) {
     take_at(&c, &a, 2); /* the first and the third are not in use: what is idle */
     take_at(&c, &d, 0);
     CHECK_EQ(5, c.w.created);
-    give(&c.w, &a, RM_RELEASE_OK);
-    give(&c.w, &b, RM_RELEASE_OK);
+    give_both(&c.w, &a, &b);
     give(&c.w, &d, RM_RELEASE_OK);
     world_end(&c.w);
 }
