@@ -3,7 +3,7 @@
 
 A step shows one line; if something failed, also what its programs said, less the tests that passed.
 A program that crashes, hangs, stops early or announces no tests counts as failed; a variant without
-its compiler as skipped.  The last line is "N passed, N failed".
+its compiler as skipped.  The last lines name what failed; the very last is "N passed, N failed".
 """
 import concurrent.futures
 import os
@@ -31,6 +31,7 @@ LEAST = 5000  # inputs that a fuzzer tries in its minute
 SHOWN = {'torture': '# .*chains .*', 'fuzzing': r'stat::number_of_executed_units.*',
          'coverage': '.*', 'orders': '.*', 'mutants': '.*'}
 totals = {'passed': 0, 'failed': 0, 'skipped': 0}
+failures = []  # for the end of a long log
 
 
 def execute(*command, timeout=1200):
@@ -97,6 +98,9 @@ def report(name, commands, count, outcomes, seconds):
     print(f'{name:<14}{passed:5} passed {failed:5} failed'
           + (f' {skipped:5} skipped' if skipped else ' ' * 14) + f'{seconds:8.1f} s', flush=True)
     for command, (status, said) in zip(commands, outcomes):
+        if count(status, said)[1]:
+            tests = re.findall(r'^not ok.*', said, re.M) or [f'exit status {status}']
+            failures.extend(f'failed: {" ".join(map(str, command))}: {test}' for test in tests)
         if count(status, said)[1] or name == 'build':
             finished = re.search(r'^\d+ passed, \d+ failed$', said, re.M)
             show(command, status,
@@ -211,5 +215,5 @@ def checks():
 
 if __name__ == '__main__':
     {'test': tests, 'check': checks, 'check-deep': deep, 'cppcheck': cppcheck}[sys.argv[1]]()
-    print(f'{totals["passed"]} passed, {totals["failed"]} failed')
+    print(*failures, f'{totals["passed"]} passed, {totals["failed"]} failed', sep='\n')
     sys.exit(totals['failed'] > 0 or totals['passed'] == 0)
