@@ -781,6 +781,7 @@ TEST(endpoints, report_each_permit_once) {
     c.w.desc.reclaim_fn = server_reclaim;
     c.w.desc.reclaim_after_ns = RM_SEC(10);
     c.w.desc.max_lifetime_ns = RM_SEC(100);
+    c.w.desc.max_creating = 1; /* prewarm makes one after the other, so that each has one */
     REQUIRE(world_open(&c.w));
     for (i = 0; i < 2; ++i) {
         permits_of_releases(&c);
@@ -1088,6 +1089,7 @@ static bool begin_with_refused_idle_ones(cluster *c, sluggard guards[2], rm_leas
     guards[0].admits = guards[1].admits = true;
     c->w.desc.create_backoff_ns = RM_SEC(3);
     c->w.desc.grow_after_ns = RM_SEC(36000);
+    c->w.desc.max_creating = 1; /* one after the other, so that each has one */
     if (!world_open(&c->w) || !CHECK_EQ(RM_OK, rm_pool_prewarm(c->w.pool, 3, never, NULL, NULL)))
         return false;
     take_at(c, &others[0], 0);
