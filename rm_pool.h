@@ -102,12 +102,12 @@ CONCEPTS
     Endpoints Several servers behind one pool, each with its own guard, backoff and user pointer. A
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
-              room. One that fails, or whose guard refused within create_backoff_ns, is passed over:
-              an acquire goes on to the others, once each, and then waits or has that error; with
-              RM_NOWAIT it makes no second try to create. One that waits asks them again after
-              create_backoff_ns; an asynchronous one in whichever call serves it, which may take as
-              long as their guards and creates do, once each. What is idle at one that refuses makes
-              way, one in a backoff, if another is well but lacks room.
+              room. One that fails is passed over in its backoff; one whose guard refuses for
+              create_backoff_ns, at least 1 ms, or for as long as it would take to ask all of them,
+              at most 1 minute. An acquire goes on to the others, with one create at each until it
+              waits for room (RM_NOWAIT: one in all), and has that error if none is left. What is
+              idle at one that refuses makes way, one in a backoff, if another is well but lacks
+              room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns. Whoever
@@ -521,13 +521,11 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 
 /* What an acquire wants of the queue. Private. */
 typedef struct rmi_pool_wish {
-    int64_t since_ns;    /* when it began to wait; INT64_MAX = it did not */
-    uint64_t refused_at; /* endpoints whose guard refused it, and those whose create failed, as */
-    uint64_t failed_at;  /* bits: passed over until they go well for somebody, or none is left */
-    int64_t again_ns;    /* and until then: between two rounds there is a pause */
-    rm_status failed;    /* of the last create for it that did */
-    bool tries;          /* RM_NOWAIT: calls create_fn once */
-    bool counted;        /* among those that want a place under a common bound */
+    int64_t since_ns;   /* when it began to wait; INT64_MAX = it did not */
+    uint64_t failed_at; /* endpoints, as bits, whose create failed for it: passed over until it */
+    rm_status failed;   /* goes well for somebody, or there is no room at others; the last status */
+    bool tries;         /* RM_NOWAIT: calls create_fn once */
+    bool counted;       /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
@@ -1093,6 +1091,11 @@ static bool rmi_pool_is_closed(const rm_pool *pool) {
     return (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_CLOSED) != 0;
 }
 
+/* Closed or suspended: lends nothing, whatever there is. */
+static bool rmi_pool_is_stopped(const rm_pool *pool) {
+    return (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0;
+}
+
 /* Changes the epoch: takes bits away, sets bits, adds to doubt or generation. */
 static void rmi_pool_turn(rm_pool *pool, uint64_t clear, uint64_t set, uint64_t add) {
     uint64_t seen = RMI_LOAD64(&pool->epoch, RELAXED), next;
@@ -1191,17 +1194,16 @@ static bool rmi_pool_has_bit(uint64_t bits, uint32_t endpoint) {
     return (bits >> endpoint & 1u) != 0;
 }
 
-/* Until when an endpoint's guard shall not be asked for an acquire; INT64_MIN = it may. */
-static int64_t rmi_pool_shut_until(rm_pool *pool, uint32_t endpoint, const rmi_pool_wish *wish) {
+/* Until when an endpoint's guard shall not be asked; INT64_MIN = it may. */
+static int64_t rmi_pool_shut_until(rm_pool *pool, uint32_t endpoint) {
     const int64_t shut = (int64_t)RMI_LOAD64(&pool->endpoints[endpoint].shut_ns, SEQ_CST);
-    if (shut == 0) return INT64_MIN;
-    return rmi_pool_has_bit(wish->refused_at, endpoint) ? INT64_MAX : shut;
+    return shut == 0 ? INT64_MIN : shut;
 }
 
 /* When creates may be tried at an endpoint: at once, or not before a time; INT64_MAX while another
    finds out whether it is well again. */
 static int64_t rmi_pool_open_at(rm_pool *pool, uint32_t endpoint, const rmi_pool_wish *wish) {
-    const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
+    const int64_t shut = rmi_pool_shut_until(pool, endpoint);
     int64_t retry;
     if (RMI_LOAD32(&pool->endpoints[endpoint].failures, SEQ_CST) == 0) return shut;
     if (rmi_pool_has_bit(wish->failed_at, endpoint)) return INT64_MAX;
@@ -1634,7 +1636,7 @@ enum { RMI_CLAIM_IDLE = 1, RMI_CLAIM_OVERFLOW = 2 };
 /* Claims a slot of one endpoint: with an idle resource, if that will do, else an empty one. */
 static bool rmi_pool_claim_at(rm_pool *pool, uint32_t endpoint, uint32_t what, rmi_pool_wish *wish,
                               uint64_t *grant) {
-    const int64_t shut = rmi_pool_shut_until(pool, endpoint, wish);
+    const int64_t shut = rmi_pool_shut_until(pool, endpoint);
     if (shut != INT64_MIN && shut > rm_now(pool->env.clock)) return false;
     if ((what & RMI_CLAIM_IDLE) != 0 && rmi_pool_claim_idle(pool, endpoint, grant)) return true;
     if (wish->tries && wish->failed != RM_OK) return false;
@@ -1678,7 +1680,7 @@ static bool rmi_pool_blocked(rm_pool *pool, const rmi_pool_wish *wish, uint64_t 
     for (i = 0; i < pool->endpoint_count; ++i) {
         const bool fails = RMI_LOAD32(&pool->endpoints[i].failures, SEQ_CST) != 0;
         if (rmi_pool_open_at(pool, i, wish) <= now) return false;
-        if (fails && rmi_pool_shut_until(pool, i, wish) <= now) *grant = RMI_POOL_FAILS;
+        if (fails && rmi_pool_shut_until(pool, i) <= now) *grant = RMI_POOL_FAILS;
     }
     return true;
 }
@@ -1703,32 +1705,17 @@ static bool rmi_pool_has_any(rm_pool *pool) {
     return false;
 }
 
-/* Is there nothing to wait for? No leave to make a resource, and none that may come back. */
+/* Is there nothing to wait for? No leave to make a resource, and none that may come back: one whose
+   own create failed does not wait for those. */
 static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t *grant) {
     return rmi_pool_blocked(pool, wish, grant) && !rmi_pool_probes(pool) &&
-           (*grant == RMI_POOL_SHUT || !rmi_pool_has_any(pool));
+           (*grant == RMI_POOL_SHUT || wish->failed != RM_OK || !rmi_pool_has_any(pool));
 }
 
-/* The first backoff, or what separates the rounds of one that has none. */
-static int64_t rmi_pool_pause(const rm_pool *pool) {
-    return pool->desc.create_backoff_ns > 0 ? pool->desc.create_backoff_ns : RM_MS(1);
-}
-
-/* An endpoint that has just refused or failed an acquire (`bits` of its wish) is passed over by it
-   until the others have had their turn: what keeps it shut for all may be over before, when those
-   take their time. */
-static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, uint64_t *bits,
-                               const rmi_endpoint *endpoint) {
-    *bits |= UINT64_C(1) << (endpoint - pool->endpoints);
-    wish->again_ns = rm_time_add(rm_now(pool->env.clock), rmi_pool_pause(pool));
-}
-
-/* Are none but those left that an acquire in the queue passes over, and is the pause over too? */
-static bool rmi_pool_begins_anew(rm_pool *pool, rmi_pool_wish *wish) {
-    if ((wish->refused_at | wish->failed_at) == 0 || wish->again_ns > rm_now(pool->env.clock))
-        return false;
-    wish->refused_at = wish->failed_at = 0;
-    return true;
+/* An endpoint whose create has just failed for an acquire is passed over by it until the others
+   have had their turn: its backoff may be over before, when those take their time. */
+static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, const rmi_endpoint *endpoint) {
+    wish->failed_at |= UINT64_C(1) << (endpoint - pool->endpoints);
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
@@ -1741,7 +1728,7 @@ static bool rmi_pool_shrinks(rm_pool *pool) {
    state says which of the two), else the news that there will be none. */
 static bool rmi_pool_take(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) {
     uint32_t what = rmi_pool_shrinks(pool) ? 0 : RMI_CLAIM_IDLE;
-    if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return false;
+    if (rmi_pool_is_stopped(pool)) return false;
     if (rmi_pool_size(RMI_LOAD64(&pool->sizes, SEQ_CST), 1) != 0) what |= RMI_CLAIM_OVERFLOW;
     return rmi_pool_claim_best(pool, what, wish, grant) || rmi_pool_hopeless(pool, wish, grant);
 }
@@ -1761,8 +1748,11 @@ static bool rmi_pool_looks(rm_pool *pool, rmi_pool_wish *wish, uint64_t *grant) 
 static bool rmi_pool_serve(void *owner, void *request, uint64_t *grant) {
     rm_pool *pool = (rm_pool *)owner;
     rmi_pool_wish *wish = (rmi_pool_wish *)request;
-    const bool got = rmi_pool_take(pool, wish, grant) ||
-                     (rmi_pool_begins_anew(pool, wish) && rmi_pool_take(pool, wish, grant));
+    bool got = rmi_pool_take(pool, wish, grant);
+    if (!got && wish->failed_at != 0) {
+        wish->failed_at = 0; /* another round begins */
+        got = rmi_pool_take(pool, wish, grant);
+    }
     if (!got) return rmi_pool_looks(pool, wish, grant);
     rmi_pools_count_out(pool, wish);
     return true;
@@ -1778,10 +1768,9 @@ static int64_t rmi_pool_look_at(void *owner, void *request, int64_t now) {
     const int64_t grow_at = rmi_pool_grow_at(pool, wish, population);
     int64_t at = INT64_MAX;
     uint32_t i;
-    if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0) return INT64_MAX;
-    if ((wish->refused_at | wish->failed_at) != 0 && wish->again_ns > now) at = wish->again_ns;
+    if (rmi_pool_is_stopped(pool)) return INT64_MAX;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        const int64_t shut = rmi_pool_shut_until(pool, i, wish);
+        const int64_t shut = rmi_pool_shut_until(pool, i);
         int64_t open_at = room ? rmi_pool_open_at(pool, i, wish) : INT64_MAX;
         if (open_at < grow_at) open_at = grow_at;
         if (shut > now && shut < at) at = shut;
@@ -1929,10 +1918,10 @@ static rm_status rmi_pool_gave_up(rm_pool *pool, uint64_t grant, rm_error *error
                                               : "not tried again before its backoff ends");
 }
 
-/* ... to an acquire; a try whose own create failed has that error already. */
+/* ... to an acquire; one whose own create has just failed has that error already. */
 static rm_status rmi_pool_turned_away(rm_pool *pool, const rmi_pool_wish *wish, uint64_t grant,
                                       rm_error *error) {
-    if (wish->tries && wish->failed != RM_OK) return wish->failed;
+    if (wish->failed != RM_OK && wish->since_ns == INT64_MAX) return wish->failed;
     if (grant == RMI_POOL_SHUT)
         rmi_pool_count(&pool->rejected);
     else if (wish->failed == RM_OK)
@@ -2034,17 +2023,26 @@ static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *erro
     return status;
 }
 
-/* Asks the guard of a slot's endpoint. One that refuses is passed over for the first backoff. */
+/* Asks the guard of a slot's endpoint. One that refuses is passed over for the first backoff, and
+   for as long as all of them would take that take as long: else there might always be one to ask,
+   for those who wait, or for a call that serves them. What it took may be a tick too much, or have
+   been a halt of the machine: at most a minute. */
 static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
-    int64_t until;
+    const int64_t backoff = pool->desc.create_backoff_ns;
+    const int64_t began = endpoint->guard.admit_fn == NULL ? 0 : rmi_pool_now(pool);
+    int64_t until, wait;
     rm_error refusal;
     if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) == RM_OK) {
         if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0)
             RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
         return true;
     }
-    until = rm_time_add(rm_now(pool->env.clock), rmi_pool_pause(pool));
+    wait = rm_time_mul(rmi_time_since(rmi_pool_now(pool), began), (int64_t)pool->endpoint_count);
+    if (wait > RM_MINUTES(1)) wait = RM_MINUTES(1);
+    if (wait < backoff) wait = backoff;
+    if (wait < RM_MS(1)) wait = RM_MS(1);
+    until = rm_time_add(rm_now(pool->env.clock), wait);
     RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), SEQ_CST);
     return false;
 }
@@ -2081,7 +2079,7 @@ static bool rmi_pool_replace(rm_pool *pool, rmi_slot *slot) {
 /* Puts a fit resource of a claimed slot back if the pool was stopped meanwhile. */
 static bool rmi_pool_keep(rm_pool *pool, rmi_slot *slot, rmi_endpoint *endpoint,
                           rm_permit *permit) {
-    if ((RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) == 0) return false;
+    if (!rmi_pool_is_stopped(pool)) return false;
     rmi_pool_offer(pool, slot);
     rmi_pool_report_to(pool, &endpoint->guard, permit, RM_OUTCOME_IGNORE);
     return true;
@@ -2103,7 +2101,7 @@ static bool rmi_pool_has_another(rm_pool *pool, const rmi_pool_ask *ask) {
     if (pool->endpoint_count == 1 || rmi_pool_is_closed(pool)) return false;
     rmi_pool_loads(pool, true, &loads);
     for (i = 0; i < pool->endpoint_count; ++i) {
-        if (rmi_pool_shut_until(pool, i, ask->wish) > now) continue;
+        if (rmi_pool_shut_until(pool, i) > now) continue;
         if (loads.idle[i] != 0) return true;
         if (!ask->wish->tries && rmi_pool_open_at(pool, i, ask->wish) <= now) return true;
     }
@@ -2158,7 +2156,6 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_ask_deadline(pool, ask); /* what destroy_fn takes is of the time there is */
         rmi_pool_make_way(pool, slot, endpoint);
-        rmi_pool_pass_over(pool, ask->wish, &ask->wish->refused_at, endpoint);
         return RM_OK;
     }
     permit = slot->endpoint_permit;
@@ -2184,7 +2181,7 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
         return RM_OK;
     }
     rmi_pool_report_to(pool, &endpoint->guard, &permit, rmi_pool_blame(pool, status));
-    rmi_pool_pass_over(pool, ask->wish, &ask->wish->failed_at, endpoint);
+    rmi_pool_pass_over(pool, ask->wish, endpoint);
     ask->wish->failed = status;
     *again = rmi_pool_has_another(pool, ask);
     return *again ? RM_OK : status;
@@ -2284,7 +2281,8 @@ static rm_status rmi_pool_lacks(rm_pool *pool, rm_permit *permit, const rmi_pool
                                 rm_status status, const rm_error *error) {
     if (status == RM_E_TIMEOUT) rmi_pool_step(pool, NULL, RM_POOL_EVENT_TIMEOUT, error, 0);
     rmi_pool_report_to(pool, &pool->guard, permit,
-                       wish->failed != RM_OK ? rmi_pool_blame(pool, status) : RM_OUTCOME_IGNORE);
+                       wish->failed != RM_OK ? rmi_pool_blame(pool, wish->failed)
+                                             : RM_OUTCOME_IGNORE);
     return status;
 }
 
@@ -2884,7 +2882,6 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish
     rm_status status;
     if (!rmi_pool_admit_endpoint(pool, slot)) {
         rmi_pool_unclaim(pool, slot);
-        rmi_pool_pass_over(pool, wish, &wish->refused_at, endpoint);
         return rm_error_set(error, RM_E_REJECTED, 0, pool->name, "refused by the guard of %s",
                             endpoint->name);
     }
@@ -2893,7 +2890,7 @@ static rm_status rmi_pool_make_idle(rm_pool *pool, uint64_t grant, rmi_pool_wish
     if (status == RM_OK) rmi_pool_offer(pool, slot);
     rmi_pool_report_to(pool, &endpoint->guard, &permit,
                        status == RM_OK ? RM_OUTCOME_OK : rmi_pool_blame(pool, status));
-    if (status != RM_OK) rmi_pool_pass_over(pool, wish, &wish->failed_at, endpoint);
+    if (status != RM_OK) rmi_pool_pass_over(pool, wish, endpoint);
     return status;
 }
 
@@ -3875,9 +3872,7 @@ static uint32_t rmi_pools_need(rm_pool *pool) {
     const rmi_pool_wish never = rmi_pool_wish_of(INT64_MAX);
     uint32_t need = RMI_LOAD32(&pool->wanting, SEQ_CST);
     uint64_t grant;
-    if (taken >= most || creating >= pool->desc.max_creating ||
-        (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0)
-        return 0;
+    if (taken >= most || creating >= pool->desc.max_creating || rmi_pool_is_stopped(pool)) return 0;
     if (need > most - taken) need = most - taken;
     if (need > pool->desc.max_creating - creating) need = pool->desc.max_creating - creating;
     if ((pool->grows || rmi_pool_grow_at(pool, &never, population) != INT64_MAX) &&
@@ -4110,8 +4105,7 @@ typedef struct rmi_pools_drop {
 static bool rmi_pools_drop_one(const void *key, size_t size, void *value, void *user) {
     rmi_pools_drop *drop = (rmi_pools_drop *)user;
     rm_pool *pool = (rm_pool *)value;
-    const bool stopped = (RMI_LOAD64(&pool->epoch, SEQ_CST) & RMI_EPOCH_STOPPED) != 0;
-    const bool wanted = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 && !stopped;
+    const bool wanted = RMI_LOAD32(&pool->wanting, SEQ_CST) != 0 && !rmi_pool_is_stopped(pool);
     (void)key, (void)size;
     if (wanted && (!drop->last_resort || rmi_pool_in_state(pool, RMI_SLOT_IDLE) == 0 ||
                    !rmi_budget_prefers(pool->budget, pool)))

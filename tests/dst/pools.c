@@ -42,6 +42,31 @@ static uint32_t in_state(const rm_pool *pool, uint32_t state) {
     return count;
 }
 
+/* When one in the queue may have something idle. */
+static int64_t lends_at(const rm_pool *pool) {
+    int64_t at = INT64_MAX;
+    uint32_t i;
+    for (i = 0; i < pool->capacity; ++i) {
+        const rmi_slot *slot = &pool->slots[i];
+        const int64_t shut = (int64_t)pool->endpoints[slot->endpoint].shut_ns;
+        if (rmi_slot_state(slot->word) == RMI_SLOT_IDLE && shut < at) at = shut;
+    }
+    return at;
+}
+
+/* When one in the queue may make something, if there is room. */
+static int64_t makes_at(rm_pool *pool, const rmi_pool_wish *wish) {
+    const int64_t grow_at = rmi_pool_grow_at(pool, wish, pool->population);
+    int64_t at = INT64_MAX;
+    uint32_t i;
+    if (!rmi_pool_has_room(pool, true, pool->population)) return INT64_MAX;
+    for (i = 0; i < pool->endpoint_count; ++i) {
+        const int64_t open_at = rmi_pool_open_at(pool, i, wish);
+        if (open_at < at) at = open_at;
+    }
+    return at > grow_at ? at : grow_at;
+}
+
 /* What is wrong with the pool of one key: *hungry = somebody waits who has room of his own and may
    use it; *idle = there is something that nobody of its own key waits for. */
 static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
@@ -50,19 +75,19 @@ static const char *key_wrong(rm_pool *pool, bool *hungry, bool *idle) {
     const int64_t now = rm_now(NULL);
     const rmi_pool_wish *wish;
     uint64_t grant;
+    int64_t seen_ns; /* for a request, whoever maintains looks at the time */
     if (wrong != NULL) return wrong;
     if (head == NULL) {
         *idle = *idle || in_state(pool, RMI_SLOT_IDLE) > 0;
         return NULL;
     }
-    if (in_state(pool, RMI_SLOT_IDLE) > 0) return "a waiter sleeps beside an idle resource";
+    seen_ns = head->cond != NULL ? now : 0;
+    if (lends_at(pool) <= seen_ns) return "a waiter sleeps beside an idle resource";
     wish = head->request;
     if (head->cond != NULL && head->look_ns > rmi_pool_look_at(pool, head->request, now))
         return "a waiter sleeps beyond its time";
     if (rmi_pool_hopeless(pool, wish, &grant)) return "somebody waits for nothing";
-    *hungry = *hungry || (rmi_pool_has_room(pool, true, pool->population) &&
-                          rmi_pool_open_at(pool, 0, wish) <= now &&
-                          rmi_pool_grow_at(pool, wish, pool->population) <= now);
+    *hungry = *hungry || makes_at(pool, wish) <= seen_ns;
     return NULL;
 }
 
@@ -691,7 +716,7 @@ DST(hungry, are_told_that_the_pools_are_closed) {
 
 static rm_pool *pool;
 static rm_lease lent;       /* by the scenario, before its threads begin */
-static uint32_t refuses[2]; /* how many of the next, by endpoint */
+static uint32_t refuses[3]; /* how many of the next, by endpoint */
 static uint32_t users[2];   /* their addresses are the endpoints' users */
 
 static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
@@ -699,33 +724,17 @@ static rm_status admit(rm_permit *permit, rm_error *error, void *user) {
     return admit_one(permit);
 }
 
-/* How far the head of the queue may sleep, for what a try would find; but it pauses between two
-   rounds of the endpoints. */
-static int64_t head_may_sleep(void) {
-    const rmi_pool_wish any = rmi_pool_wish_of(INT64_MAX);
-    const rmi_pool_wish *its = (const rmi_pool_wish *)pool->queue.head->request;
-    const bool pauses = (its->refused_at | its->failed_at) != 0;
-    const bool room = rmi_pool_has_room(pool, true, pool->population);
-    int64_t until = INT64_MAX;
-    uint32_t i;
-    for (i = 0; room && i < pool->endpoint_count; ++i) {
-        const int64_t at = rmi_pool_open_at(pool, i, &any);
-        if (at < until) until = at;
-    }
-    for (i = 0; i < pool->capacity; ++i) {
-        const rmi_slot *slot = &pool->slots[i];
-        const int64_t shut = (int64_t)pool->endpoints[slot->endpoint].shut_ns;
-        if (rmi_slot_state(slot->word) == RMI_SLOT_IDLE && shut < until) until = shut;
-    }
-    return pauses && until < its->again_ns ? its->again_ns : until;
-}
-
 static const char *pool_overslept(void *user) {
     const char *wrong = queue_wrong(&pool->queue);
+    const rm_waiter *lookout;
+    const rmi_pool_wish *head;
     (void)user;
     if (wrong == NULL) wrong = queue_wrong(&pool->drain);
     if (wrong != NULL || pool->queue.head == NULL) return wrong;
-    if (pool->queue.head->look_ns > head_may_sleep())
+    lookout = rmi_waitq_lookout(&pool->queue);
+    if (lookout == NULL) return NULL; /* whoever maintains looks at the time */
+    head = pool->queue.head->request;
+    if (lookout->look_ns > lends_at(pool) || lookout->look_ns > makes_at(pool, head))
         return "the head of the queue sleeps although it could be served";
     if (RMI_POP_FIELD(pool->population, RMI_POP_KEPT) == 0) return "somebody waits for nothing";
     return NULL;
@@ -897,32 +906,49 @@ ONE_OF(failing, creates_beside_others, create_beside_waiters, create_and_the_nex
 
 /* ---- keys, some of whose acquires only try, with endpoints whose guards take their time */
 
-static rm_status admit_in_a_while(rm_permit *permit, rm_error *error, void *user) {
+static void take_a_while(void) {
     dst_pass(RM_US(dst_choose(3) * 20));
+}
+
+static rm_status admit_in_a_while(rm_permit *permit, rm_error *error, void *user) {
+    take_a_while();
     return admit(permit, error, user);
 }
 
+static rm_status make_in_a_while(void **resource, rm_deadline deadline, rm_error *error,
+                                 void *user) {
+    take_a_while();
+    return make(resource, deadline, error, user);
+}
+
 static void end_in_a_while(void *resource, void *user) {
-    dst_pass(RM_US(dst_choose(3) * 20));
+    take_a_while();
     end(resource, user);
 }
 
+static const rm_guard sluggards[] = {{admit_in_a_while, report, &refuses[0]},
+                                     {admit_in_a_while, report, &refuses[1]},
+                                     {admit_in_a_while, report, &refuses[2]}};
+static const rm_pool_endpoint sluggish[] = {
+    {"one", &sluggards[0], NULL}, {"two", &sluggards[1], NULL}, {"three", &sluggards[2], NULL}};
+
+static rm_release any_release(void) {
+    return dst_choose(4) == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK;
+}
+
 static void begin_mixture(uint32_t endpoints) {
-    static const rm_guard guards[] = {{admit_in_a_while, report, &refuses[0]},
-                                      {admit_in_a_while, report, &refuses[1]}};
-    static const rm_pool_endpoint all[] = {{"one", &guards[0], NULL}, {"two", &guards[1], NULL}};
     rm_pools_desc desc;
     memset(&desc, 0, sizeof desc);
-    desc.pool.create_fn = make;
+    desc.pool.create_fn = make_in_a_while;
     desc.pool.destroy_fn = end_in_a_while;
     desc.pool.max = 1 + dst_choose(2);
     desc.pool.create_backoff_ns = RM_US(30);
-    desc.pool.endpoints = endpoints == 0 ? NULL : all;
+    desc.pool.endpoints = endpoints == 0 ? NULL : sluggish;
     desc.pool.endpoint_count = endpoints;
     desc.max_total = most = 1 + dst_choose(3);
     desc.max_keys = 3;
     DST_CHECK(rm_pools_create(&desc, &pools, NULL) == RM_OK);
-    if (endpoints == 0) dst_when_idle(overslept, NULL);
+    dst_when_idle(overslept, NULL);
     make_keys(3);
 }
 
@@ -931,7 +957,6 @@ static void uses_any_or_tries(int index) {
     (void)index;
     while (n-- > 0) {
         const bool tries = dst_choose(3) == 0;
-        const rm_release how = dst_choose(4) == 0 ? RM_RELEASE_BROKEN : RM_RELEASE_OK;
         rm_pools_lease lease;
         const rm_status status =
             acquire(&"abc"[dst_choose(3)], tries ? RM_NOWAIT : RM_FOREVER, &lease);
@@ -939,20 +964,53 @@ static void uses_any_or_tries(int index) {
                   (tries && status == RM_E_TIMEOUT));
         if (status != RM_OK) continue;
         dst_pass(RM_US(dst_choose(2) * 10));
-        give(&lease, how);
+        give(&lease, any_release());
+    }
+}
+
+static rm_pools_request asked_for;
+static bool asks_for_one;
+static uint32_t answers;
+
+static void gives_what_it_got(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                              void *user) {
+    (void)user;
+    DST_CHECK((status == RM_OK) == (error == NULL) && (error == NULL || error->status == status));
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED);
+    if (status == RM_OK) {
+        rm_pools_lease mine = *lease;
+        give(&mine, any_release());
+    }
+    (void)ADD(&answers, 1);
+}
+
+/* Asks, and looks for a while whether the time has come. */
+static void asks_for_any(int index) {
+    uint32_t i;
+    DST_CHECK(rm_pools_acquire_async(pools, &asked_for, &"abc"[dst_choose(3)], 1, never, NULL,
+                                     gives_what_it_got, NULL, NULL) == RM_OK);
+    asks_for_one = true;
+    for (i = 0; i < 3; ++i) {
+        dst_pass(RM_US(40));
+        maintains_keys(index);
     }
 }
 
 DST(hungry, mix_with_those_who_try) {
-    void (*const threads[])(int) = {uses_any_or_tries, uses_any_or_tries, uses_any_or_tries,
+    void (*const threads[])(int) = {uses_any_or_tries, uses_any_or_tries, asks_for_any,
                                     uses_any_or_tries};
-    const uint32_t endpoints = dst_choose(3);
+    const uint32_t endpoints = dst_choose(4);
     uint32_t i;
     begin_mixture(endpoints);
     creates_fail = dst_choose(3);
-    refuses[0] = dst_choose(3);
-    refuses[1] = dst_choose(3);
-    dst_go(3 + (int)dst_choose(2), threads);
+    for (i = 0; i < 3; ++i)
+        refuses[i] = dst_choose(3);
+    dst_go(2 + (int)dst_choose(3), threads);
+    for (i = 0; asks_for_one && LOAD(&answers) == 0; ++i) {
+        DST_CHECK(i < 100);
+        dst_pass(RM_MS(1));
+        maintains_keys(0);
+    }
     DST_CHECK(pools->budget.wanting == 0 && pools->budget.leaving == 0);
     DST_CHECK(pools->budget.hungry == NULL);
     for (i = 0; i < 3; ++i) {
@@ -961,6 +1019,83 @@ DST(hungry, mix_with_those_who_try) {
     }
     finish_keys();
     check_permits();
+}
+
+/* ---- one pool whose hooks take their time, and everything that an acquire may meet */
+
+static rm_pool_request request;
+
+static void gives_it_back(rm_status status, const rm_lease *lease, const rm_error *error,
+                          void *user) {
+    (void)user;
+    DST_CHECK((status == RM_OK) == (error == NULL) && (error == NULL || error->status == status));
+    DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED);
+    if (status == RM_OK) {
+        rm_lease mine = *lease;
+        use(&mine);
+        DST_CHECK(rm_pool_release(pool, &mine, any_release()) == RM_OK);
+    }
+    (void)ADD(&answers, 1);
+}
+
+static void asks_and_maintains(int index) {
+    uint32_t i;
+    DST_CHECK(rm_pool_acquire_async(pool, &request, never, NULL, gives_it_back, NULL, NULL) ==
+              RM_OK);
+    for (i = 0; i < 3; ++i) {
+        dst_pass(RM_US(40));
+        maintains(index);
+    }
+}
+
+static void uses_somehow(int index) {
+    static const int64_t timeouts[] = {RM_NOWAIT, RM_US(100), RM_FOREVER, RM_FOREVER};
+    uint32_t n = 1 + dst_choose(2);
+    (void)index;
+    while (n-- > 0) {
+        const int64_t timeout_ns = timeouts[dst_choose(4)];
+        rm_error error;
+        rm_lease lease;
+        rm_status status;
+        memset(&error, 0, sizeof error);
+        status = rm_pool_acquire(pool, timeout_ns, &lease, &error);
+        DST_CHECK(error.status == status);
+        DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED ||
+                  (timeout_ns == RM_NOWAIT && status == RM_E_BUSY) ||
+                  (timeout_ns == RM_US(100) && status == RM_E_TIMEOUT));
+        if (status != RM_OK) continue;
+        use(&lease);
+        dst_pass(RM_US(dst_choose(3) * 60));
+        DST_CHECK(rm_pool_release(pool, &lease, any_release()) == RM_OK);
+    }
+}
+
+DST(endpoints, take_their_time) {
+    void (*const threads[])(int) = {uses_somehow, uses_somehow, asks_and_maintains, uses_somehow,
+                                    uses_somehow};
+    rm_pool_desc desc = pool_desc(1 + dst_choose(3));
+    uint32_t i;
+    desc.create_fn = make_in_a_while;
+    desc.endpoints = sluggish;
+    desc.endpoint_count = 2 + dst_choose(2);
+    desc.balance = (rm_pool_balance)dst_choose(2);
+    desc.create_backoff_ns = dst_choose(2) ? RM_US(30) : RM_NONE;
+    desc.min_idle = dst_choose(2);
+    desc.overflow = dst_choose(3) == 0;
+    most += desc.overflow;
+    desc.barge_ns = dst_choose(2) ? RM_STRICT : 0;
+    desc.grow_after_ns = dst_choose(4) == 0 ? RM_US(50) : 0;
+    begin_pool(&desc);
+    creates_fail = dst_choose(4);
+    for (i = 0; i < 3; ++i)
+        refuses[i] = dst_choose(4);
+    dst_go(3 + (int)dst_choose(3), threads);
+    for (i = 0; LOAD(&answers) == 0; ++i) {
+        DST_CHECK(i < 100);
+        dst_pass(RM_MS(1));
+        maintains(0);
+    }
+    finish_pool();
 }
 
 #define WARMING(name, max, max_creating, prepare, ...) \
