@@ -1195,6 +1195,23 @@ TEST(endpoints, that_refuse_slowly_are_not_all_when_another_fails) {
 
 /* ---- what is idle at one endpoint while another fails, refuses or has the balance ---- */
 
+TEST(endpoints, that_refuse_are_not_asked_again_at_once_when_another_fails) {
+    sluggard guard;
+    rm_lease lease;
+    cluster c;
+    cluster_init(&c, 2, 2);
+    cluster_guard_slowly(&c, &guard, 1, 0);
+    guard.admits = true;
+    REQUIRE(world_open(&c.w));
+    take_at(&c, &lease, 0);
+    give(&c.w, &lease, RM_RELEASE_OK);
+    guard.admits = false;
+    c.servers[1].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take_for(&c.w, RM_SEC(5), &lease));
+    CHECK_EQ(1, guard.asked);
+    world_end(&c.w);
+}
+
 TEST(endpoints, lend_what_is_idle_at_another_when_a_create_fails) {
     uint32_t how;
     for (how = 0; how < 2; ++how) { /* by a try, or after the other one failed, too, long ago */
