@@ -2933,22 +2933,29 @@ static rm_status open_with_endpoints_but_b(const void *key, size_t size, rm_pool
     return house_open_key(key, size, desc, error, h);
 }
 
+/* Two servers with guards, for all keys but b. */
+static void house_init_guarded(house *h, rm_pool_endpoint endpoints[2], watch seen[2],
+                               uint32_t max) {
+    uint32_t i;
+    house_init(h, max, max);
+    for (i = 0; i < 2; ++i) {
+        endpoints[i].name = i == 0 ? "one" : "two";
+        endpoints[i].guard = watch_init(&seen[i]);
+        endpoints[i].user = &h->w;
+    }
+    h->desc.pool.endpoints = endpoints;
+    h->desc.pool.endpoint_count = 2;
+    h->desc.open_fn = open_with_endpoints_but_b;
+}
+
 /* Under a there is one that its guard refuses, and somebody waits for another. */
 TEST(pools, end_what_nobody_may_have_for_another_key) {
     watch seen[2];
-    rm_pool_endpoint endpoints[2] = {{"one", NULL, NULL}, {"two", NULL, NULL}};
+    rm_pool_endpoint endpoints[2];
     rm_pools_lease a[2], x;
     guest y, b;
     house h;
-    uint32_t i;
-    house_init(&h, 2, 2);
-    for (i = 0; i < 2; ++i) {
-        endpoints[i].guard = watch_init(&seen[i]);
-        endpoints[i].user = &h.w;
-    }
-    h.desc.pool.endpoints = endpoints;
-    h.desc.pool.endpoint_count = 2;
-    h.desc.open_fn = open_with_endpoints_but_b;
+    house_init_guarded(&h, endpoints, seen, 2);
     REQUIRE(house_open(&h));
     seen[1].refuses = true;
     CHECK_EQ(RM_OK, lend(&h, "a", &a[0]));
@@ -2967,6 +2974,52 @@ TEST(pools, end_what_nobody_may_have_for_another_key) {
     back(&h, &x, RM_RELEASE_OK);
     leave(&b);
     all_leave(&y, 1);
+    house_end(&h);
+}
+
+static guest *comes_meanwhile[2]; /* while something is reset */
+
+static rm_status reset_meanwhile(void *resource, void *user) {
+    uint32_t i;
+    (void)resource, (void)user;
+    for (i = 0; i < 2 && comes_meanwhile[i] != NULL; ++i) {
+        ask(comes_meanwhile[i]);
+        comes_meanwhile[i] = NULL;
+    }
+    return RM_OK;
+}
+
+/* Under a one is refused and one is lent; two that have none come before it is idle. */
+TEST(pools, end_what_nobody_may_have_beside_what_is_lent) {
+    watch seen[2];
+    rm_pool_endpoint endpoints[2];
+    rm_pools_lease a[2], x;
+    guest y, b, d;
+    house h;
+    house_init_guarded(&h, endpoints, seen, 3);
+    h.desc.pool.reset_fn = reset_meanwhile;
+    REQUIRE(house_open(&h));
+    CHECK_EQ(RM_OK, lend(&h, "a", &a[0])); /* of one */
+    CHECK_EQ(RM_OK, lend(&h, "a", &a[1])); /* of two */
+    seen[0].refuses = true;
+    h.w.create_fails_at = 3;
+    CHECK_EQ(RM_E_REFUSED, lend(&h, "a", &x)); /* by two: it is not well */
+    CHECK_EQ(RM_OK, lend(&h, "x", &x));
+    guest_ask(&y, &h, "a");
+    guest_init(&b, &h, "b");
+    guest_init(&d, &h, "d");
+    comes_meanwhile[0] = &b;
+    comes_meanwhile[1] = &d;
+    back(&h, &a[0], RM_RELEASE_OK);
+    CHECK(b.holds && d.waits && y.waits);
+    CHECK_EQ(1, h.w.destroyed);
+    back(&h, &x, RM_RELEASE_OK);
+    CHECK(d.holds);
+    back(&h, &a[1], RM_RELEASE_OK);
+    CHECK(y.holds);
+    leave(&b);
+    leave(&d);
+    leave(&y);
     house_end(&h);
 }
 
