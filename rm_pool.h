@@ -103,11 +103,10 @@ CONCEPTS
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
               room. One that fails is passed over in its backoff; one whose guard refuses for
-              create_backoff_ns, at least 1 ms, or for as long as it would take to ask all of them,
-              at most 1 minute. An acquire goes on to the others, with one create at each until it
-              waits for room (RM_NOWAIT: one in all), and has that error if none is left. What is
-              idle at one that refuses makes way, one in a backoff, if another is well but lacks
-              room.
+              create_backoff_ns, at least 1 ms, or for as long as it would take to ask all of them.
+              An acquire goes on to the others, with one create at each until it waits for room
+              (RM_NOWAIT: one in all), and has that error if none is left. What is idle at one that
+              refuses makes way, one in a backoff, if another is well but lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns. Whoever
@@ -523,9 +522,10 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 typedef struct rmi_pool_wish {
     int64_t since_ns;   /* when it began to wait; INT64_MAX = it did not */
     uint64_t failed_at; /* endpoints, as bits, whose create failed for it: passed over until it */
-    rm_status failed;   /* goes well for somebody, or there is no room at others; the last status */
-    bool tries;         /* RM_NOWAIT: calls create_fn once */
-    bool counted;       /* among those that want a place under a common bound */
+    uint32_t failures; /* goes well for somebody, or there is no room at others; how many creates */
+    rm_status failed;  /* of the last of them */
+    bool tries;        /* RM_NOWAIT: calls create_fn once */
+    bool counted;      /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
@@ -547,7 +547,8 @@ typedef struct rm_pool_request {
    found the room: this one, or one that releases. Its deadline is kept by rm_pool_maintain and by
    every release; one that has passed, RM_NOWAIT's too, is RM_E_TIMEOUT. Without a thread in the
    queue only these look whether a backoff or grow_after_ns is over: call rm_pool_maintain from a
-   timer. cancel may be NULL.
+   timer. If creates fail for it and no endpoint is left, it is told the last error of the pool, its
+   own or another's. cancel may be NULL.
    Returns: RM_OK: acquired_fn will be called, once. Else it will not: RM_E_FULL, RM_E_CLOSED,
    RM_E_CANCELLED, RM_E_REJECTED, RM_E_INVALID.
    Threads: any. Blocks: for a short lock, in hooks. Allocates: no.
@@ -1706,16 +1707,17 @@ static bool rmi_pool_has_any(rm_pool *pool) {
 }
 
 /* Is there nothing to wait for? No leave to make a resource, and none that may come back: one whose
-   own create failed does not wait for those. */
+   own create has just failed does not wait for those. */
 static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t *grant) {
     return rmi_pool_blocked(pool, wish, grant) && !rmi_pool_probes(pool) &&
-           (*grant == RMI_POOL_SHUT || wish->failed != RM_OK || !rmi_pool_has_any(pool));
+           (*grant == RMI_POOL_SHUT || wish->failed_at != 0 || !rmi_pool_has_any(pool));
 }
 
 /* An endpoint whose create has just failed for an acquire is passed over by it until the others
    have had their turn: its backoff may be over before, when those take their time. */
 static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, const rmi_endpoint *endpoint) {
     wish->failed_at |= UINT64_C(1) << (endpoint - pool->endpoints);
+    ++wish->failures;
 }
 
 /* Are there more than there may be since a resize? Then what is idle is about to be ended. */
@@ -2023,28 +2025,40 @@ static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *erro
     return status;
 }
 
-/* Asks the guard of a slot's endpoint. One that refuses is passed over for the first backoff, and
-   for as long as all of them would take that take as long: else there might always be one to ask,
-   for those who wait, or for a call that serves them. What it took may be a tick too much, or have
-   been a halt of the machine: at most a minute. */
+/* An endpoint whose guard refuses is passed over for the first backoff, and for as long as all of
+   them would take that take as long: else there might always be one to ask, for those who wait, or
+   for a call that serves them. More than a minute was a halt of the machine. */
+static void rmi_pool_shut_endpoint(rm_pool *pool, rmi_endpoint *endpoint, int64_t began) {
+    const int64_t now = rm_now(pool->env.clock);
+    int64_t wait = rmi_time_since(now, began), until;
+    if (wait > RM_MINUTES(1)) wait = RM_MINUTES(1);
+    wait *= pool->endpoint_count;
+    if (wait < pool->desc.create_backoff_ns) wait = pool->desc.create_backoff_ns;
+    if (wait < RM_MS(1)) wait = RM_MS(1);
+    until = rm_time_add(now, wait);
+    RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), SEQ_CST);
+}
+
+/* Asks the guard of a slot's endpoint. */
 static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
     rmi_endpoint *endpoint = rmi_pool_endpoint_of(pool, slot);
-    const int64_t backoff = pool->desc.create_backoff_ns;
-    const int64_t began = endpoint->guard.admit_fn == NULL ? 0 : rmi_pool_now(pool);
-    int64_t until, wait;
     rm_error refusal;
-    if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) == RM_OK) {
-        if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0)
-            RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
+    int64_t began;
+    if (endpoint->guard.admit_fn == NULL) {
+        memset(&slot->endpoint_permit, 0, sizeof slot->endpoint_permit);
         return true;
     }
-    wait = rm_time_mul(rmi_time_since(rmi_pool_now(pool), began), (int64_t)pool->endpoint_count);
-    if (wait > RM_MINUTES(1)) wait = RM_MINUTES(1);
-    if (wait < backoff) wait = backoff;
-    if (wait < RM_MS(1)) wait = RM_MS(1);
-    until = rm_time_add(rm_now(pool->env.clock), wait);
-    RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), SEQ_CST);
-    return false;
+    began = rm_now(pool->env.clock);
+    if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) != RM_OK) {
+        rmi_pool_shut_endpoint(pool, endpoint, began);
+        return false;
+    }
+    if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0) {
+        RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
+        rm_waitq_notify(&pool->queue); /* who waits for that time need not */
+        if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
+    }
+    return true;
 }
 
 /* Puts a slot back as it was before it was claimed. */
@@ -2182,7 +2196,8 @@ static rm_status rmi_pool_ready(rm_pool *pool, rmi_slot *slot, rmi_pool_ask *ask
     }
     rmi_pool_report_to(pool, &endpoint->guard, &permit, rmi_pool_blame(pool, status));
     rmi_pool_pass_over(pool, ask->wish, endpoint);
-    ask->wish->failed = status;
+    if (ask->wish->failed == RM_OK || rmi_pool_blame(pool, status) == RM_OUTCOME_FAILURE)
+        ask->wish->failed = status;
     *again = rmi_pool_has_another(pool, ask);
     return *again ? RM_OK : status;
 }
@@ -2904,7 +2919,6 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     rm_pool *pool = u->pool;
     rmi_pool_wish wish = rmi_pool_wish_of(INT64_MIN);
     uint64_t grant = 0;
-    uint32_t failed = 0; /* in a row: each endpoint has its try */
     rm_status first = RM_OK;
     for (;;) {
         const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
@@ -2918,8 +2932,7 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
                        : first;
         status = rmi_pool_make_idle(pool, grant, &wish, u->deadline, first == RM_OK ? error : NULL);
         if (first == RM_OK) first = status;
-        failed = status == RM_OK ? 0 : failed + 1;
-        if (failed == pool->endpoint_count) return first;
+        if (wish.failures == pool->endpoint_count) return first; /* each has had its try */
         if (u->budget != UINT32_MAX) --u->budget;
     }
 }
@@ -2974,8 +2987,7 @@ static rm_status rmi_pool_warm_one(rmi_pool_warm *warm, bool *none, rm_error *er
     rmi_pool_wish wish = rmi_pool_wish_of(INT64_MIN);
     rm_status first = RM_OK, status;
     uint64_t grant = 0;
-    uint32_t i;
-    for (i = 0; i < pool->endpoint_count; ++i) {
+    while (wish.failures < pool->endpoint_count) {
         if (rm_deadline_passed(pool->env.clock, warm->deadline))
             return first != RM_OK ? first
                                   : rm_error_set(error, RM_E_TIMEOUT, 0, pool->name,

@@ -54,14 +54,15 @@ static int64_t lends_at(const rm_pool *pool) {
     return at;
 }
 
-/* When one in the queue may make something, if there is room. */
+/* When one in the queue may make something, if there is room: wherever a create failed for it. */
 static int64_t makes_at(rm_pool *pool, const rmi_pool_wish *wish) {
     const int64_t grow_at = rmi_pool_grow_at(pool, wish, pool->population);
+    const rmi_pool_wish any = rmi_pool_wish_of(wish->since_ns);
     int64_t at = INT64_MAX;
     uint32_t i;
     if (!rmi_pool_has_room(pool, true, pool->population)) return INT64_MAX;
     for (i = 0; i < pool->endpoint_count; ++i) {
-        const int64_t open_at = rmi_pool_open_at(pool, i, wish);
+        const int64_t open_at = rmi_pool_open_at(pool, i, &any);
         if (open_at < at) at = open_at;
     }
     return at > grow_at ? at : grow_at;

@@ -1156,6 +1156,47 @@ TEST(endpoints, that_refuse_slowly_hold_a_call_that_serves_once_however_many_wai
     world_end(&c.w);
 }
 
+/* For longer than they may take once more, however long that is. */
+TEST(endpoints, that_all_refuse_very_slowly_reject_an_asynchronous_acquire) {
+    sluggard guards[3];
+    cluster c;
+    uint32_t i;
+    cluster_init(&c, 3, 3);
+    cluster_guard_slowly(&c, guards, 3, RM_SEC(55));
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_E_REJECTED, take_async(&c));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(1, guards[i].asked);
+    world_end(&c.w);
+}
+
+static int64_t tick(void *user) {
+    const rm_clock exact = rm_virtual_clock_clock((rm_virtual_clock *)user);
+    const int64_t now = rm_now(&exact);
+    return now - now % RM_MS(4);
+}
+
+/* What they take is measured, although it is less than the coarse clock shows. */
+TEST(endpoints, that_all_refuse_within_a_tick_of_the_clock_are_asked_once_each) {
+    sluggard guards[3];
+    rm_lease lease;
+    cluster c;
+    uint32_t i;
+    cluster_init(&c, 3, 3);
+    cluster_guard_slowly(&c, guards, 3, RM_US(900));
+    c.w.desc.create_backoff_ns = RM_NONE;
+    c.w.clock.coarse_fn = tick;
+    REQUIRE(world_open(&c.w));
+    CHECK_EQ(RM_E_REJECTED, take(&c.w, &lease));
+    for (i = 0; i < 3; ++i)
+        CHECK_EQ(1, guards[i].asked);
+    pass(&c.w, RM_US(2700));
+    guards[2].admits = true;
+    take_at(&c, &lease, 2);
+    give(&c.w, &lease, RM_RELEASE_OK);
+    world_end(&c.w);
+}
+
 /* What it took may have been a halt of the machine. */
 TEST(endpoints, that_refuse_after_an_hour_are_passed_over_for_a_minute) {
     sluggard guard;
@@ -1194,6 +1235,153 @@ TEST(endpoints, that_refuse_slowly_are_not_all_when_another_fails) {
 }
 
 /* ---- what is idle at one endpoint while another fails, refuses or has the balance ---- */
+
+/* The first refuses at once, the second takes longer to fail than the first is passed over. */
+TEST(endpoints, that_are_well_are_prewarmed_and_get_the_minimum_beside_two_that_are_not) {
+    uint32_t how;
+    for (how = 0; how < 2; ++how) {
+        uint32_t made = 0;
+        cluster c;
+        cluster_init(&c, 3, 8);
+        cluster_guard(&c, 1);
+        c.w.desc.max_creating = 1; /* in this thread */
+        c.w.desc.min_idle = 4;
+        REQUIRE(world_open(&c.w));
+        c.servers[0].seen.refuses = true;
+        c.servers[1].status = RM_E_REFUSED;
+        c.servers[1].takes_ns = RM_SEC(5);
+        c.servers[2].takes_ns = RM_MS(20);
+        if (how == 0) CHECK_EQ(RM_E_REJECTED, maintain(&c.w)); /* it tells the first failure */
+        if (how == 1) CHECK_EQ(RM_OK, rm_pool_prewarm(c.w.pool, 4, never, &made, NULL));
+        if (how == 1) CHECK_EQ(4, made);
+        CHECK_EQ(4, c.servers[2].created);
+        world_end(&c.w);
+    }
+}
+
+/* Refuses the next one, after a while; but who waits at its gate is admitted. */
+typedef struct turnstile {
+    world *w;
+    rm_guard guard;
+    gate *hold;
+    bool refuses;
+} turnstile;
+
+static rm_status turnstile_admit(rm_permit *permit, rm_error *error, void *user) {
+    turnstile *t = (turnstile *)user;
+    gate *g = SWAP(t->hold, NULL);
+    (void)permit;
+    if (g != NULL) gate_pass(g);
+    if (g != NULL || !SWAP(t->refuses, false)) return RM_OK;
+    pass(t->w, RM_SEC(4));
+    return rm_error_set(error, RM_E_REJECTED, 0, "guard", "no");
+}
+
+/* One is refused, and waits; another, asked for before, is admitted; the second server is down. */
+TEST(endpoints, that_admit_again_wake_who_waits_for_the_end_of_the_refusal) {
+    turnstile t;
+    rm_lease lent, more;
+    caller holder, waiter;
+    gate g;
+    cluster c;
+    memset(&t, 0, sizeof t);
+    cluster_init(&c, 2, 4);
+    t.w = &c.w;
+    t.guard.admit_fn = turnstile_admit;
+    t.guard.report_fn = sluggard_report;
+    t.guard.user = &t;
+    c.endpoints[0].guard = &t.guard;
+    c.w.desc.create_backoff_ns = c.w.desc.create_backoff_max_ns = RM_MINUTES(60);
+    REQUIRE(world_open(&c.w));
+    take_at(&c, &lent, 0);
+    c.servers[1].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, take(&c.w, &more));
+    give(&c.w, &lent, RM_RELEASE_OK);
+    gate_init(&g);
+    SET(t.hold, &g);
+    caller_start(&holder, &c.w, RM_SEC(600));
+    gate_await(&g, 1);
+    SET(t.refuses, true);
+    caller_queue(&waiter, &c.w, RM_SEC(600), 1);
+    gate_open(&g);
+    CHECK_EQ(RM_OK, caller_join(&holder));
+    CHECK_EQ(RM_OK, caller_join(&waiter)); /* the clock stands still */
+    give_both(&c.w, &waiter.lease, &holder.lease);
+    gate_done(&g);
+    world_end(&c.w);
+}
+
+static cluster *closing; /* by the next guard that is asked; NULL = not */
+
+static rm_status admit_and_close(rm_permit *permit, rm_error *error, void *user) {
+    (void)permit, (void)error, (void)user;
+    if (closing != NULL) (void)rm_pool_close(closing->w.pool, RM_NOWAIT, NULL);
+    return RM_OK;
+}
+
+TEST(endpoints, tell_the_guard_of_the_pool_of_a_failed_create_before_one_that_a_close_ends) {
+    const rm_guard guard = {admit_and_close, sluggard_report, NULL};
+    watch seen;
+    rm_lease lease;
+    cluster c;
+    cluster_init(&c, 2, 4);
+    c.w.desc.guard = watch_init(&seen);
+    c.endpoints[1].guard = &guard;
+    REQUIRE(world_open(&c.w));
+    c.servers[0].status = RM_E_REFUSED;
+    closing = &c;
+    CHECK_EQ(RM_E_CLOSED, take_for(&c.w, RM_SEC(5), &lease));
+    closing = NULL;
+    CHECK_EQ(1, c.servers[0].creates);
+    CHECK_REPORTS(seen, 0, 1, 0);
+    world_end(&c.w);
+}
+
+static struct {
+    cluster *of;
+    caller taker;
+    gate g;
+} beside;
+
+static rm_status create_beside(void **resource, rm_deadline deadline, rm_error *error, void *user) {
+    if (user == &beside.of->servers[1]) gate_pass(&beside.g);
+    return server_create(resource, deadline, error, user);
+}
+
+static rm_status admit_each(rm_permit *permit, rm_error *error, void *user) {
+    (void)permit, (void)error, (void)user;
+    return RM_OK;
+}
+
+/* The room that a failed create leaves is another's. */
+static void take_the_room(rm_permit *permit, rm_outcome outcome, void *user) {
+    (void)permit, (void)user;
+    if (outcome != RM_OUTCOME_FAILURE) return;
+    caller_start(&beside.taker, &beside.of->w, RM_SEC(600));
+    gate_await(&beside.g, 1);
+}
+
+TEST(endpoints, that_failed_are_tried_again_after_a_wait_for_room) {
+    const rm_guard guard = {admit_each, take_the_room, NULL};
+    caller waiter;
+    cluster c;
+    beside.of = &c;
+    gate_init(&beside.g);
+    cluster_init(&c, 2, 1);
+    c.w.desc.create_fn = create_beside;
+    c.endpoints[0].guard = &guard;
+    c.servers[0].status = c.servers[1].status = RM_E_REFUSED;
+    REQUIRE(world_open(&c.w));
+    caller_queue(&waiter, &c.w, RM_SEC(600), 1);
+    c.servers[0].status = RM_OK;
+    pass(&c.w, RM_SEC(1));
+    gate_open(&beside.g);
+    CHECK_EQ(RM_OK, caller_join(&waiter)); /* at the first */
+    give(&c.w, &waiter.lease, RM_RELEASE_OK);
+    if (caller_join(&beside.taker) == RM_OK) give(&c.w, &beside.taker.lease, RM_RELEASE_OK);
+    gate_done(&beside.g);
+    world_end(&c.w);
+}
 
 TEST(endpoints, that_refuse_are_not_asked_again_at_once_when_another_fails) {
     sluggard guard;
