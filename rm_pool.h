@@ -103,7 +103,9 @@ CONCEPTS
               lease goes to the one with the least in use, of equals to one with something idle, or
               to the next in turn, and a resource is made there if nothing is idle and there is
               room. One that fails is passed over in its backoff; one whose guard refuses for
-              create_backoff_ns, at least 1 ms, or for as long as it would take to ask all of them.
+              create_backoff_ns, at least 1 ms, or for as long as it would take to ask all of them,
+              as the coarse clock shows it (a minute each at most: slower ones are asked again and
+              again while somebody waits).
               An acquire goes on to the others, with one create at each until it waits for room
               (RM_NOWAIT: one in all), and has that error if none is left. What is idle at one that
               refuses makes way, one in a backoff, if another is well but lacks room.
@@ -610,9 +612,9 @@ RM_API rm_status rm_pool_prewarm(rm_pool *pool, uint32_t count, rm_deadline dead
 /* Upkeep, for a timer several times per idle_timeout_ns: ends what is idle for too long (never
    below min_idle), too old or too much, checks what is due for it, reports and reclaims leaked
    leases, makes what is missing of min_idle, ends asynchronous acquires whose time is over. It
-   stops after `budget` hook calls (0 = none) or when the deadline has passed, and goes on where
-   it stopped when it is called again; what is too much, or in the way of other keys, is ended
-   besides.
+   stops after `budget` hook calls (0 = none; guards do not count) or when the deadline has passed,
+   and goes on where it stopped when it is called again; what is too much, or in the way of other
+   keys, is ended besides.
    Returns: the status of the first failed create; RM_E_REJECTED by the guards of endpoints;
    RM_E_BUSY while another thread does it; RM_E_CLOSED; RM_E_INVALID.
    Threads: any. Blocks: in the hooks. Allocates: no. Cost: O(capacity) for the pass and
@@ -2027,7 +2029,7 @@ static rm_status rmi_pool_admit(rm_pool *pool, rm_permit *permit, rm_error *erro
 
 /* An endpoint whose guard refuses is passed over for the first backoff, and for as long as all of
    them would take that take as long: else there might always be one to ask, for those who wait, or
-   for a call that serves them. More than a minute was a halt of the machine. */
+   for a call that serves them. More than a minute is taken for a halt of the machine. */
 static void rmi_pool_shut_endpoint(rm_pool *pool, rmi_endpoint *endpoint, int64_t began) {
     const int64_t now = rm_now(pool->env.clock);
     int64_t wait = rmi_time_since(now, began), until;
@@ -2048,16 +2050,12 @@ static bool rmi_pool_admit_endpoint(rm_pool *pool, rmi_slot *slot) {
         memset(&slot->endpoint_permit, 0, sizeof slot->endpoint_permit);
         return true;
     }
-    began = rm_now(pool->env.clock);
+    began = rmi_pool_now(pool); /* a tick too early at most */
     if (rmi_pool_admit_by(pool, &endpoint->guard, &slot->endpoint_permit, &refusal) != RM_OK) {
         rmi_pool_shut_endpoint(pool, endpoint, began);
         return false;
     }
-    if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0) {
-        RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
-        rm_waitq_notify(&pool->queue); /* who waits for that time need not */
-        if (pool->budget != NULL) rmi_pools_relieve(pool->budget);
-    }
+    if (RMI_LOAD64(&endpoint->shut_ns, RELAXED) != 0) RMI_STORE64(&endpoint->shut_ns, 0u, SEQ_CST);
     return true;
 }
 
@@ -2262,8 +2260,10 @@ static rm_status rmi_pool_get(rm_pool *pool, rmi_pool_ask *ask, uint64_t *grant,
             status = rmi_pool_is_closed(pool) ? RM_E_CLOSED : RM_E_BUSY;
         else if (nested && !over && rmi_pools_hold_any(pool))
             status = RM_E_DEADLOCK;
-        else
+        else {
+            ask->wish->failed_at = 0; /* another round begins */
             status = rmi_pool_wait(pool, ask, grant);
+        }
         while (status == RM_OK && *grant == RMI_POOL_LOOK)
             status = rmi_pool_wait(pool, ask, grant);
     }
@@ -2922,6 +2922,7 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
     rm_status first = RM_OK;
     for (;;) {
         const uint64_t sizes = RMI_LOAD64(&pool->sizes, SEQ_CST);
+        const uint32_t failures = wish.failures;
         rm_status status;
         if (rmi_upkeep_over(u) || rmi_pool_kept(pool) >= rmi_pool_size(sizes, 0) ||
             rmi_pool_soon_idle(pool) >= rmi_pool_size(sizes, 2))
@@ -2933,7 +2934,7 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
         status = rmi_pool_make_idle(pool, grant, &wish, u->deadline, first == RM_OK ? error : NULL);
         if (first == RM_OK) first = status;
         if (wish.failures == pool->endpoint_count) return first; /* each has had its try */
-        if (u->budget != UINT32_MAX) --u->budget;
+        if (u->budget != UINT32_MAX && (status == RM_OK || wish.failures != failures)) --u->budget;
     }
 }
 

@@ -1190,10 +1190,6 @@ TEST(endpoints, that_all_refuse_within_a_tick_of_the_clock_are_asked_once_each) 
     CHECK_EQ(RM_E_REJECTED, take(&c.w, &lease));
     for (i = 0; i < 3; ++i)
         CHECK_EQ(1, guards[i].asked);
-    pass(&c.w, RM_US(2700));
-    guards[2].admits = true;
-    take_at(&c, &lease, 2);
-    give(&c.w, &lease, RM_RELEASE_OK);
     world_end(&c.w);
 }
 
@@ -1259,55 +1255,104 @@ TEST(endpoints, that_are_well_are_prewarmed_and_get_the_minimum_beside_two_that_
     }
 }
 
-/* Refuses the next one, after a while; but who waits at its gate is admitted. */
-typedef struct turnstile {
-    world *w;
+TEST(endpoints, that_are_well_get_the_minimum_although_each_upkeep_makes_one_call_only) {
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 2, 8);
+    cluster_guard(&c, 1);
+    c.w.desc.min_idle = 4;
+    REQUIRE(world_open(&c.w));
+    c.servers[0].seen.refuses = true;
+    for (i = 0; i < 4; ++i) {
+        (void)rm_pool_maintain(c.w.pool, 1, never, NULL);
+        pass(&c.w, RM_SEC(1));
+    }
+    CHECK_EQ(4, c.servers[1].created);
+    world_end(&c.w);
+}
+
+/* Refuses the one that waits at its gate. */
+typedef struct doorkeeper {
     rm_guard guard;
     gate *hold;
-    bool refuses;
-} turnstile;
+} doorkeeper;
 
-static rm_status turnstile_admit(rm_permit *permit, rm_error *error, void *user) {
-    turnstile *t = (turnstile *)user;
-    gate *g = SWAP(t->hold, NULL);
+static rm_status doorkeeper_admit(rm_permit *permit, rm_error *error, void *user) {
+    gate *g = SWAP(((doorkeeper *)user)->hold, NULL);
     (void)permit;
-    if (g != NULL) gate_pass(g);
-    if (g != NULL || !SWAP(t->refuses, false)) return RM_OK;
-    pass(t->w, RM_SEC(4));
+    if (g == NULL) return RM_OK;
+    gate_pass(g);
     return rm_error_set(error, RM_E_REJECTED, 0, "guard", "no");
 }
 
-/* One is refused, and waits; another, asked for before, is admitted; the second server is down. */
-TEST(endpoints, that_admit_again_wake_who_waits_for_the_end_of_the_refusal) {
-    turnstile t;
-    rm_lease lent, more;
-    caller holder, waiter;
-    gate g;
+static struct {
+    server *at;
+    gate *next; /* of its creates */
+} gated;
+
+static rm_status create_through_gate(void **resource, rm_deadline deadline, rm_error *error,
+                                     void *user) {
+    gate *g = user == gated.at ? SWAP(gated.next, NULL) : NULL;
+    if (g != NULL) gate_pass(g);
+    return server_create(resource, deadline, error, user);
+}
+
+/* Its create failed, and the pool was full; when it comes to the head, nobody may make one. */
+TEST(endpoints, that_failed_do_not_end_the_wait_of_one_that_waited_behind_another) {
+    rm_pool_request ahead[2];
+    rm_lease a, b;
+    rm_lease got;
+    caller failed, refused;
+    gate at_create, at_guard;
+    doorkeeper keeper;
     cluster c;
-    memset(&t, 0, sizeof t);
-    cluster_init(&c, 2, 4);
-    t.w = &c.w;
-    t.guard.admit_fn = turnstile_admit;
-    t.guard.report_fn = sluggard_report;
-    t.guard.user = &t;
-    c.endpoints[0].guard = &t.guard;
-    c.w.desc.create_backoff_ns = c.w.desc.create_backoff_max_ns = RM_MINUTES(60);
+    memset(&keeper, 0, sizeof keeper);
+    memset(&got, 0, sizeof got);
+    keeper.guard.admit_fn = doorkeeper_admit;
+    keeper.guard.report_fn = sluggard_report;
+    keeper.guard.user = &keeper;
+    cluster_init(&c, 2, 3);
+    c.endpoints[1].guard = &keeper.guard;
+    c.w.desc.create_fn = create_through_gate;
+    c.w.desc.create_backoff_ns = c.w.desc.create_backoff_max_ns = RM_SEC(10);
     REQUIRE(world_open(&c.w));
-    take_at(&c, &lent, 0);
-    c.servers[1].status = RM_E_REFUSED;
-    CHECK_EQ(RM_E_REFUSED, take(&c.w, &more));
-    give(&c.w, &lent, RM_RELEASE_OK);
-    gate_init(&g);
-    SET(t.hold, &g);
-    caller_start(&holder, &c.w, RM_SEC(600));
-    gate_await(&g, 1);
-    SET(t.refuses, true);
-    caller_queue(&waiter, &c.w, RM_SEC(600), 1);
-    gate_open(&g);
-    CHECK_EQ(RM_OK, caller_join(&holder));
-    CHECK_EQ(RM_OK, caller_join(&waiter)); /* the clock stands still */
-    give_both(&c.w, &waiter.lease, &holder.lease);
-    gate_done(&g);
+    take_at(&c, &a, 0);
+    take_at(&c, &b, 1);
+    give(&c.w, &b, RM_RELEASE_OK);
+    gate_init(&at_create);
+    gate_init(&at_guard);
+    SET(keeper.hold, &at_guard);
+    caller_start(&refused, &c.w, RM_SEC(600)); /* has claimed what is idle at the second */
+    gate_await(&at_guard, 1);
+    gated.at = &c.servers[0];
+    SET(gated.next, &at_create);
+    c.servers[0].status = RM_E_REFUSED;
+    give(&c.w, &a, RM_RELEASE_BROKEN);
+    caller_start(&failed, &c.w, RM_SEC(600));
+    gate_await(&at_create, 1);
+    take_at(&c, &b, 1); /* it is full now */
+    CHECK_EQ(RM_OK,
+             rm_pool_acquire_async(c.w.pool, &ahead[0], never, NULL, note_lease, NULL, &got));
+    CHECK_EQ(RM_OK,
+             rm_pool_acquire_async(c.w.pool, &ahead[1], never, NULL, note_in_vain, NULL, NULL));
+    gate_open(&at_create); /* the room goes to the first of them */
+    rm_virtual_clock_await(&c.w.time, 1);
+    CHECK(got.resource != NULL);
+    CHECK_EQ(2, stats_of(&c.w).waiting);
+    gate_open(&at_guard); /* the second is shut, the first is in its backoff */
+    rm_virtual_clock_await(&c.w.time, 2);
+    CHECK_EQ(3, stats_of(&c.w).waiting);
+    CHECK_EQ(RM_OK, rm_pool_request_cancel(&ahead[1]));
+    CHECK_EQ(2, stats_of(&c.w).waiting); /* some may come back */
+    c.servers[0].status = RM_OK;
+    pass(&c.w, RM_SEC(10));
+    CHECK_EQ(RM_OK, caller_join(&failed));
+    give(&c.w, &failed.lease, RM_RELEASE_OK);
+    CHECK_EQ(RM_OK, caller_join(&refused));
+    give(&c.w, &refused.lease, RM_RELEASE_OK);
+    give_both(&c.w, &b, &got);
+    gate_done(&at_create);
+    gate_done(&at_guard);
     world_end(&c.w);
 }
 
