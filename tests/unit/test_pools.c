@@ -1271,6 +1271,23 @@ TEST(endpoints, that_are_well_get_the_minimum_although_each_upkeep_makes_one_cal
     world_end(&c.w);
 }
 
+TEST(endpoints, that_fail_use_up_the_calls_of_an_upkeep) {
+    uint32_t i;
+    cluster c;
+    cluster_init(&c, 2, 8);
+    c.w.desc.min_idle = 2;
+    REQUIRE(world_open(&c.w));
+    c.servers[0].status = RM_E_REFUSED;
+    CHECK_EQ(RM_E_REFUSED, rm_pool_maintain(c.w.pool, 1, never, NULL));
+    CHECK_EQ(1, c.servers[0].creates);
+    CHECK_EQ(0, c.servers[1].creates);
+    for (i = 1; i < 3; ++i) {
+        CHECK_EQ(RM_OK, rm_pool_maintain(c.w.pool, 1, never, NULL));
+        CHECK_EQ(i, c.servers[1].created);
+    }
+    world_end(&c.w);
+}
+
 /* Refuses the one that waits at its gate. */
 typedef struct doorkeeper {
     rm_guard guard;
