@@ -703,6 +703,45 @@ TEST(metrics, values_that_are_too_long_overflow) {
     destroy(metrics);
 }
 
+TEST(metrics, name_what_is_null) {
+    rm_metric_desc desc = rm_metrics_describe(RM_METRIC_GAUGE, "g", "G.");
+    rm_metrics *m = create(NULL, 0, 0);
+    rm_metrics_family *family = NULL;
+    rm_error error;
+    REQUIRE(m != NULL);
+    CHECK_EQ(RM_E_INVALID, rm_metrics_create(NULL, NULL, &error));
+    CHECK_STR("out", error.where);
+    CHECK_STR("it is NULL", error.message);
+    CHECK_EQ(RM_E_INVALID, rm_metrics_add(NULL, &desc, &family, &error));
+    CHECK_STR("metrics", error.where);
+    CHECK_EQ(RM_E_INVALID, rm_metrics_add(m, NULL, &family, &error));
+    CHECK_STR("desc", error.where);
+    CHECK_EQ(RM_E_INVALID, rm_metrics_add(m, &desc, NULL, &error));
+    CHECK_STR("out", error.where);
+    CHECK_STR("it is NULL", error.message);
+    CHECK_EQ(RM_OK, rm_metrics_add(m, &desc, &family, &error));
+    CHECK_EQ(RM_E_INVALID, rm_gauge_with(family, NULL, 0, NULL, &error));
+    CHECK_STR("out", error.where);
+    CHECK_STR("it is NULL", error.message);
+    CHECK_EQ(RM_OK, rm_metrics_destroy(m));
+}
+
+TEST(metrics, max_families_is_256_by_default) {
+    rm_metrics *m = create(NULL, 0, 0);
+    uint32_t i;
+    rm_error error;
+    REQUIRE(m != NULL);
+    for (i = 0; i <= 256; ++i) {
+        char name[8];
+        rm_metrics_family *family;
+        rm_metric_desc desc;
+        (void)snprintf(name, sizeof name, "g%u", i);
+        desc = rm_metrics_describe(RM_METRIC_GAUGE, name, "G.");
+        CHECK_EQ(i < 256 ? RM_OK : RM_E_FULL, rm_metrics_add(m, &desc, &family, &error));
+    }
+    CHECK_EQ(RM_OK, rm_metrics_destroy(m));
+}
+
 TEST(metrics, max_families_is_a_bound) {
     rm_metrics *metrics = create(NULL, 2, 0);
     rm_metric_desc desc = rm_metrics_describe(RM_METRIC_COUNTER, "c", "Help.");
