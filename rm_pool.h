@@ -2038,7 +2038,8 @@ static void rmi_pool_shut_endpoint(rm_pool *pool, rmi_endpoint *endpoint, int64_
     if (wait < pool->desc.create_backoff_ns) wait = pool->desc.create_backoff_ns;
     if (wait < RM_MS(1)) wait = RM_MS(1);
     until = rm_time_add(now, wait);
-    RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), SEQ_CST);
+    /* who sees the slot's next state sees this too */
+    RMI_STORE64(&endpoint->shut_ns, (uint64_t)(until == 0 ? 1 : until), RELAXED);
 }
 
 /* Asks the guard of a slot's endpoint. */
