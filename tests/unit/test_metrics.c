@@ -723,6 +723,25 @@ TEST(metrics, name_what_is_null) {
     CHECK_EQ(RM_E_INVALID, rm_gauge_with(family, NULL, 0, NULL, &error));
     CHECK_STR("out", error.where);
     CHECK_STR("it is NULL", error.message);
+    CHECK_EQ(RM_E_INVALID, rm_metrics_add_resource(m, NULL, &error));
+    CHECK_STR("resource", error.where);
+    CHECK_STR("it is NULL", error.message);
+    CHECK_EQ(RM_OK, rm_metrics_destroy(m));
+}
+
+TEST(metrics, default_bounds_need_3_to_17_decimals) {
+    rm_metrics *m = create(NULL, 0, 0);
+    rm_metric_desc desc = rm_metrics_describe(RM_METRIC_HISTOGRAM, "h", "H.");
+    rm_metrics_family *family = NULL;
+    rm_error error;
+    REQUIRE(m != NULL);
+    for (desc.decimals = 2; desc.decimals <= 18; desc.decimals += desc.decimals == 2 ? 15 : 1) {
+        error.native = 7;
+        if (CHECK_EQ(desc.decimals == 17 ? RM_OK : RM_E_INVALID,
+                     rm_metrics_add(m, &desc, &family, &error)) &&
+            desc.decimals != 17)
+            CHECK_EQ(0, error.native);
+    }
     CHECK_EQ(RM_OK, rm_metrics_destroy(m));
 }
 
