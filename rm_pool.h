@@ -105,10 +105,10 @@ CONCEPTS
               room. One that fails is passed over in its backoff; one whose guard refuses for
               create_backoff_ns, at least 1 ms, or for as long as it would take to ask all of them,
               as the coarse clock shows it (a minute each at most: slower ones are asked again and
-              again while somebody waits).
-              An acquire goes on to the others, with one create at each until it waits for room
-              (RM_NOWAIT: one in all), and has that error if none is left. What is idle at one that
-              refuses makes way, one in a backoff, if another is well but lacks room.
+              again while somebody waits). An acquire goes on to the others, with one create at each
+              until it waits for room (RM_NOWAIT: one in all), and has that error if none is left.
+              What is idle at one that refuses makes way, one in a backoff, if another is well but
+              lacks room.
     Keys      rm_pools: the pools of all keys share max_total. A key that waits with none, or with
               two fewer than another, gets the places that come free there, so that those that wait
               come to hold the same; where more wait than there are places, they take turns. Whoever
@@ -523,11 +523,11 @@ typedef void (*rm_pool_acquired_fn)(rm_status status, const rm_lease *lease, con
 /* What an acquire wants of the queue. Private. */
 typedef struct rmi_pool_wish {
     int64_t since_ns;   /* when it began to wait; INT64_MAX = it did not */
-    uint64_t failed_at; /* endpoints, as bits, whose create failed for it: passed over until it */
-    uint32_t failures; /* goes well for somebody, or there is no room at others; how many creates */
-    rm_status failed;  /* of the last of them */
-    bool tries;        /* RM_NOWAIT: calls create_fn once */
-    bool counted;      /* among those that want a place under a common bound */
+    uint64_t failed_at; /* endpoints, as bits, that it passes over: their create failed for it */
+    uint32_t failures;  /* creates for it that failed */
+    rm_status failed;   /* the status of the last of them */
+    bool tries;         /* RM_NOWAIT: calls create_fn once */
+    bool counted;       /* among those that want a place under a common bound */
 } rmi_pool_wish;
 
 /* An asynchronous acquire. Private fields; lives, unmoved, until acquired_fn is called. */
@@ -1715,8 +1715,9 @@ static bool rmi_pool_hopeless(rm_pool *pool, const rmi_pool_wish *wish, uint64_t
            (*grant == RMI_POOL_SHUT || wish->failed_at != 0 || !rmi_pool_has_any(pool));
 }
 
-/* An endpoint whose create has just failed for an acquire is passed over by it until the others
-   have had their turn: its backoff may be over before, when those take their time. */
+/* An endpoint whose create has just failed for an acquire is passed over by it until it goes well
+   for somebody, or the others have had their turn and have no room: its backoff may be over before,
+   when those take their time. */
 static void rmi_pool_pass_over(rm_pool *pool, rmi_pool_wish *wish, const rmi_endpoint *endpoint) {
     wish->failed_at |= UINT64_C(1) << (endpoint - pool->endpoints);
     ++wish->failures;
@@ -2935,7 +2936,8 @@ static rm_status rmi_upkeep_refill(rmi_upkeep *u, rm_error *error) {
         status = rmi_pool_make_idle(pool, grant, &wish, u->deadline, first == RM_OK ? error : NULL);
         if (first == RM_OK) first = status;
         if (wish.failures == pool->endpoint_count) return first; /* each has had its try */
-        if (u->budget != UINT32_MAX && (status == RM_OK || wish.failures != failures)) --u->budget;
+        if (u->budget != UINT32_MAX && (status == RM_OK || wish.failures != failures))
+            --u->budget; /* not for a guard that refused: the next call would begin with it */
     }
 }
 

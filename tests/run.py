@@ -94,14 +94,15 @@ def report(name, commands, count, outcomes, seconds):
     sums = sums or [0, 1, 0]  # nothing to run is a failure too
     for key, number in zip(totals, sums):
         totals[key] += number
-    passed, failed, skipped = sums
-    print(f'{name:<14}{passed:5} passed {failed:5} failed'
+    passed, missed, skipped = sums
+    print(f'{name:<14}{passed:5} passed {missed:5} failed'
           + (f' {skipped:5} skipped' if skipped else ' ' * 14) + f'{seconds:8.1f} s', flush=True)
     for command, (status, said) in zip(commands, outcomes):
-        if count(status, said)[1]:
+        failed = count(status, said)[1]
+        if failed:
             tests = re.findall(r'^not ok.*', said, re.M) or [f'exit status {status}']
             failures.extend(f'failed: {" ".join(map(str, command))}: {test}' for test in tests)
-        if count(status, said)[1] or name == 'build':
+        if failed or name == 'build':
             finished = re.search(r'^\d+ passed, \d+ failed$', said, re.M)
             show(command, status,
                  re.sub(r'(?m)^(# [\w.]+\n)?ok .*\n', '', said) if finished else said)

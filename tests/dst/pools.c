@@ -973,16 +973,21 @@ static rm_pools_request asked_for;
 static bool asks_for_one;
 static uint32_t answers;
 
-static void gives_what_it_got(rm_status status, const rm_pools_lease *lease, const rm_error *error,
-                              void *user) {
-    (void)user;
+/* A request has its answer: is it a lease? */
+static bool got_one(rm_status status, const rm_error *error) {
     DST_CHECK((status == RM_OK) == (error == NULL) && (error == NULL || error->status == status));
     DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED);
-    if (status == RM_OK) {
-        rm_pools_lease mine = *lease;
-        give(&mine, any_release());
-    }
     (void)ADD(&answers, 1);
+    return status == RM_OK;
+}
+
+static void gives_what_it_got(rm_status status, const rm_pools_lease *lease, const rm_error *error,
+                              void *user) {
+    rm_pools_lease mine;
+    (void)user;
+    if (!got_one(status, error)) return;
+    mine = *lease;
+    give(&mine, any_release());
 }
 
 /* Asks, and looks for a while whether the time has come. */
@@ -1028,15 +1033,12 @@ static rm_pool_request request;
 
 static void gives_it_back(rm_status status, const rm_lease *lease, const rm_error *error,
                           void *user) {
+    rm_lease mine;
     (void)user;
-    DST_CHECK((status == RM_OK) == (error == NULL) && (error == NULL || error->status == status));
-    DST_CHECK(status == RM_OK || status == RM_E_REFUSED || status == RM_E_REJECTED);
-    if (status == RM_OK) {
-        rm_lease mine = *lease;
-        use(&mine);
-        DST_CHECK(rm_pool_release(pool, &mine, any_release()) == RM_OK);
-    }
-    (void)ADD(&answers, 1);
+    if (!got_one(status, error)) return;
+    mine = *lease;
+    use(&mine);
+    DST_CHECK(rm_pool_release(pool, &mine, any_release()) == RM_OK);
 }
 
 static void asks_and_maintains(int index) {

@@ -1108,7 +1108,7 @@ static uint32_t asked_both(sluggard guards[2]) {
     return GET(guards[0].asked) + GET(guards[1].asked);
 }
 
-/* 4 s each, of 20: an endpoint is passed over for as long as all three would take. */
+/* 4 s each, and not for 12 s, which all three would take: 8 s between the second and the first. */
 TEST(endpoints, that_refuse_slowly_are_asked_again_after_a_pause) {
     sluggard guards[2];
     rm_lease lease;
@@ -1331,6 +1331,8 @@ TEST(endpoints, that_failed_do_not_end_the_wait_of_one_that_waited_behind_anothe
     cluster_init(&c, 2, 3);
     c.endpoints[1].guard = &keeper.guard;
     c.w.desc.create_fn = create_through_gate;
+    gated.at = &c.servers[0];
+    gated.next = NULL;
     c.w.desc.create_backoff_ns = c.w.desc.create_backoff_max_ns = RM_SEC(10);
     REQUIRE(world_open(&c.w));
     take_at(&c, &a, 0);
@@ -1341,7 +1343,6 @@ TEST(endpoints, that_failed_do_not_end_the_wait_of_one_that_waited_behind_anothe
     SET(keeper.hold, &at_guard);
     caller_start(&refused, &c.w, RM_SEC(600)); /* has claimed what is idle at the second */
     gate_await(&at_guard, 1);
-    gated.at = &c.servers[0];
     SET(gated.next, &at_create);
     c.servers[0].status = RM_E_REFUSED;
     give(&c.w, &a, RM_RELEASE_BROKEN);
@@ -1405,12 +1406,7 @@ static struct {
     gate g;
 } beside;
 
-static rm_status create_beside(void **resource, rm_deadline deadline, rm_error *error, void *user) {
-    if (user == &beside.of->servers[1]) gate_pass(&beside.g);
-    return server_create(resource, deadline, error, user);
-}
-
-static rm_status admit_each(rm_permit *permit, rm_error *error, void *user) {
+static rm_status admit_any(rm_permit *permit, rm_error *error, void *user) {
     (void)permit, (void)error, (void)user;
     return RM_OK;
 }
@@ -1423,26 +1419,41 @@ static void take_the_room(rm_permit *permit, rm_outcome outcome, void *user) {
     gate_await(&beside.g, 1);
 }
 
+/* By a thread, or for a request. */
 TEST(endpoints, that_failed_are_tried_again_after_a_wait_for_room) {
-    const rm_guard guard = {admit_each, take_the_room, NULL};
-    caller waiter;
-    cluster c;
-    beside.of = &c;
-    gate_init(&beside.g);
-    cluster_init(&c, 2, 1);
-    c.w.desc.create_fn = create_beside;
-    c.endpoints[0].guard = &guard;
-    c.servers[0].status = c.servers[1].status = RM_E_REFUSED;
-    REQUIRE(world_open(&c.w));
-    caller_queue(&waiter, &c.w, RM_SEC(600), 1);
-    c.servers[0].status = RM_OK;
-    pass(&c.w, RM_SEC(1));
-    gate_open(&beside.g);
-    CHECK_EQ(RM_OK, caller_join(&waiter)); /* at the first */
-    give(&c.w, &waiter.lease, RM_RELEASE_OK);
-    if (caller_join(&beside.taker) == RM_OK) give(&c.w, &beside.taker.lease, RM_RELEASE_OK);
-    gate_done(&beside.g);
-    world_end(&c.w);
+    const rm_guard guard = {admit_any, take_the_room, NULL};
+    uint32_t how;
+    for (how = 0; how < 2; ++how) {
+        rm_pool_request request;
+        rm_lease got;
+        caller waiter;
+        cluster c;
+        beside.of = &c;
+        gate_init(&beside.g);
+        memset(&got, 0, sizeof got);
+        cluster_init(&c, 2, 1);
+        c.w.desc.create_fn = create_through_gate;
+        gated.at = &c.servers[1];
+        SET(gated.next, &beside.g);
+        c.endpoints[0].guard = &guard;
+        c.servers[0].status = c.servers[1].status = RM_E_REFUSED;
+        REQUIRE(world_open(&c.w));
+        if (how == 0) caller_queue(&waiter, &c.w, RM_SEC(600), 1);
+        if (how == 1)
+            CHECK_EQ(RM_OK, rm_pool_acquire_async(c.w.pool, &request, never, NULL, note_lease, NULL,
+                                                  &got));
+        CHECK_EQ(1, stats_of(&c.w).waiting);
+        c.servers[0].status = RM_OK;
+        pass(&c.w, RM_SEC(1));
+        gate_open(&beside.g);
+        if (how == 0 && CHECK_EQ(RM_OK, caller_join(&waiter))) got = waiter.lease; /* of one */
+        if (how == 1) rm_virtual_clock_await(&c.w.time, 1); /* the other one waits now */
+        CHECK(got.resource != NULL);
+        if (got.resource != NULL) give(&c.w, &got, RM_RELEASE_OK);
+        if (caller_join(&beside.taker) == RM_OK) give(&c.w, &beside.taker.lease, RM_RELEASE_OK);
+        gate_done(&beside.g);
+        world_end(&c.w);
+    }
 }
 
 TEST(endpoints, that_refuse_are_not_asked_again_at_once_when_another_fails) {
@@ -1452,11 +1463,13 @@ TEST(endpoints, that_refuse_are_not_asked_again_at_once_when_another_fails) {
     cluster_init(&c, 2, 2);
     cluster_guard_slowly(&c, &guard, 1, 0);
     guard.admits = true;
+    c.w.desc.create_backoff_ns = c.w.desc.create_backoff_max_ns = RM_MINUTES(1);
     REQUIRE(world_open(&c.w));
     take_at(&c, &lease, 0);
     give(&c.w, &lease, RM_RELEASE_OK);
     guard.admits = false;
     c.servers[1].status = RM_E_REFUSED;
+    c.servers[1].takes_ns = RM_SEC(10); /* nothing is left, not even time */
     CHECK_EQ(RM_E_REFUSED, take_for(&c.w, RM_SEC(5), &lease));
     CHECK_EQ(1, guard.asked);
     world_end(&c.w);
@@ -1615,17 +1628,15 @@ TEST(endpoints, that_are_down_are_tried_once_by_one_that_tries) {
     }
 }
 
-typedef struct thief {
-    cluster *cluster;
+static struct {
+    cluster *of;
     rm_lease *lent; /* not NULL: it ends this one too, and the second server is down */
     bool armed;
-} thief;
-
-static thief thieving;
+} thieving;
 
 /* While what is idle at the second is looked at, which is sick, another acquire fails otherwise. */
 static rm_status validate_beside_another(void *resource, void *user) {
-    cluster *c = thieving.cluster;
+    cluster *c = thieving.of;
     rm_lease lease;
     uint32_t i;
     (void)resource, (void)user;
@@ -1647,7 +1658,7 @@ TEST(endpoints, that_are_down_are_told_as_an_acquire_found_them) {
         rm_error error;
         cluster c;
         REQUIRE(cluster_two_of_the_second(&c, &lent, validate_beside_another));
-        thieving.cluster = &c;
+        thieving.of = &c;
         thieving.lent = how != 0 ? &lent : NULL;
         thieving.armed = true;
         CHECK_EQ(RM_E_REFUSED,
@@ -3444,11 +3455,6 @@ TEST(pools, end_nothing_elsewhere_for_one_that_was_cancelled) {
 }
 
 static house *filling; /* by the next report of an operation that came to nothing; NULL = not */
-
-static rm_status admit_any(rm_permit *permit, rm_error *error, void *user) {
-    (void)permit, (void)error, (void)user;
-    return RM_OK;
-}
 
 static void fill_up(rm_permit *permit, rm_outcome outcome, void *user) {
     house *h = filling;
